@@ -1,0 +1,119 @@
+"""Decisions with a promised false-alarm rate, from healthy scores alone; larger score = more abnormal.
+
+Split conformal prediction (Vovk et al., 2005; conformal anomaly detection, Laxhammar 2014): a new healthy study's
+p-value is at most alpha with probability at most alpha, on average over the calibration sets, whatever the scores'
+distribution. The confident mode promises more: for the calibration set at hand the false-alarm rate is at most alpha
+with the stated confidence (the distribution-free tolerance bound of Wilks 1941, by the binomial law of an order
+statistic). The unit is the patient's
+study: scores of one patient's several studies are not independent and count once.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
+
+from custom.errors import NomalyError
+
+
+def p_values(healthy_scores: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """p = (1 + number of healthy scores >= s) / (n + 1) for each score s; small = unusual.
+
+    Args:
+        healthy_scores: (n,) scores of the healthy calibration studies, which no training has seen.
+        scores: (m,) scores of the new studies.
+
+    Returns:
+        (m,) p-values in [1 / (n + 1), 1]. Ties count against the alarm.
+
+    Raises:
+        NomalyError: no healthy score, or a score that is not finite.
+    """
+    healthy = np.sort(_finite(healthy_scores, "healthy_scores"))
+    at_least = len(healthy) - np.searchsorted(healthy, _finite(scores, "scores"), side="left")
+    return (1 + at_least) / (len(healthy) + 1)
+
+
+def decide(p: float, alpha: float) -> str:
+    """ "flag" when p <= alpha, "normal" otherwise."""
+    if not 0 <= p <= 1:
+        raise NomalyError(f"p must be a p-value in [0, 1], got {p}.")
+    return "flag" if p <= _share(alpha, "alpha") else "normal"
+
+
+def minimum_n(alpha: float, confidence: float | None = None) -> int:
+    """Smallest number of healthy studies with which anything can be flagged at `alpha`.
+
+    Args:
+        alpha: the false-alarm rate that is promised, in (0, 1).
+        confidence: None for the average promise, n >= 1 / alpha - 1 (19 / 49 / 99 for 5 / 2 / 1 %); a number in (0, 1)
+            for the promise with that confidence, (1 - alpha)^n <= 1 - confidence (59 / 149 / 299 at 95 %).
+    """
+    _share(alpha, "alpha")
+    if confidence is None:
+        return max(math.ceil(1 / alpha - 1 - 1e-9), 1)
+    return math.ceil(math.log(1 - _share(confidence, "confidence")) / math.log(1 - alpha) - 1e-9)
+
+
+def check_enough(n: int, alpha: float, confidence: float | None = None) -> None:
+    """Refuse a calibration set that is too small ever to flag a study at `alpha`.
+
+    Raises:
+        NomalyError: with the number of healthy studies that is needed.
+    """
+    needed = minimum_n(alpha, confidence)
+    if n < needed:
+        promise = "" if confidence is None else f" with confidence {confidence}"
+        raise NomalyError(
+            f"healthy_scores must hold at least {needed} studies for alpha = {alpha}{promise}, got {n}: add healthy "
+            "studies or choose a larger alpha."
+        )
+
+
+def confident_alpha(n: int, alpha: float, confidence: float = 0.95) -> float:
+    """The p-value at or below which a study is flagged in the confident mode; at most `alpha`.
+
+    With k = the rank of :func:`confident_threshold`, s > threshold if and only if p <= (n - k + 1) / (n + 1).
+
+    Raises:
+        NomalyError: n too small for this alpha and confidence.
+    """
+    return (n - _confident_rank(n, alpha, confidence) + 1) / (n + 1)
+
+
+def confident_threshold(healthy_scores: ArrayLike, alpha: float, confidence: float = 0.95) -> float:
+    """Score above which (strictly) a study is flagged so that P(false-alarm rate <= alpha) >= confidence.
+
+    It is the k-th smallest healthy score, k the smallest rank with P(Binomial(n, 1 - alpha) < k) >= confidence.
+
+    Raises:
+        NomalyError: too few healthy scores, with the number that is needed, or a score that is not finite.
+    """
+    healthy = np.sort(_finite(healthy_scores, "healthy_scores"))
+    return float(healthy[_confident_rank(len(healthy), alpha, confidence) - 1])
+
+
+def _confident_rank(n: int, alpha: float, confidence: float) -> int:
+    check_enough(n, alpha, confidence)
+    # the tolerance mends the rounding of the last term at the n where the bound is met exactly; it is far below any
+    # claim
+    enough = binom.cdf(np.arange(n), n, 1 - alpha) >= confidence - 1e-12
+    return int(np.argmax(enough)) + 1
+
+
+def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64).ravel()
+    if array.size == 0:
+        raise NomalyError(f"{name} must hold at least one score, got none.")
+    if not np.isfinite(array).all():
+        raise NomalyError(f"{name} must be finite numbers, got NaN or infinity: leave failed studies out.")
+    return array
+
+
+def _share(value: float, name: str) -> float:
+    if not 0 < value < 1:
+        raise NomalyError(f"{name} must be in (0, 1), got {value}.")
+    return value

@@ -1,0 +1,48 @@
+"""What calibration learned, as buffers of the detector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class CalibrationState(nn.Module):
+    """Healthy scores and the pixel threshold; empty until calibrated.
+
+    Buffers:
+        healthy_scores: (n,) float64, one score for each healthy study, ascending; n = 0 means not calibrated.
+        pixel_threshold: () float64, the map value that the stated share of healthy foreground pixels exceeds.
+        pixel_false_positive_rate: () float64, that share.
+        slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
+        score_rule: (2,) float64, what the scores are, see :meth:`custom.scoring.score.StudyScore.rule`.
+    """
+
+    healthy_scores: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("healthy_scores", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("pixel_threshold", torch.tensor(float("inf"), dtype=torch.float64))
+        self.register_buffer("pixel_false_positive_rate", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("slices", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("score_rule", torch.zeros(2, dtype=torch.float64))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether healthy scores are there."""
+        return len(self.healthy_scores) > 0
+
+    def fill(self, **values: Any) -> None:
+        """Set buffers by name."""
+        for name, value in values.items():
+            buffer = getattr(self, name)
+            setattr(self, name, torch.as_tensor(value, dtype=buffer.dtype, device=buffer.device))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # The number of healthy scores is part of what is loaded, so the buffer takes the stored size first.
+        stored = state_dict.get(prefix + "healthy_scores")
+        if stored is not None:
+            self.healthy_scores = self.healthy_scores.new_zeros(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)

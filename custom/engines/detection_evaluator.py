@@ -1,0 +1,155 @@
+"""Inference on studies: map, pseudo-healthy image, score, p-value; one study an iteration."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+from torch import nn
+from torch.utils.data import DataLoader
+
+from custom.calibration.conformal import decide, p_values
+from custom.errors import NomalyError
+from custom.losses.reversed_autoencoder import squared_error
+from custom.scoring.score import StudyScore, foreground
+
+logger = logging.getLogger(__name__)
+
+
+class StudyDataset(Dataset):
+    """Studies, preprocessed one at a time; one that cannot be is handed on with its reason instead of ending the run.
+
+    Args:
+        data: items with at least ``image`` and ``case``.
+        transform: preprocessing to ``image`` (C, X, Y, Z).
+    """
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable) -> None:
+        super().__init__(data, transform)
+
+    def _transform(self, index: int) -> dict[str, Any]:
+        item = self.data[index]
+        started = time.perf_counter()
+        try:
+            prepared = dict(self.transform(item))
+        except Exception as error:  # whatever a reader raises is this study's failure, not the batch's
+            prepared = {**item, "error": root_cause(error)}
+        return {**prepared, "source": str(item["image"]), "seconds": time.perf_counter() - started}
+
+
+class StudyLoader(DataLoader):
+    """Loader of one study a batch, as the item itself: studies differ in their number of slices.
+
+    Args:
+        dataset: of studies.
+        num_workers: processes that prepare studies ahead.
+    """
+
+    def __init__(self, dataset: Dataset, num_workers: int = 0) -> None:
+        super().__init__(dataset, batch_size=1, num_workers=num_workers, collate_fn=only_item)
+
+
+class DetectionEvaluator(SupervisedEvaluator):
+    """Run a detector on studies.
+
+    ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger = more
+    abnormal), ``reconstruction`` (C, X, Y, Z), ``foreground`` (1, X, Y, Z) bool, ``score``, ``p_value`` and ``decision`` (None
+    where not calibrated), ``squared_error`` (summed over a slice, mean over slices), ``seconds``; or ``error`` alone.
+
+    Args:
+        device: to compute on.
+        val_data_loader: a StudyLoader.
+        network: an AnomalyDetector.
+        inferer: called with (image (1, C, X, Y, Z), network.explain).
+        score: map to study score.
+        foreground_threshold: share of the range that counts as air.
+        alpha: false-alarm rate of the decision.
+        amp: bfloat16 autocast of the network.
+        kwargs: of SupervisedEvaluator.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        val_data_loader: Any,
+        network: nn.Module,
+        inferer: Callable,
+        score: StudyScore,
+        foreground_threshold: float = 0.05,
+        alpha: float = 0.05,
+        amp: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.score = score
+        self.foreground_threshold = foreground_threshold
+        self.alpha = alpha
+        self.autocast = amp
+        super().__init__(
+            device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, decollate=False, **kwargs
+        )
+
+    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
+        item = dict(batchdata)
+        if "error" not in item:
+            started = time.perf_counter()
+            try:
+                item |= self.detect(item[Keys.IMAGE])
+                item["seconds"] += time.perf_counter() - started
+            except NomalyError as error:
+                item["error"] = str(error)
+        if "error" in item:
+            logger.error("Study %s failed: %s", item["case"], item["error"])
+        engine.state.output = [item]
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    def detect(self, image: torch.Tensor) -> dict[str, Any]:
+        """What the detector says of one study (C, X, Y, Z)."""
+        x = torch.as_tensor(image).as_subclass(torch.Tensor)[None].to(self.state.device)
+        self.network.eval()
+        with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            anomaly_map, reconstruction = (part[0] for part in self.inferer(x, self.network.explain))
+        mask = foreground(x[0], self.foreground_threshold, reconstruction)
+        score = float(self.score(anomaly_map, mask))
+        return {
+            Keys.PRED: anomaly_map.cpu(),
+            "reconstruction": reconstruction.cpu(),
+            "foreground": mask.cpu(),
+            "score": score,
+            "squared_error": float(squared_error(x[0].movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
+            **self.judge(score, slices=x.shape[-1]),
+        }
+
+    def judge(self, score: float, slices: int) -> dict[str, Any]:
+        """p-value and decision; None where the detector is not calibrated for studies of this kind."""
+        calibration = self.network.calibration
+        if not calibration.is_calibrated or not calibration.holds_for(slices, self.score.rule()):
+            return {"p_value": None, "decision": None}
+        p_value = float(p_values(calibration.healthy_scores.cpu().numpy(), [score])[0])
+        return {"p_value": p_value, "decision": decide(p_value, self.alpha)}
+
+
+def only_item(batch: list[Any]) -> Any:
+    """The one item of a batch of one."""
+    return batch[0]
+
+
+def root_cause(error: BaseException) -> str:
+    """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
+    found: BaseException | None = error
+    last = error
+    while found is not None:
+        if isinstance(found, NomalyError):
+            return str(found)
+        last = found
+        found = found.__cause__ or found.__context__
+    return f"{type(last).__name__}: {last}"

@@ -1,0 +1,100 @@
+"""What depends on the epoch alone: random seeds and learning rates.
+
+Both are pure functions of the epoch's number, so a run that is resumed at any epoch goes on exactly as one never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.data import Dataset
+from monai.transforms import Randomizable
+from torch.optim import Optimizer
+
+
+class EpochSeed:
+    """Seed all random number generators from (seed, epoch) as each epoch starts.
+
+    torch (shuffling, noise) gets the same seed in every process; augmentation differs from process to process.
+
+    Args:
+        seed: of the run.
+        dataset: its random transforms are seeded too.
+    """
+
+    def __init__(self, seed: int, dataset: Dataset) -> None:
+        self.seed = seed
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the engine."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch]).generate_state(1)[0])
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        if isinstance(self.dataset, Randomizable):
+            self.dataset.set_random_state((seed + rank) % 2**32)
+
+
+class PhasedLearningRate:
+    """Learning rate of warm-up and game.
+
+    The warm-up goes from ``warmup_learning_rate`` to ``learning_rate`` by half a cosine, the game from ``learning_rate`` to
+    ``final_learning_rate`` likewise (the paper: constant).
+
+    Args:
+        optimizers: that get the rate.
+        warmup_epochs: number of warm-up epochs.
+        max_epochs: number of all epochs.
+        warmup_learning_rate: at the first epoch of the warm-up.
+        learning_rate: at the start of the game.
+        final_learning_rate: at the last epoch; None for ``learning_rate``.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Optimizer],
+        warmup_epochs: int,
+        max_epochs: int,
+        warmup_learning_rate: float,
+        learning_rate: float,
+        final_learning_rate: float | None = None,
+    ) -> None:
+        self.optimizers = optimizers
+        self.warmup_epochs = warmup_epochs
+        self.max_epochs = max_epochs
+        self.warmup_learning_rate = warmup_learning_rate
+        self.learning_rate = learning_rate
+        self.final_learning_rate = learning_rate if final_learning_rate is None else final_learning_rate
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the engine."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        rate = self.rate(engine.state.epoch)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 1."""
+        if epoch <= self.warmup_epochs:
+            return half_cosine(self.warmup_learning_rate, self.learning_rate, epoch - 1, self.warmup_epochs)
+        last = self.max_epochs - self.warmup_epochs - 1
+        return half_cosine(self.learning_rate, self.final_learning_rate, epoch - self.warmup_epochs - 1, last)
+
+
+def half_cosine(start: float, end: float, step: int, last: int) -> float:
+    """``start`` at step 0, ``end`` at step ``last``, half a cosine between."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(step, last) / max(last, 1)))

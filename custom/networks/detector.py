@@ -1,0 +1,39 @@
+"""The deployable module: reconstruction, anomaly map and calibration in one state_dict."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from custom.calibration.state import CalibrationState
+
+
+class AnomalyDetector(nn.Module):
+    """A reconstructor, the head that compares input and reconstruction, and what calibration learned from healthy studies.
+
+    ``forward`` and ``reconstruct`` are deterministic. The state_dict is flat and holds tensors only: one file is the model with
+    its calibration.
+
+    Args:
+        reconstructor: network with ``reconstruct(x)`` and, if the head asks for it, ``embed(x)``.
+        map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
+    """
+
+    def __init__(self, reconstructor: nn.Module, map_head: nn.Module) -> None:
+        super().__init__()
+        self.reconstructor = reconstructor
+        self.map_head = map_head
+        self.calibration = CalibrationState()
+
+    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+        """Pseudo-healthy image of x, both (B, C, *S) in [0, 1]."""
+        return self.reconstructor.reconstruct(x)
+
+    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Anomaly map (B, 1, *S) and pseudo-healthy image (B, C, *S) of x in one pass, both float32."""
+        x_hat = self.reconstruct(x).float()
+        return self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float(), x_hat
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Anomaly map (B, 1, *S) of x (B, C, *S), float32, larger = more abnormal."""
+        return self.explain(x)[0]

@@ -1,0 +1,61 @@
+"""Reading and writing of weights: tensors and plain values only, whole files only."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from custom.errors import NomalyError
+from custom.reporting.files import atomic_write
+
+
+def save_tensors(state: dict[str, Any], path: str | Path) -> None:
+    """Write a dictionary of tensors and plain values; what was there stays until the new file is whole.
+
+    Raises:
+        NomalyError: if it cannot be written (disk full, no permission).
+    """
+    # Packed in memory first: a disk that fills up is then a plain failed write, not an error from inside torch's archive writer.
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    with atomic_write(path, "wb") as file:
+        file.write(packed.getbuffer())
+
+
+def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what :func:`save_tensors` wrote; never runs code that the file may hold.
+
+    Raises:
+        NomalyError: if the file is missing, broken or holds other than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NomalyError(f"weights file {path} must exist: train the bundle first (nomaly train), or give its path.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types for truncated or foreign files
+        raise NomalyError(
+            f"{path} must be a weights file of tensors only, but cannot be read ({type(error).__name__}): it may be truncated or "
+            "of another program; train again or copy it anew."
+        ) from error
+
+
+def load_detector(network: nn.Module, path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """Load ``model.pt`` into the detector, move it to the device and set it to evaluation.
+
+    Raises:
+        NomalyError: as :func:`read_tensors`, and if the weights are of another architecture.
+    """
+    try:
+        network.load_state_dict(read_tensors(path, device))
+    except (RuntimeError, AttributeError, TypeError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise NomalyError(
+            f"{path} must hold weights of this network, but is of another architecture: use the bundle and overlays that it was "
+            f"trained with ({problem})."
+        ) from error
+    return network.to(device).eval()

@@ -1,0 +1,92 @@
+"""Intensity scaling that tells how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+
+from custom.errors import NomalyError
+
+RANGE_KEY = "intensity_range"
+
+
+class ScaleStudyIntensity(Transform):
+    """Scale a study, (C, X, Y, Z), to [0, 1]: its `lower` percentile becomes 0 and its `upper` one `target`.
+
+    What lies beyond is cut off at 0 and 1. With `upper` = 95 and `target` = 0.75, white matter of a T1w head lands
+    near 0.75 whatever the brightness of its fat, and a lesion up to a third brighter still shows. For pictures in
+    which nothing lies above the normal range take 99.5 and 1.
+
+    The source intensities of 0 and 1 are kept in `meta["intensity_range"]`; see unscale_intensity. This is no
+    invertible transform of MONAI on purpose: Invertd would rescale anomaly maps with it.
+
+    Args:
+        lower: percentile of all voxels that becomes 0.
+        upper: percentile of all voxels that becomes `target`.
+        target: value in (0, 1] of the `upper` percentile.
+
+    Raises:
+        NomalyError: if an argument is out of range, or both percentiles of a study are equal.
+    """
+
+    def __init__(self, lower: float = 1.0, upper: float = 95.0, target: float = 0.75) -> None:
+        if not 0 <= lower < upper <= 100 or not 0 < target <= 1:
+            raise NomalyError(
+                "lower, upper and target must be 0 <= lower < upper <= 100 and 0 < target <= 1, got "
+                f"{lower}, {upper} and {target}. Correct the config."
+            )
+        self.lower = lower
+        self.upper = upper
+        self.target = target
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        low, high = (float(value) for value in np.percentile(np.asarray(image), [self.lower, self.upper]))
+        if high <= low:
+            name = image.meta.get("filename_or_obj", "the study") if isinstance(image, MetaTensor) else "the study"
+            raise NomalyError(
+                f"{name}: the intensities at percentiles {self.lower:g} and {self.upper:g} must differ, but both are "
+                f"{low:g}: nearly the whole image is one value. Check the study, or raise `upper`."
+            )
+        white = low + (high - low) / self.target
+        scaled = ((image - low) / (white - low)).clamp(0.0, 1.0)
+        if isinstance(scaled, MetaTensor):
+            scaled.meta[RANGE_KEY] = np.asarray([low, white])
+        return scaled
+
+
+class ScaleStudyIntensityd(MapTransform):
+    """Dictionary twin of :py:class:`ScaleStudyIntensity`."""
+
+    def __init__(
+        self,
+        keys: Sequence[Hashable] | Hashable = "image",
+        lower: float = 1.0,
+        upper: float = 95.0,
+        target: float = 0.75,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaler = ScaleStudyIntensity(lower, upper, target)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.scaler(item[key])
+        return item
+
+
+def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+    """Bring values in [0, 1] back to the intensities of the file of `image`, a study that ScaleStudyIntensity scaled.
+
+    Raises:
+        ValueError: if the meta data of `image` do not tell its range.
+    """
+    if RANGE_KEY not in image.meta:
+        raise ValueError(f"meta['{RANGE_KEY}'] of the image is missing. Scale it with ScaleStudyIntensityd.")
+    low, white = (float(value) for value in image.meta[RANGE_KEY])
+    return values * (white - low) + low

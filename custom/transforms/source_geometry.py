@@ -1,0 +1,159 @@
+"""The way back: results on the network's grid become files on the grid of the study's own file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import CropForeground, InvertibleTransform, Orientation, Resize, SpatialPad
+from monai.transforms.utils import convert_applied_interp_mode, reset_ops_id
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from custom.transforms.head import CropHead
+from custom.transforms.intensity import unscale_intensity
+from custom.transforms.study import PICTURE_SUFFIXES
+
+# The inverse of each takes all that it needs from the trace; the arguments here are placeholders.
+INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
+    "Orientation": lambda: Orientation(axcodes="LPS"),
+    "CropHead": CropHead,
+    "CropForeground": CropForeground,
+    "Resize": lambda: Resize(spatial_size=(-1, -1, -1)),
+    "SpatialPad": lambda: SpatialPad(spatial_size=(-1, -1, -1)),
+}
+# torch's "nearest" rounds down and shifts by half a voxel; "nearest-exact" does not.
+RESIZE_MODES = {"trilinear": "trilinear", "nearest": "nearest-exact"}
+SCALE_TEXT, OFFSET_TEXT = "nomaly_scale", "nomaly_offset"
+
+
+def to_source(tensor: torch.Tensor, preprocessed_image: MetaTensor, mode: str = "trilinear") -> np.ndarray:
+    """Resample a result to the grid of the study's file by undoing every traced transform, last one first.
+
+    Args:
+        tensor: (C, X, Y, Z) on the grid of `preprocessed_image`.
+        preprocessed_image: the study as it went into the network, with its `applied_operations`.
+        mode: "trilinear" for maps and images, "nearest" for masks.
+
+    Returns:
+        float32 array of the file's spatial shape, (X, Y) for pictures and (X, Y, Z) for volumes, axes as the file
+        was read; with a last axis C where C > 1. Zeros where the study was cropped away.
+
+    Raises:
+        ValueError: if the shapes differ, `mode` is unknown, or a transform was applied that cannot be undone here.
+    """
+    if mode not in RESIZE_MODES:
+        raise ValueError(f"mode must be one of {list(RESIZE_MODES)}, got {mode!r}.")
+    if tensor.shape[1:] != preprocessed_image.shape[1:]:
+        raise ValueError(
+            f"tensor must have the grid {tuple(preprocessed_image.shape[1:])} of the preprocessed image, got "
+            f"{tuple(tensor.shape[1:])}. Undo what the network added, or resize first."
+        )
+    data = MetaTensor(
+        tensor.detach().as_subclass(torch.Tensor).float().cpu(),
+        affine=preprocessed_image.affine.clone(),
+        meta=deepcopy(preprocessed_image.meta),
+    )
+    trace = convert_applied_interp_mode(deepcopy(preprocessed_image.applied_operations), mode=RESIZE_MODES[mode])
+    data.applied_operations = reset_ops_id(trace)
+    for name in [operation["class"] for operation in reversed(data.applied_operations)]:
+        if name not in INVERTERS:
+            raise ValueError(f"{name} cannot be undone by to_source; known are {', '.join(INVERTERS)}. Use Invertd.")
+        data = INVERTERS[name]().inverse(data)
+    spatial_shape = [int(size) for size in preprocessed_image.meta["spatial_shape"]]
+    array = data.as_tensor().numpy().reshape(data.shape[0], *spatial_shape)
+    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+
+
+def source_spacing(image: MetaTensor) -> tuple[float, ...] | None:
+    """Return the voxel sides of the study's file in millimetres, in file order; None for PNG and JPEG pictures."""
+    if Path(image.meta["filename_or_obj"]).suffix.lower() in PICTURE_SUFFIXES:
+        return None
+    sides = np.linalg.norm(np.asarray(image.meta["original_affine"])[:3, :3], axis=0)
+    return tuple(float(side) for side in sides[: len(image.meta["spatial_shape"])])
+
+
+def write_study_outputs(
+    folder: str | os.PathLike, image: MetaTensor, volumes: Mapping[str, torch.Tensor]
+) -> dict[str, Path]:
+    """Write the results of one study beside each other, on the grid of the study's file.
+
+    A NIfTI study gives NAME.nii.gz with the affine, shape and header spacing of its file; DICOM and other volumes
+    give NIfTI with the affine of their series; a PNG or JPEG picture gives NAME.png of its size in pixels. Each
+    file appears complete or not at all.
+
+    Args:
+        folder: made if absent.
+        image: the study as it went into the network.
+        volumes: results (C, X, Y, Z) on the grid of `image`, by name. "mask" is resampled to the nearest and written
+            as uint8 (0/1 in NIfTI, 0/255 in PNG); "pseudo_healthy" is brought back to the intensities of the file;
+            any other, such as "map", is written as float32, in PNG as 16 bit with
+            value = nomaly_offset + nomaly_scale * pixel (text chunks of the PNG).
+
+    Returns:
+        The path of the file of each name.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(image.meta["filename_or_obj"])
+    picture = source.suffix.lower() in PICTURE_SUFFIXES
+    paths = {}
+    for name, volume in volumes.items():
+        if name == "pseudo_healthy":
+            volume = unscale_intensity(volume, image)
+        array = to_source(volume, image, "nearest" if name == "mask" else "trilinear")
+        paths[name] = folder / f"{name}{'.png' if picture else '.nii.gz'}"
+        if picture:
+            _save_atomically(_picture_saver(name, array, source), paths[name])
+        else:
+            dtype = np.uint8 if name == "mask" else np.float32
+            _save_atomically(_nifti(array.astype(dtype), image, source).to_filename, paths[name])
+    return paths
+
+
+def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
+    """Wrap an array in the header of the source NIfTI, or in a new one where the source is of another format."""
+    if not source.name.lower().endswith((".nii", ".nii.gz")):
+        return nib.Nifti1Image(array, np.asarray(image.meta["original_affine"]))
+    original = nib.load(source)
+    header = original.header.copy()
+    header.set_data_dtype(array.dtype)
+    header.set_intent("none")
+    header["cal_min"] = header["cal_max"] = 0  # the display range of the source is not that of a result
+    header.extensions.clear()
+    return type(original)(array.reshape(original.shape), original.affine, header)
+
+
+def _picture_saver(name: str, array: np.ndarray, source: Path) -> Callable[[Path], None]:
+    """Return the function that saves an array, indexed [x, y], as the PNG of its kind."""
+    text = PngInfo()
+    if name == "mask":
+        pixels = np.where(array > 0.5, 255, 0).astype(np.uint8)
+    elif name == "pseudo_healthy":
+        with Image.open(source) as original:
+            dtype = np.uint16 if original.mode.startswith("I") else np.uint8
+        pixels = np.clip(np.round(array), 0, np.iinfo(dtype).max).astype(dtype)
+    else:
+        offset = min(float(array.min()), 0.0)
+        scale = (float(array.max()) - offset) / 65535 or 1.0
+        pixels = np.round((array - offset) / scale).astype(np.uint16)
+        text.add_text(SCALE_TEXT, repr(scale))
+        text.add_text(OFFSET_TEXT, repr(offset))
+    picture = Image.fromarray(np.ascontiguousarray(pixels.swapaxes(0, 1)))
+    return lambda path: picture.save(path, pnginfo=text)
+
+
+def _save_atomically(save: Callable[[Path], None], path: Path) -> None:
+    """Save under a passing name in the same folder, then move into place."""
+    passing = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        save(passing)
+        os.replace(passing, path)
+    finally:
+        passing.unlink(missing_ok=True)

@@ -1,0 +1,238 @@
+"""Synthetic abnormalities for pictures of heads: eight groups, replayable, for tests and for labelled evaluation.
+
+They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them. The groups
+follow those that unsupervised brain MRI papers report (Bercea et al., arXiv 2401.10637, evaluate on fastMRI+ labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+from scipy import ndimage
+
+from custom.errors import NomalyError
+from custom.transforms.head_anatomy import HeadAnatomy, distance_in_slice, smooth_noise
+
+GROUPS = (
+    "hyperintense",
+    "hypointense",
+    "mass",
+    "enlarged_ventricles",
+    "resection",
+    "oedema",
+    "missing_skull",
+    "artefact",
+)
+ATTEMPTS = 12
+MIN_CONTRAST = 0.03  # mean change inside the mask below which a lesion could not be seen at all
+
+
+@dataclass(frozen=True)
+class LesionParameters:
+    """Everything that was drawn by chance, so that a lesion can be applied again.
+
+    Attributes:
+        group: one of ``GROUPS``.
+        centre: voxel indices of the middle.
+        radii: half axes in millimetres.
+        angle: in-plane rotation of the half axes (or direction of a skull defect) in radians.
+        strength: 0 (none) to 1 (plain).
+        brighter: whether a mass or an artefact line is brighter than its surroundings.
+        seed: of the border's irregularity and the texture.
+    """
+
+    group: str
+    centre: tuple[float, float, float]
+    radii: tuple[float, float, float]
+    angle: float
+    strength: float
+    brighter: bool
+    seed: int
+
+
+class SyntheticLesion:
+    """Add one lesion of a group to a head.
+
+    Args:
+        group: one of ``GROUPS``.
+        strength: range of the drawn strength, within (0, 1]; small = subtle.
+        radius: range of the radius as a part of the head's width; ``None`` takes the group's own (4-12 % for
+            focal lesions).
+
+    Raises:
+        NomalyError: unknown group or a range out of bounds; image of a wrong shape or without a head.
+    """
+
+    RADIUS = {"resection": (0.10, 0.18), "oedema": (0.12, 0.2), "mass": (0.06, 0.13), "missing_skull": (0.1, 0.28)}
+
+    def __init__(
+        self, group: str, strength: tuple[float, float] = (0.35, 1.0), radius: tuple[float, float] | None = None
+    ) -> None:
+        if group not in GROUPS:
+            raise NomalyError(f"group must be one of {', '.join(GROUPS)}, got {group!r}")
+        self.group = group
+        self.strength = _checked_range("strength", strength)
+        self.radius = _checked_range("radius", radius or self.RADIUS.get(group, (0.04, 0.12)))
+
+    def __call__(
+        self,
+        image: np.ndarray | torch.Tensor,
+        seed: int,
+        pixdim: Sequence[float] | None = None,
+        slices: tuple[int, int] | None = None,
+    ) -> tuple[Any, Any]:
+        """Draw and apply a lesion.
+
+        Args:
+            image: (C, H, W) or (C, X, Y, Z), values in [0, 1]; slices lie along Z.
+            seed: equal seeds give equal lesions.
+            pixdim: millimetres per voxel; ``None`` = 1 everywhere.
+            slices: first and last + 1 slice that may hold the lesion's middle; ``None`` = all.
+
+        Returns:
+            changed image of the same type and shape in [0, 1]; mask (1, ...) of float 0/1, never empty.
+        """
+        volume, spacing, restore = _as_volume(image, pixdim)
+        low, high = slices or (0, volume.shape[3])
+        # the lesion may reach beyond its slices, the search for its place may not
+        anatomy = HeadAnatomy.of(volume.mean(0), spacing)
+        rng = np.random.default_rng(seed)
+        best = (-1.0, volume, np.zeros(volume.shape[1:], bool))
+        for _ in range(ATTEMPTS):
+            changed, mask = self.apply(volume, anatomy, self.draw(anatomy, rng, (low, high)))
+            contrast = float(np.abs(changed - volume).mean(0)[mask].mean()) if mask.any() else -1.0
+            if contrast > best[0]:
+                best = (contrast, changed, mask)
+            if contrast >= MIN_CONTRAST:
+                break
+        if not best[2].any():
+            raise NomalyError(
+                f"no {self.group} lesion could be placed in {ATTEMPTS} attempts (slices {low} to {high}); "
+                "use a slice through the brain or another group"
+            )
+        return restore(best[1]), restore(best[2][None].astype(np.float32))
+
+    def draw(self, anatomy: HeadAnatomy, rng: np.random.Generator, slices: tuple[int, int]) -> LesionParameters:
+        """Draw place, size and strength; nothing of the image is changed."""
+        radius = rng.uniform(*self.radius) * anatomy.width
+        radii = radius * np.exp(0.18 * rng.standard_normal(3))
+        depth = {"resection": (0.0, 0.35), "enlarged_ventricles": (0.0, 99.0)}.get(self.group, (0.55, 99.0))
+        inside = (anatomy.depth > depth[0] * radius) & (anatomy.depth <= depth[1] * radius) & anatomy.brain
+        inside[:, :, : slices[0]] = inside[:, :, slices[1] :] = False
+        places = np.flatnonzero(inside)
+        if len(places) == 0:  # a small brain: take its deepest voxel
+            places = np.array([np.argmax(anatomy.depth)])
+        centre = np.unravel_index(places[rng.integers(len(places))], inside.shape)
+        return LesionParameters(
+            group=self.group,
+            centre=tuple(float(c) for c in centre),
+            radii=tuple(float(r) for r in radii),
+            angle=float(rng.uniform(0.0, 2.0 * np.pi)),
+            strength=float(rng.uniform(*self.strength)),
+            brighter=bool(rng.integers(2)),
+            seed=int(rng.integers(2**31)),
+        )
+
+    def apply(
+        self, volume: np.ndarray, anatomy: HeadAnatomy, parameters: LesionParameters
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Apply drawn parameters to (C, X, Y, Z); returns the changed volume in [0, 1] and a boolean mask (X, Y, Z)."""
+        changed, mask = _EFFECTS[self.group](volume, anatomy, parameters)
+        return np.clip(changed, 0.0, 1.0).astype(np.float32), mask
+
+
+class SyntheticLesiond(MapTransform):
+    """Dictionary twin: applies ``item["synthetic"] = {"group", "seed"}`` and writes the truth to ``mask_key``.
+
+    An item without ``synthetic`` keeps its mask, or gets one of zeros.
+
+    Args:
+        keys: the image, (C, X, Y, Z) or (C, H, W); one key, values in [0, 1].
+        mask_key: where the mask is written.
+        strength: range of strengths, as in ``SyntheticLesion``.
+        synthetic_key: where the group and the seed are read.
+        allow_missing_keys: leave items without the image alone.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        mask_key: str = "mask",
+        strength: tuple[float, float] = (0.35, 1.0),
+        synthetic_key: str = "synthetic",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key, self.synthetic_key = mask_key, synthetic_key
+        self.strength = _checked_range("strength", strength)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image, wanted = item[key], item.get(self.synthetic_key)
+            if wanted:
+                pixdim = image.pixdim.tolist()[: image.ndim - 1] if isinstance(image, MetaTensor) else None
+                lesion = SyntheticLesion(wanted["group"], self.strength)
+                item[key], item[self.mask_key] = lesion(image, int(wanted["seed"]), pixdim)
+            elif self.mask_key not in item:
+                zeros = np.zeros((1, *image.shape[1:]), np.float32)
+                item[self.mask_key] = convert_to_dst_type(zeros, image, dtype=np.float32)[0]
+        return item
+
+
+def with_synthetic_twins(
+    items: Sequence[Mapping[str, Any]], seed: int = 0, groups: Sequence[str] = GROUPS
+) -> list[dict[str, Any]]:
+    """Every healthy item, followed by a twin with a synthetic lesion; the groups take turns. Abnormal items stay alone.
+
+    Args:
+        items: datalist items with ``case``.
+        seed: the twin of the n-th healthy item gets a lesion seed derived from it and n.
+        groups: the groups that take turns.
+    """
+    if not groups or set(groups) - set(GROUPS):
+        raise NomalyError(f"groups must be some of {', '.join(GROUPS)}, got {list(groups)}")
+    paired: list[dict[str, Any]] = []
+    turn = 0
+    for item in items:
+        paired.append(dict(item))
+        if item.get("label", 0):
+            continue
+        group = groups[turn % len(groups)]
+        lesion_seed = int(np.random.SeedSequence([seed, turn]).generate_state(1)[0] >> 1)
+        twin = {**item, "label": 1, "group": group, "case": f"{item['case']}_{group}"}
+        paired.append({**twin, "synthetic": {"group": group, "seed": lesion_seed}})
+        turn += 1
+    return paired
+
+
+def _checked_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    if len(bounds) != 2 or not 0.0 < bounds[0] <= bounds[1] <= 1.0:
+        raise NomalyError(f"{name} must be a range (low, high) with 0 < low <= high <= 1, got {tuple(bounds)}")
+    return float(bounds[0]), float(bounds[1])
+
+
+def _as_volume(image, pixdim) -> tuple[np.ndarray, tuple[float, float, float], Callable]:
+    """(C, X, Y, Z) float32 array, its spacing, and the way back to the image's own type and shape."""
+    array = np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image, dtype=np.float32)
+    if array.ndim not in (3, 4):
+        raise NomalyError(f"image must have shape (C, H, W) or (C, X, Y, Z), got {tuple(array.shape)}")
+    if not np.isfinite(array).all() or array.min() < -1e-3 or array.max() > 1.0 + 1e-3:
+        raise NomalyError(f"image must lie in [0, 1], got [{array.min()}, {array.max()}]; scale its intensities first")
+    flat = array.ndim == 3
+    spacing = [1.0 if p is None else float(p) for p in (pixdim if pixdim is not None else (1.0, 1.0, 1.0))]
+    spacing = tuple((spacing + [1.0])[:3])
+
+    def restore(result):
+        result = result[..., 0] if flat else result
+        return convert_to_dst_type(result, image, dtype=np.float32)[0]
+
+    return np.clip(array[..., None] if flat else array, 0.0, 1.0), spacing, restore

@@ -1,0 +1,60 @@
+"""Study scores and foregrounds on tiny hand-made maps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom.errors import NomalyError
+from custom.scoring.score import StudyScore, foreground
+
+MAP = torch.arange(100.0).reshape(1, 10, 10, 1)
+EVERYWHERE = torch.ones_like(MAP, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("mode", "q", "expected"),
+    [("top_q", 0.02, 98.5), ("top_q", 0.001, 99.0), ("top_q", 1.0, 49.5), ("mean", 0.02, 49.5), ("max", 0.02, 99.0)],
+)
+def test_each_mode_gives_its_hand_derived_score(mode: str, q: float, expected: float) -> None:
+    assert StudyScore(mode, q)(MAP, EVERYWHERE).item() == expected
+
+
+def test_pixels_outside_the_foreground_do_not_count() -> None:
+    assert StudyScore("max")(MAP, MAP < 50).item() == 49
+    assert StudyScore("top_q", 0.02)(MAP, MAP < 50).item() == 49  # 2 % of 50 pixels = 1 pixel
+
+
+def test_scores_above_one_are_not_clamped() -> None:
+    assert StudyScore("mean")(MAP * 1000, EVERYWHERE).item() == 49500
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "median"}, "mode must be 'top_q', 'mean' or 'max', got 'median'"),
+        ({"q": 0.0}, r"q must be in \(0, 1\], got 0.0"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(settings: dict, message: str) -> None:
+    with pytest.raises(NomalyError, match=message):
+        StudyScore(**settings)
+
+
+def test_empty_foreground_and_infinite_maps_are_refused() -> None:
+    with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
+        StudyScore()(MAP, ~EVERYWHERE)
+    with pytest.raises(NomalyError, match="anomaly_map must hold finite values"):
+        StudyScore()(MAP / 0, EVERYWHERE)
+
+
+def test_foreground_is_where_any_channel_exceeds_the_threshold() -> None:
+    image = torch.tensor([[0.0, 0.05, 0.2, 0.0], [0.0, 0.0, 0.0, 0.3]]).reshape(2, 4, 1, 1)
+    assert foreground(image).flatten().tolist() == [False, False, True, True]
+    assert foreground(image, threshold=0.25).flatten().tolist() == [False, False, False, True]
+
+
+def test_part_that_only_the_reconstruction_shows_stays_in_the_foreground() -> None:
+    image, reconstruction = torch.tensor([0.0, 0.5, 0.0]), torch.tensor([0.9, 0.5, 0.0])
+    mask = foreground(image.reshape(1, 3, 1, 1), reconstruction=reconstruction.reshape(1, 3, 1, 1))
+    assert mask.flatten().tolist() == [True, True, False]

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import itk
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Orientation
+from PIL import Image
+
+from custom.errors import NomalyError
+from custom.transforms.study import LoadStudy, LoadStudyd, case_name
+
+
+def ramp(height=70, width=90, dtype=np.uint8):
+    """Rows y, columns x, value 2 y + x mod 250: no two axes alike."""
+    y, x = np.mgrid[:height, :width]
+    return ((2 * y + x) % 250).astype(dtype)
+
+
+def test_picture_becomes_one_slice_with_x_as_column(save_picture):
+    image = LoadStudy()(save_picture(ramp()))
+    assert image.shape == (1, 90, 70, 1) and image.dtype == torch.float32
+    assert np.array_equal(image[0, :, :, 0], ramp().T)
+
+
+def test_picture_is_left_alone_by_orientation_to_lps(save_picture):
+    image = LoadStudy()(save_picture(ramp()))
+    turned = Orientation(axcodes="LPS")(image)
+    assert np.array_equal(image.affine, np.diag([-1, -1, 1, 1]))
+    assert torch.equal(turned.as_tensor(), image.as_tensor()) and torch.equal(turned.affine, image.affine)
+
+
+def test_sixteen_bit_picture_keeps_its_values(save_picture):
+    pixels = ramp(dtype=np.uint16) * 257
+    image = LoadStudy()(save_picture(pixels))
+    assert np.array_equal(image[0, :, :, 0], pixels.T) and float(image.max()) == 249 * 257
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_grey_picture_stored_with_more_channels_is_accepted(save_picture, mode):
+    image = LoadStudy(channels=1)(save_picture(ramp(), mode=mode))
+    assert image.shape == (1, 90, 70, 1)
+    assert np.array_equal(image[0, :, :, 0], ramp().T)
+
+
+def test_colour_picture_keeps_its_three_channels(save_picture):
+    pixels = np.stack([ramp(), ramp() // 2, ramp() // 3], axis=-1)
+    image = LoadStudy(channels=3)(save_picture(pixels))
+    assert np.array_equal(image[..., 0], pixels.transpose(2, 1, 0))
+
+
+def test_colour_picture_is_refused_by_a_grey_model(save_picture):
+    path = save_picture(np.stack([ramp(), ramp(), ramp() // 3], axis=-1))
+    with pytest.raises(NomalyError, match=r"study.png: the image must be grey \(1 channel\), but it is colour"):
+        LoadStudy(channels=1)(path)
+
+
+def test_grey_picture_is_refused_by_a_colour_model(save_picture):
+    with pytest.raises(NomalyError, match=r"must be colour \(3 channels\), but it is grey"):
+        LoadStudy(channels=3)(save_picture(ramp()))
+
+
+def test_volume_keeps_values_affine_and_shape_of_its_file(save_volume):
+    volume = np.random.default_rng(0).normal(size=(20, 24, 5)).astype(np.float32)
+    affine = np.array([[0, 2.0, 0, -3], [1.5, 0, 0, 4], [0, 0, -4.0, 9], [0, 0, 0, 1]])
+    image = LoadStudy(min_size=16)(save_volume(volume, affine))
+    assert np.array_equal(image[0], volume)
+    assert np.array_equal(image.affine, affine) and np.array_equal(image.meta["original_affine"], affine)
+    assert list(image.meta["spatial_shape"]) == [20, 24, 5]
+
+
+def test_single_sagittal_slice_is_shown_as_it_is_stored(save_volume):
+    sagittal = np.array([[0, 0, 2.0, 0], [1.5, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
+    image = LoadStudy()(save_volume(ramp()[..., None], sagittal))
+    assert np.array_equal(image.affine, np.diag([-1.5, -1, 1, 1]))
+
+
+def test_single_dicom_slice_becomes_one_slice(tmp_path):
+    path = tmp_path / "film.dcm"
+    itk.imwrite(itk.image_from_array(ramp(dtype=np.uint16)[None]), str(path))
+    image = LoadStudy()(path)
+    assert image.shape == (1, 90, 70, 1)
+    assert np.array_equal(image[0, :, :, 0], ramp().T)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(NomalyError, match=r"absent.png: the file must exist, but there is none"):
+        LoadStudy()(tmp_path / "absent.png")
+
+
+def test_empty_file_is_told_from_a_broken_one(tmp_path):
+    path = tmp_path / "empty.nii.gz"
+    path.touch()
+    with pytest.raises(NomalyError, match=r"empty \(0 bytes\)"):
+        LoadStudy()(path)
+
+
+@pytest.mark.parametrize("name", ["study.png", "study.jpg", "study.nii.gz", "study.nii"])
+def test_truncated_file_is_refused_as_unreadable(save_picture, save_volume, name):
+    noise = np.random.default_rng(0).integers(0, 255, (70, 90), dtype=np.uint8)
+    path = save_volume(noise[..., None], name=name) if "nii" in name else save_picture(noise, name=name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(NomalyError, match=rf"{name}: the file must be a readable .* image, but the reader failed"):
+        LoadStudy()(path)
+
+
+def test_text_file_is_refused_as_unreadable(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("no image")
+    with pytest.raises(NomalyError, match="but the reader failed"):
+        LoadStudy()(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_counted(save_volume, value):
+    volume = ramp(dtype=np.float32)[..., None]
+    volume[3, 4:7] = value
+    with pytest.raises(NomalyError, match="all intensities must be finite, but 3 of 6300 are NaN or infinite"):
+        LoadStudy()(save_volume(volume))
+
+
+def test_constant_image_is_refused_with_its_value(save_picture):
+    with pytest.raises(NomalyError, match="all its intensities equal 7"):
+        LoadStudy()(save_picture(np.full((70, 90), 7, np.uint8)))
+
+
+def test_small_picture_is_refused_with_its_sides(save_picture):
+    with pytest.raises(NomalyError, match=r"at least min_size = 64 pixels, but the plane is 90 x 63"):
+        LoadStudy(min_size=64)(save_picture(ramp(height=63)))
+
+
+def test_size_of_a_sagittal_volume_is_that_of_its_axial_plane(save_volume):
+    # File axes: posterior-anterior 40, inferior-superior 50, left-right 10 slices.
+    affine = np.array([[0, 0, 5.0, 0], [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
+    volume = np.random.default_rng(0).normal(size=(40, 50, 10)).astype(np.float32)
+    with pytest.raises(NomalyError, match="the plane is 10 x 40"):
+        LoadStudy(min_size=16)(save_volume(volume, affine))
+    assert LoadStudy(min_size=10)(save_volume(volume, affine)).shape == (1, 40, 50, 10)
+
+
+def test_time_series_is_refused_with_its_shape(save_volume):
+    series = np.random.default_rng(0).normal(size=(20, 20, 4, 6)).astype(np.float32)
+    with pytest.raises(NomalyError, match=r"shape \(20, 20, 4\) with 6 values a voxel \(a 4-D time series"):
+        LoadStudy(min_size=16)(save_volume(series))
+
+
+def test_four_axes_with_one_time_point_are_a_volume(save_volume):
+    series = np.random.default_rng(0).normal(size=(20, 20, 4, 1)).astype(np.float32)
+    assert LoadStudy(min_size=16)(save_volume(series)).shape == (1, 20, 20, 4)
+
+
+def test_mask_is_binarised_onto_the_images_grid(save_picture):
+    truth = np.zeros((70, 90), np.uint8)
+    truth[10, 20], truth[11, 20] = 3, 255
+    item = LoadStudyd()({"image": save_picture(ramp()), "mask": save_picture(truth, "truth.png")})
+    assert item["mask"].shape == (1, 90, 70, 1)
+    assert item["mask"].nonzero().tolist() == [[0, 20, 10, 0], [0, 20, 11, 0]] and float(item["mask"].max()) == 1
+
+
+def test_mask_of_another_shape_is_refused(save_picture):
+    item = {"image": save_picture(ramp()), "mask": save_picture(ramp(71), "truth.png")}
+    with pytest.raises(NomalyError, match=r"truth.png: a mask must lie on the grid .* it has shape \(90, 71, 1\)"):
+        LoadStudyd()(item)
+
+
+def test_mask_in_another_orientation_is_refused(save_volume):
+    volume = np.random.default_rng(0).normal(size=(20, 20, 4)).astype(np.float32)
+    item = {"image": save_volume(volume), "mask": save_volume(volume, np.diag([-1.0, 1, 1, 1]), "truth.nii.gz")}
+    with pytest.raises(NomalyError, match="the same shape but another affine"):
+        LoadStudyd(min_size=16)(item)
+
+
+def test_case_comes_from_the_file_unless_given(save_picture):
+    path = save_picture(ramp(), "patient.7.png")
+    assert LoadStudyd()({"image": path})["case"] == "patient.7"
+    assert LoadStudyd()({"image": path, "case": "mine"})["case"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [("a/b.nii.gz", "b"), ("a/1.2.840.1", "1.2.840.1"), ("x.DCM", "x"), ("series/", "series"), ("v.1.nii", "v.1")],
+)
+def test_case_name_drops_known_suffixes_only(path, name):
+    assert case_name(path) == name
+
+
+def test_channel_number_other_than_grey_or_colour_is_refused():
+    with pytest.raises(NomalyError, match=r"channels must be 1 \(grey\) or 3 \(colour\), got 2"):
+        LoadStudy(channels=2)
+
+
+def test_black_and_white_bitmap_is_zero_and_one(tmp_path):
+    path = tmp_path / "study.png"
+    Image.fromarray(ramp() > 100).save(path)
+    assert LoadStudy()(path).unique().tolist() == [0, 1]
