@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,11 @@ class CalibrationState(nn.Module):
     def is_calibrated(self) -> bool:
         """Whether healthy scores are there."""
         return len(self.healthy_scores) > 0
+
+    def holds_for(self, slices: int, rule: Sequence[float]) -> bool:
+        """Whether a study of this many slices, scored by this rule, is of the kind that was calibrated on."""
+        same_kind = (slices == 1) == (int(self.slices.max()) == 1)
+        return same_kind and torch.allclose(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
 
     def fill(self, **values: Any) -> None:
         """Set buffers by name."""

@@ -1,175 +1,213 @@
 """A synthetic T1w-like head data set: healthy heads, the same kind of heads with lesions, all made from a seed.
 
-It lets every bundle train, evaluate and demonstrate itself without a download. It shows that the software works; it is no
-evidence about patients.
+It lets every bundle train, evaluate and demonstrate itself without a download. It shows that the software works; it is
+no evidence about patients.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 
-from custom.transforms.head_anatomy import smooth_noise
+from custom.data.datalist import DATALIST
+from custom.data.head_phantom import DEFAULT_SHAPE, DEFAULT_SPACING, head_volume
+from custom.errors import NomalyError
+from custom.transforms.head import head_mask, vertex_slice
+from custom.transforms.synthetic_lesions import GROUPS, SyntheticLesion
 
-DEFAULT_SHAPE = (80, 96, 56)
-DEFAULT_SPACING = (2.2, 2.2, 3.0)
+logger = logging.getLogger(__name__)
 
 
-def head_volume(
-    seed: int, shape: Sequence[int] = DEFAULT_SHAPE, spacing: Sequence[float] = DEFAULT_SPACING
-) -> np.ndarray:
-    """One healthy head.
+PARAMETERS = "phantom.json"
+GENERATOR = 1  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
+FULL_SCALE = 1.25  # head_volume's value that is stored as 1000; only the brightest fat is cut off
+UNSEEN_SPACING = (2.0, 2.4, 3.0)
 
-    Scalp, skull with marrow, CSF rim, folded cortex, white matter, lateral ventricles, deep grey nuclei and the midline
-    fissure, with a smooth receive field and Rician noise. Size, aspect, tilt, ventricles, cortex, folding and asymmetry
-    are drawn from the seed.
+
+def make_head_phantom(
+    directory: str | os.PathLike,
+    num_training: int = 40,
+    num_validation: int = 16,
+    num_test_healthy: int = 16,
+    num_test_abnormal: int = 24,
+    shape: Sequence[int] = DEFAULT_SHAPE,
+    spacing: Sequence[float] = DEFAULT_SPACING,
+    slab_mm: Sequence[float] = (45.0, 75.0),
+    strength: Sequence[float] = (0.25, 1.0),
+    seed: int = 0,
+) -> str:
+    """Write a data set of synthetic heads, unless it is there already.
+
+    Files: `images/*.nii.gz` (int16 magnitudes 0 to 1000, LPS), `masks/*.nii.gz` of the abnormal heads, `datalist.json`,
+    `phantom.json` (the parameters) and, outside the list, `unseen/head_with_lesion.nii.gz` with its mask: oblique and
+    of another resolution. The folder appears complete or not at all, also when several processes make it at once.
 
     Args:
-        seed: equal seeds give equal heads.
+        directory: folder to make.
+        num_training: healthy heads to learn from.
+        num_validation: healthy heads to calibrate on.
+        num_test_healthy: healthy heads to test on.
+        num_test_abnormal: heads with a synthetic lesion, the groups taking turns.
         shape: voxels along x, y, z.
         spacing: millimetres per voxel.
+        slab_mm: lesions have their middle this far below the vertex, (nearest, farthest).
+        strength: range of lesion strengths.
+        seed: of everything.
 
     Returns:
-        (1, X, Y, Z) float32 in LPS order (x to the left, y to the back, z up), about [0, 1] with fat near 1.
+        the folder's path.
+
+    Raises:
+        NomalyError: the folder holds something else, or a phantom of other parameters; a value is out of range.
     """
-    rng = np.random.default_rng(seed)
-    points, vertex = _head_coordinates(rng, shape, spacing)
-    volume = _tissue(rng, points, shape, spacing)
-    field = np.exp(0.08 * smooth_noise(rng, shape, spacing, 180.0))
-    sigma = rng.uniform(0.012, 0.028)
-    real, imaginary = sigma * rng.standard_normal((2, *shape), dtype=np.float32)
-    return np.sqrt((volume * field + real) ** 2 + imaginary**2)[None]
+    counts = {
+        "num_training": num_training,
+        "num_validation": num_validation,
+        "num_test_healthy": num_test_healthy,
+        "num_test_abnormal": num_test_abnormal,
+    }
+    for name, count in counts.items():
+        if count < 0:
+            raise NomalyError(f"{name} must be a number of heads >= 0, got {count}.")
+    geometry = {"shape": list(shape), "spacing": list(spacing), "slab_mm": list(slab_mm), "strength": list(strength)}
+    parameters = {"synthetic": True, "generator": GENERATOR, **counts, **geometry, "seed": seed}
+    target = Path(directory).absolute()
+    if _is_made(target, parameters):
+        return str(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _build(building, parameters)
+        _publish(building, target, parameters)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return str(target)
 
 
-def _head_coordinates(rng, shape, spacing):
-    """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent."""
-    axes = [(np.arange(n) - (n - 1) / 2.0) * s for n, s in zip(shape, spacing)]
-    top = axes[2][-1] - rng.uniform(5.0, 11.0)
-    size = np.exp(0.035 * rng.standard_normal())
-    semi = np.array([74.0, 91.0, 80.0]) * size * np.exp(0.022 * rng.standard_normal(3))
-    centre = np.array([*rng.normal(0.0, 1.5, 2), top - semi[2]])
-    points = np.stack(np.meshgrid(*(a - c for a, c in zip(axes, centre)), indexing="ij")).astype(np.float32)
-    points = np.tensordot(_rotation(np.deg2rad(rng.normal(0.0, (4.0, 2.5, 2.5)))), points, axes=(1, 0))
-    for axis in range(3):
-        points[axis] += 0.9 * smooth_noise(rng, shape, spacing, 100.0)
-    return (points.reshape(3, -1), semi.astype(np.float32)), top
+def dataset_or_phantom(dataset_dir: str | None, cache_dir: str, **kwargs: Any) -> str:
+    """The user's data set, or the phantom in `cache_dir` with a warning that nothing learnt from it is about patients.
+
+    Args:
+        dataset_dir: the user's folder; None or empty for the phantom.
+        cache_dir: where the phantom is kept.
+        **kwargs: passed to make_head_phantom.
+    """
+    if dataset_dir:
+        return str(dataset_dir)
+    logger.warning(
+        "NO dataset_dir WAS GIVEN: using SYNTHETIC heads in %s. Results are about this phantom, not about patients.",
+        cache_dir,
+    )
+    return make_head_phantom(cache_dir, **kwargs)
 
 
-def _rotation(angles) -> np.ndarray:
-    """Rotation matrix for turns about x, then y, then z (radians)."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return (about_z @ about_y @ about_x).astype(np.float32)
+def is_phantom(dataset_dir: str | os.PathLike) -> bool:
+    """Whether the folder was written by make_head_phantom; results on it must be called synthetic."""
+    return (Path(dataset_dir) / PARAMETERS).is_file()
 
 
-def _surface(points, semi):
-    """Ellipsoid radius (1 on the scalp) and depth below the scalp in millimetres: an egg, wider at the back, flat on top."""
-    x, y, z = points
-    a = semi[0] * (1.0 + 0.07 * y / semi[1])
-    c = np.where(z > 0, semi[2], 1.45 * semi[2])
-    up = np.abs(z) / c
-    r = np.sqrt((x / a) ** 2 + (y / semi[1]) ** 2 + up**2.5) + 1e-4
-    slope = np.sqrt((x / a**2) ** 2 + (y / semi[1] ** 2) ** 2 + (1.25 * up**1.5 / c) ** 2) / r
-    return r, (1.0 - r) / np.maximum(slope, 0.3 / semi[1])
+def _is_made(target: Path, parameters: dict[str, Any]) -> bool:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if not is_phantom(target):
+        raise NomalyError(
+            f"directory must be new, empty or hold a phantom, but {target} holds something else; choose another."
+        )
+    found = json.loads((target / PARAMETERS).read_text(encoding="utf-8"))
+    if found != parameters:
+        differing = sorted(k for k in found.keys() | parameters.keys() if found.get(k) != parameters.get(k))
+        raise NomalyError(
+            f"{target} is a phantom of other parameters ({', '.join(differing)}); delete it or choose another folder."
+        )
+    return True
 
 
-def _sheets(rng, points, wavelength, count=16):
-    """Distance in millimetres to the zero level of band-limited noise: a labyrinth of walls, as sulci are."""
-    direction = rng.standard_normal((count, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    waves = (direction * 2.0 * np.pi / wavelength * np.exp(0.2 * rng.standard_normal((count, 1)))).astype(np.float32)
-    phase = waves @ points + rng.uniform(0.0, 2.0 * np.pi, (count, 1)).astype(np.float32)
-    value, slope = np.cos(phase).sum(0), np.linalg.norm(waves.T @ np.sin(phase), axis=0)
-    return np.abs(value) / (slope + 0.1 * np.sqrt(count) * 2.0 * np.pi / wavelength)
+def _publish(building: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Give the finished folder its name; if another process was faster, its equal folder is taken."""
+    building.chmod(0o755)  # mkdtemp's folder is private
+    try:
+        if target.is_dir():
+            target.rmdir()
+        building.rename(target)
+    except OSError:
+        if not _is_made(target, parameters):
+            raise
 
 
-def _hypot(wall, beyond):
-    return np.sqrt(wall**2 + np.maximum(beyond, 0.0) ** 2)
+def _build(root: Path, parameters: dict[str, Any]) -> None:
+    for folder in ("images", "masks", "unseen"):
+        (root / folder).mkdir()
+    seeds = np.random.SeedSequence(parameters["seed"])
+    plan = [("training", "train", parameters["num_training"], False)]
+    plan += [("validation", "val", parameters["num_validation"], False)]
+    plan += [("test", "healthy", parameters["num_test_healthy"], False)]
+    plan += [("test", "abnormal", parameters["num_test_abnormal"], True)]
+    datalist: dict[str, list[dict[str, Any]]] = {section: [] for section, *_ in plan}
+    affine = _lps_affine(parameters["shape"], parameters["spacing"])
+    for section, prefix, count, abnormal in plan:
+        for number, child in enumerate(seeds.spawn(count)):
+            name = f"{prefix}_{number:03d}"
+            group = GROUPS[number % len(GROUPS)] if abnormal else None
+            volume, mask = _head(child, parameters, group)
+            item = {"image": f"images/{name}.nii.gz", "label": int(abnormal), "subject": name}
+            _save(root / item["image"], np.round(volume * 1000.0).astype(np.int16), affine)
+            if group:
+                item.update(mask=f"masks/{name}.nii.gz", group=group)
+                _save(root / item["mask"], mask.astype(np.uint8), affine)
+            datalist[section].append(item)
+    _build_unseen(root / "unseen", seeds.spawn(1)[0], parameters)
+    for name, content in ((DATALIST, datalist), (PARAMETERS, parameters)):
+        (root / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _tissue(rng, head, shape, spacing):
-    points, semi = head
-    radius, depth = _surface(points, semi)
-    inside = np.flatnonzero(depth > -4.0)
-    points, radius, depth = points[:, inside], radius[inside], depth[inside]
-    noise = lambda wavelength: smooth_noise(rng, shape, spacing, wavelength).ravel()[inside]  # noqa: E731
-    soft = float(np.mean(spacing[:2]))
-    ramp = lambda d: np.clip(d / soft + 0.5, 0.0, 1.0)  # noqa: E731  partial volume of one voxel
-
-    age = rng.uniform(0.0, 1.0)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
-    scalp = rng.uniform(4.0, 6.5) * (1.0 + 0.25 * noise(70.0))
-    skull = rng.uniform(5.5, 8.0) * (1.0 + 0.15 * noise(70.0))
-    rim = (1.2 + 1.6 * age) * (1.0 + 0.4 * noise(50.0))
-    below = np.minimum(depth - scalp - skull, points[2] + 58.0)  # the brain ends at the skull base
-    csf_distance = _cortex_distance(rng, points, radius, below - np.maximum(rim, 0.3), age, noise)
-
-    grey, white, fluid = rng.normal(0.54, 0.02), rng.normal(0.82, 0.02), rng.normal(0.15, 0.02)
-    thickness = rng.uniform(2.4, 3.3) - 0.5 * age
-    value = np.full(inside.shape, white, np.float32) * (1.0 + 0.012 * noise(25.0))
-    for distance, level in _nuclei(rng, points, grey, white):
-        value += (level - value) * ramp(distance)
-    value += (grey - value) * (1.0 - ramp(csf_distance - thickness))
-    value += (fluid - value) * np.maximum(1.0 - ramp(csf_distance), ramp(_ventricles(rng, points, age)))
-    marrow = 0.06 + rng.uniform(0.1, 0.4) * np.exp(-(((depth - scalp - 0.5 * skull) / (0.22 * skull)) ** 2))
-    value += (marrow - value) * (1.0 - ramp(below))
-    fat = rng.uniform(0.75, 1.0) * (1.0 - 0.25 * np.clip(noise(30.0), -1.0, 1.5) ** 2)
-    value += (fat - value) * (1.0 - ramp(depth - scalp))
-    value *= ramp(depth)
-    volume = np.zeros(int(np.prod(shape)), np.float32)
-    volume[inside] = value
-    return volume.reshape(shape)
+def _head(seeds: np.random.SeedSequence, parameters: dict[str, Any], group: str | None):
+    """Volume (X, Y, Z) in [0, 1] and mask of a head, with a lesion in the slab if a group is named."""
+    head_seed, lesion_seed = (int(s) for s in seeds.generate_state(2))
+    volume = head_volume(head_seed, parameters["shape"], parameters["spacing"])
+    volume = np.clip(volume / FULL_SCALE, 0.0, 1.0)
+    if group is None:
+        return volume[0], None
+    spacing = parameters["spacing"]
+    vertex = vertex_slice(head_mask(volume[0], spacing))
+    near, far = (round(vertex - mm / spacing[2]) for mm in parameters["slab_mm"])
+    lesion = SyntheticLesion(group, tuple(parameters["strength"]))
+    # one slice inside the slab's ends, so that at least half of the lesion is assessed
+    volume, mask = lesion(volume, lesion_seed, spacing, slices=(max(far + 1, 0), max(near, far + 2)))
+    return volume[0], mask[0]
 
 
-def _cortex_distance(rng, points, radius, below, age, noise):
-    """Signed millimetres to the nearest outer CSF (rim, sulci, Sylvian and midline fissures); negative inside it."""
-    x, y, z = points
-    gap = 0.15 + 0.7 * age
-    # walls that keep their direction along the radius stand upright on the surface
-    on_surface = points / radius**0.9 + 1.8 * np.stack([noise(26.0) for _ in range(3)])
-    sulci = radius * _sheets(rng, on_surface, rng.uniform(29.0, 37.0))
-    reach = rng.uniform(13.0, 17.0) * (1.0 + 0.3 * noise(30.0))
-    outer = _hypot(sulci, below - reach) - gap
-    sylvian = y - 0.9 * z + 8.0 + 3.0 * noise(40.0)
-    sylvian = _hypot(_hypot(sylvian, below - 24.0), np.abs(z - 4.0) - 26.0) - 0.8 - gap
-    middle = np.abs(x + 1.6 * noise(50.0))
-    callosum = np.sqrt(((y - 3.0) / 40.0) ** 2 + ((z - 12.0) / 24.0) ** 2)
-    arch = 25.0 * (1.0 - callosum)
-    fissure = _hypot(middle, arch) - 0.4 - gap
-    medial = _sheets(rng, points * np.array([[0.2], [1.0], [1.0]], np.float32), rng.uniform(27.0, 34.0))
-    medial = _hypot(_hypot(medial, middle - 10.0 * (1.0 + 0.4 * noise(30.0))), arch + 4.0) - gap
-    return np.minimum.reduce([below, outer, sylvian, fissure, medial])
+def _build_unseen(folder: Path, seeds: np.random.SeedSequence, parameters: dict[str, Any]) -> None:
+    """A plain mass in a head of another resolution whose scanner axes are turned by 12 and 7 degrees."""
+    extent = [n * s for n, s in zip(parameters["shape"], parameters["spacing"])]
+    shape = [round(e / s) for e, s in zip(extent, UNSEEN_SPACING)]
+    other = {**parameters, "shape": shape, "spacing": UNSEEN_SPACING, "strength": (0.95, 1.0)}
+    volume, mask = _head(seeds, other, "mass")
+    affine = _lps_affine(shape, UNSEEN_SPACING)
+    cx, sx, cz, sz = np.cos(0.209), np.sin(0.209), np.cos(0.122), np.sin(0.122)
+    about_x = np.array([[1, 0, 0, 0], [0, cx, -sx, 0], [0, sx, cx, 0], [0, 0, 0, 1]])
+    about_z = np.array([[cz, -sz, 0, 0], [sz, cz, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    oblique = about_z @ about_x @ affine
+    _save(folder / "head_with_lesion.nii.gz", np.round(volume * 1000.0).astype(np.int16), oblique)
+    _save(folder / "head_with_lesion_mask.nii.gz", mask.astype(np.uint8), oblique)
 
 
-def _ventricles(rng, points, age):
-    """Millimetres inside the lateral ventricles (paired crescents) and the third one; negative outside."""
-    x, y, z = points
-    best = np.full(x.shape, -1e3, np.float32)
-    width, length = 2.2 + 4.6 * age**1.5 + rng.uniform(0.0, 1.0), 25.0 + 7.0 * age + rng.uniform(-2.0, 3.0)
-    height, spread = rng.uniform(12.0, 16.0) + 3.0 * age, rng.uniform(0.8, 1.3)
-    for side in (-1.0, 1.0):
-        half = width * np.exp(0.15 * rng.standard_normal())
-        t = (y - 1.0 - rng.normal(0.0, 1.0)) / length
-        front, back = np.maximum(-t, 0.0), np.maximum(t, 0.0)
-        axis = 1.2 + half + spread * (4.0 * front**1.5 + 12.0 * back**1.7)
-        swell = 1.0 + 0.35 * front + 0.5 * back
-        rho = np.sqrt(((side * x - axis) / (half * swell)) ** 2 + t**4 + ((z - 17.0 + 5.0 * t**2) / height) ** 2)
-        best = np.maximum(best, (1.0 - rho) * half)
-    third = np.sqrt((x / (1.2 + 1.5 * age)) ** 2 + ((y - 4.0) / 13.0) ** 2 + ((z + 8.0) / 10.0) ** 2)
-    return np.maximum(best, (1.0 - third) * (1.2 + 1.5 * age))
+def _lps_affine(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """RAS world millimetres of an LPS array whose middle lies at the origin."""
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2.0)
+    return affine
 
 
-def _nuclei(rng, points, grey, white):
-    """Caudate, lentiform nucleus and thalamus of both sides: (millimetres inside, grey level)."""
-    x, y, z = points
-    tone = grey + (white - grey) * rng.uniform(0.2, 0.45)
-    for (cx, cy, cz), (rx, ry, rz) in (
-        ((13.0, -15.0, 13.0), (5.0, 11.0, 13.0)),
-        ((25.0, -3.0, 2.0), (7.0, 17.0, 13.0)),
-        ((11.0, 12.0, 3.0), (9.0, 14.0, 11.0)),
-    ):
-        cx, cy, cz = np.array([cx, cy, cz]) + rng.normal(0.0, 1.0, 3)
-        rho = np.sqrt(((np.abs(x) - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 + ((z - cz) / rz) ** 2)
-        yield (1.0 - rho) * rx, tone
+def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)

@@ -194,7 +194,9 @@ def _as_plane(name: str, values: ArrayLike) -> NDArray[np.float32]:
     array = _as_array(values)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[0] not in (1, 3):
-        raise NomalyError(f"{name} must be (X, Y) or (C, X, Y) with C = 1 or 3, got {np.shape(values)}. Pick one slice.")
+        raise NomalyError(
+            f"{name} must be (X, Y) or (C, X, Y) with C = 1 or 3, got {np.shape(values)}. Pick one slice."
+        )
     return array.transpose(2, 1, 0)
 
 
@@ -240,14 +242,15 @@ def _overlay(base: NDArray[np.uint8], field: NDArray[np.float32], vmax: float) -
 
 
 def _outline(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Paint the inner border of a mask; two supersampled pixels, so one in the finished picture."""
-    padded = np.pad(mask, 2)
+    """Paint the inner border of a mask, one and a half pixels wide once the supersampling is undone."""
+    width = 3
+    padded = np.pad(mask, width)
     inner = padded.copy()
     for axis in (0, 1):
-        for shift in (-2, -1, 1, 2):
-            inner &= np.roll(padded, shift, axis)
+        for shift in range(1, width + 1):
+            inner &= np.roll(padded, shift, axis) & np.roll(padded, -shift, axis)
     painted = picture.copy()
-    painted[mask & ~inner[2:-2, 2:-2]] = colour
+    painted[mask & ~inner[width:-width, width:-width]] = colour
     return painted
 
 
@@ -258,9 +261,7 @@ def _halve(picture: NDArray[np.uint8]) -> Image.Image:
 def _compose(panels: list[Image.Image], captions: list[str], vmax: float, threshold: float | None) -> bytes:
     """Set the panels side by side on a dark ground, captions under them, the colour scale beside the map's caption."""
     width, height = panels[0].size
-    sheet = Image.new(
-        "RGB", (len(panels) * (width + _GAP) + _GAP, height + _GAP + _CAPTION), BACKGROUND
-    )
+    sheet = Image.new("RGB", (len(panels) * (width + _GAP) + _GAP, height + _GAP + _CAPTION), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for i, (panel, caption) in enumerate(zip(panels, captions)):
         left = _GAP + i * (width + _GAP)

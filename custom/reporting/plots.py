@@ -1,6 +1,6 @@
 """The two plots of a report, as inline SVG that takes its colours from the page and so follows light and dark mode.
 
-Hand-written rather than drawn by matplotlib: a few kilobytes, crisp at any zoom, text that can be selected and read out.
+Hand-written rather than drawn by matplotlib: a few kilobytes, crisp at any zoom, text that can be read out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sklearn.metrics import roc_curve
 
 # CSS custom properties with a fallback, so that a plot also stands alone.
 _INK, _MUTED, _LINE = "var(--ink,#1b1d21)", "var(--muted,#6b7178)", "var(--line,#d9dbde)"
+_SURFACE = "var(--surface,#fff)"
 ROLE_COLOURS = {
     "calibration": "var(--muted,#8a9099)",
     "healthy": "var(--healthy,#3f7fb5)",
@@ -52,8 +53,8 @@ def roc_svg(labels: Sequence[int], scores: Sequence[float], operating_point: tup
     if operating_point is not None:
         x, y = left + operating_point[0] * size, top + (1 - operating_point[1]) * size
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" style="fill:{ROLE_COLOURS["abnormal"]};stroke:var(--surface,#fff);'
-            'stroke-width:2"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" style="fill:{ROLE_COLOURS["abnormal"]};'
+            f'stroke:{_SURFACE};stroke-width:2"/>'
         )
     return _svg(left + size + 14, top + size + 46, "ROC curve: sensitivity against false-alarm rate", parts)
 
@@ -81,12 +82,15 @@ def histogram_svg(
     def at(score: float) -> float:
         return left + (score - edges[0]) / (edges[-1] - edges[0]) * width
 
+    # Names stand on the side that the threshold's line leaves free.
+    crowded = threshold is not None and at(threshold) < left + width / 2
+    name_x, name_anchor = (left + width, "end") if crowded else (left, "start")
     parts: list[str] = []
     names: list[str] = []
     for row, (name, role, scores) in enumerate(lanes):
         base = top + row * (height + gap) + height
         parts += _lane(np.histogram(scores, edges)[0], [at(edge) for edge in edges], base, height, ROLE_COLOURS[role])
-        names.append(_text(left, base - height - 6, f"{name} (n = {len(scores)})", "start"))
+        names.append(_text(name_x, base - height - 6, f"{name} (n = {len(scores)})", name_anchor))
     bottom = top + len(lanes) * (height + gap) - gap
     if threshold is not None:
         x = at(threshold)
@@ -138,10 +142,9 @@ def _grid_line(left: float, top: float, size: float, share: float) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, extra: str = "") -> str:
-    return (
-        XX
-        f"{escape(text)}</text>"
-    )
+    """Small muted text with a halo in the page's colour, legible over lines."""
+    style = f"fill:{_MUTED};font-size:11px;text-anchor:{anchor};paint-order:stroke;stroke:{_SURFACE};stroke-width:4px"
+    return f'<text x="{x:.1f}" y="{y:.1f}" {extra} style="{style}">{escape(text)}</text>'
 
 
 def _svg(width: float, height: float, label: str, parts: list[str]) -> str:

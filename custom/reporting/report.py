@@ -62,18 +62,22 @@ def write_report(
     alpha = alpha if alpha is not None or evaluation is None else evaluation.get("alpha")
     healthy = [float(score) for score in healthy_scores] if healthy_scores is not None else []
     cases = _cases(sorted(studies, key=worklist_key), pictures, evaluation)
-    html = _environment().get_template("report.html.jinja").render(
-        title=title,
-        summary=summary_sentences(studies, alpha, len(healthy)),
-        banners=[*dict.fromkeys([*notes, *_calibration_notes(alpha, len(healthy)), RESEARCH_NOTE])],
-        cases=cases,
-        tally={key: sum(case["state"] == key for case in cases) for key in ("flag", "normal", "none", "failed")},
-        evaluation=evaluation,
-        verdicts=verdicts(evaluation) if evaluation else [],
-        alpha=alpha,
-        plots=_plots(studies, evaluation, healthy, alpha),
-        run=run,
-        script_hash=_script_hash(),
+    html = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=title,
+            summary=summary_sentences(studies, alpha, len(healthy)),
+            banners=[*dict.fromkeys([*notes, *_calibration_notes(alpha, len(healthy)), RESEARCH_NOTE])],
+            cases=cases,
+            tally={key: sum(case["state"] == key for case in cases) for key in ("flag", "normal", "none", "failed")},
+            evaluation=evaluation,
+            verdicts=verdicts(evaluation) if evaluation else [],
+            alpha=alpha,
+            plots=_plots(studies, evaluation, healthy, alpha),
+            run=run,
+            script_hash=_script_hash(),
+        )
     )
     with atomic_write(path, "w") as stream:
         stream.write(html)
@@ -97,8 +101,8 @@ def summary_sentences(studies: Sequence[StudyResult], alpha: float | None, n_hea
         level = "" if alpha is None else f" at alpha = {alpha:g}"
         sentences = [f"{flagged} of {_count(len(decided), 'study', 'studies')} flagged{level}"]
         if alpha is not None and n_healthy:
-            like = "one" if n_healthy == 1 else f"{n_healthy} ones"
-            sentences[0] += f"; P(false alarm) ≤ {alpha:.3g} for a healthy study like the calibration {like}"
+            like = "the one calibration study" if n_healthy == 1 else f"the {n_healthy} calibration ones"
+            sentences[0] += f"; P(false alarm) ≤ {100 * alpha:.3g} % for a healthy study like {like}"
         sentences[0] += "."
         if alpha is not None:
             sentences.append(
@@ -141,7 +145,10 @@ def _verdict(
     if method["value"] <= best["value"]:
         return {"beats": False, "text": f"{what}: the method does not beat the floors: {numbers}."}
     if low is None or low <= bar:
-        return {"beats": False, "text": f"{what}: ahead, but not shown to be better: {numbers}; intervals overlap."}
+        return {
+            "beats": False,
+            "text": f"{what}: ahead, but not shown to be better: {numbers}, within the uncertainty.",
+        }
     return {"beats": True, "text": f"{what}: the method beats every floor: {numbers}."}
 
 
@@ -162,6 +169,7 @@ def _cases(
     """What the worklist shows of each study, with its pictures as data URIs."""
     truths = {row["case"]: row for row in (evaluation or {}).get("scores") or []}
     lossless = sum(map(len, pictures.values())) <= _LOSSLESS_BUDGET
+    decimals = _decimals([study.score for study in studies if study.score is not None])
     cases = []
     for study in studies:
         truth, png = truths.get(study.study), pictures.get(study.study)
@@ -173,6 +181,7 @@ def _cases(
                 "truth": None if truth is None else _truth(truth),
                 "picture": None if png is None else _data_uri(png) if lossless else _webp_uri(png),
                 "thumbnail": None if png is None else _thumbnail_uri(png),
+                "score": "–" if study.score is None else f"{study.score:.{decimals}f}",
                 "unit": _UNITS.get(study.lesion_unit or "", ""),
             }
         )
@@ -233,6 +242,12 @@ def _thumbnail_uri(png: bytes) -> str:
     return _data_uri(stream.getvalue(), "webp")
 
 
+def _decimals(scores: Sequence[float]) -> int:
+    """Decimals that give the largest score four significant digits, so that a column of scores lines up."""
+    largest = max((abs(score) for score in scores), default=0.0)
+    return max(0, 3 - math.floor(math.log10(largest))) if largest > 0 else 1
+
+
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
@@ -241,11 +256,15 @@ def _words(name: str) -> str:
     return str(name).replace("_", " ")
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; an en dash where there is none."""
+def _number(value: float | None) -> str:
+    """A size to two decimals, longer only where it would read as nothing; an en dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.{digits}g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.{digits - 1}e}"
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}"
+
+
+def _p_value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 @lru_cache(maxsize=1)
@@ -257,7 +276,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, words=_words)
+    environment.filters.update(number=_number, p_value=_p_value, words=_words)
     return environment
 
 

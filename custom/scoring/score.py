@@ -28,6 +28,9 @@ def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | 
     return mask
 
 
+MODES = ("top_q", "mean", "max")
+
+
 class StudyScore:
     """Reduce a study's anomaly map to its score; larger = more abnormal, never clamped.
 
@@ -41,7 +44,7 @@ class StudyScore:
     """
 
     def __init__(self, mode: str = "top_q", q: float = 0.02) -> None:
-        if mode not in ("top_q", "mean", "max"):
+        if mode not in MODES:
             raise NomalyError(f"mode must be 'top_q', 'mean' or 'max', got {mode!r}.")
         if not 0 < q <= 1:
             raise NomalyError(f"q must be in (0, 1], got {q}.")
@@ -63,3 +66,7 @@ class StudyScore:
             # the tolerance keeps 0.02 * 50 pixels at 1, whatever the product's last bit says
             values = values.topk(max(math.ceil(self.q * values.numel() - 1e-6), 1), sorted=False).values
         return values.mean()
+
+    def rule(self) -> tuple[float, float]:
+        """What the score is, as two numbers that calibration keeps: scores of another rule cannot be compared."""
+        return float(MODES.index(self.mode)), self.q if self.mode == "top_q" else 0.0

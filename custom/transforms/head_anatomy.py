@@ -46,9 +46,10 @@ class HeadAnatomy:
     Attributes:
         head: everything inside the outer contour, slice by slice.
         brain: everything inside the skull, ventricles included.
+        ventricles: dark cavities deep in the brain, near its middle; may be empty.
         depth: millimetres below the brain's surface inside its slice; 0 outside the brain.
         centre: brain's centre of mass in voxels.
-        width: diameter in millimetres of a disc as large as the head's largest slice, times 0.9 (a head is longer than wide).
+        width: in millimetres; 0.9 of the diameter of a disc as large as the largest slice (a head is longer than wide).
         white: grey level of the bright tissue (white matter in T1w).
         dark: grey level of fluid.
         spacing: millimetres per voxel.
@@ -56,6 +57,7 @@ class HeadAnatomy:
 
     head: np.ndarray
     brain: np.ndarray
+    ventricles: np.ndarray
     depth: np.ndarray
     centre: np.ndarray
     width: float
@@ -76,13 +78,16 @@ class HeadAnatomy:
         brain = _brain(volume, head, width, spacing)
         values = volume[brain]
         dark, white = np.percentile(values, (1, 75))
-        depth = _depth(brain, spacing)
+        depth = distance_in_slice(brain, spacing)
         centre = np.array([axis.mean() for axis in np.nonzero(brain)])
-        return cls(head, brain, depth, centre, width, float(white), float(min(dark, 0.3 * white)), spacing)
+        ventricles = _ventricles((volume < 0.5 * white) & (depth > 0.19 * width), centre, width, spacing)
+        dark = min(dark, 0.3 * white)
+        return cls(head, brain, ventricles, depth, centre, width, float(white), float(dark), spacing)
 
 
-def _depth(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Distance to the mask's border inside each slice (the far third spacing keeps the slices apart); the picture's edge is border."""
+def distance_in_slice(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Millimetres to the mask's border inside each slice; the picture's edge counts as border."""
+    # the huge third spacing keeps the slices apart
     padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)))
     return ndimage.distance_transform_edt(padded, sampling=(spacing[0], spacing[1], 1e4))[1:-1, 1:-1].astype(np.float32)
 
@@ -101,20 +106,35 @@ def _largest(mask: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     return parts == sums.argmax()
 
 
+def _ventricles(dark: np.ndarray, centre: np.ndarray, width: float, spacing: Sequence[float]) -> np.ndarray:
+    """Parts of a slice's dark voxels that are no specks and lie round the brain's middle, as sulci do not."""
+    parts, _ = ndimage.label(dark, structure=_PLANE * np.array([0, 1, 0], bool))
+    size = np.maximum(np.bincount(parts.ravel()), 1)
+    off = [
+        (np.bincount(parts.ravel(), weights=np.broadcast_to(line, dark.shape).ravel()) / size - c) * s
+        for line, c, s in zip(np.ogrid[[slice(0, n) for n in dark.shape]][:2], centre, spacing)
+    ]
+    keep = (size * spacing[0] * spacing[1] > 0.002 * width**2) & (np.hypot(*off) < 0.2 * width)
+    keep[0] = False
+    return keep[parts]
+
+
 def _head(volume: np.ndarray) -> np.ndarray:
-    bright = volume > 0.12 * np.percentile(volume, 99)
-    if volume.max() <= 0 or volume.max() - volume.min() < 1e-3 or not bright.any():
+    bright = volume > max(0.12 * np.percentile(volume, 99), volume.min() + 1e-3)
+    # closing mends a thin scalp; filling comes before the choice, lest a brain outweigh the scalp around it
+    solid = _filled(ndimage.binary_closing(bright, _PLANE, 2))
+    head = _largest(ndimage.binary_opening(solid, _PLANE))  # opening drops specks of noise
+    if not head.any():
         raise NomalyError(
             f"image has no foreground: a synthetic lesion needs a head brighter than its background, got values in "
             f"[{volume.min():.3g}, {volume.max():.3g}]; check that the image was loaded and scaled to [0, 1]"
         )
-    # closing bridges the dark skull where the scalp is thin; opening drops specks of noise
-    return _filled(_largest(ndimage.binary_opening(ndimage.binary_closing(bright, _PLANE, 2), _PLANE)))
+    return head
 
 
 def _brain(volume: np.ndarray, head: np.ndarray, width: float, spacing: Sequence[float]) -> np.ndarray:
     """Bright tissue that is cut off from the scalp by the dark skull; a peeled head where no skull is seen."""
-    depth = _depth(head, spacing)
+    depth = distance_in_slice(head, spacing)
     peeled = depth > 0.09 * width
     if not peeled.any():
         return head

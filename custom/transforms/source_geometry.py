@@ -55,11 +55,7 @@ def to_source(tensor: torch.Tensor, preprocessed_image: MetaTensor, mode: str = 
             f"tensor must have the grid {tuple(preprocessed_image.shape[1:])} of the preprocessed image, got "
             f"{tuple(tensor.shape[1:])}. Undo what the network added, or resize first."
         )
-    data = MetaTensor(
-        tensor.detach().as_subclass(torch.Tensor).float().cpu(),
-        affine=preprocessed_image.affine.clone(),
-        meta=deepcopy(preprocessed_image.meta),
-    )
+    data = MetaTensor(tensor.detach().as_subclass(torch.Tensor).float().cpu(), meta=deepcopy(preprocessed_image.meta))
     trace = convert_applied_interp_mode(deepcopy(preprocessed_image.applied_operations), mode=RESIZE_MODES[mode])
     data.applied_operations = reset_ops_id(trace)
     for name in [operation["class"] for operation in reversed(data.applied_operations)]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,14 @@ def _grey_or_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
 
 
+@lru_cache(maxsize=1)
+def _loader() -> LoadImage:
+    """Make MONAI's loader once: each new one warns that NVIDIA's DICOM decoder is absent."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*nvImageCodec.*")
+        return LoadImage(image_only=True, ensure_channel_first=True)
+
+
 def _read(path: Path) -> MetaTensor:
     """Read a file or DICOM folder as MONAI does, (C, X, Y) or (C, X, Y, Z)."""
     if not path.exists():
@@ -50,7 +60,7 @@ def _read(path: Path) -> MetaTensor:
         raise load_error(path, "the file must hold an image, but it is empty (0 bytes)", "Copy or export it again.")
     reader = PILReader(converter=_grey_or_rgb) if path.suffix.lower() in PICTURE_SUFFIXES else None
     try:
-        return LoadImage(image_only=True, ensure_channel_first=True)(path, reader=reader)
+        return _loader()(path, reader=reader)
     except Exception as error:  # the readers of MONAI raise anything, from zlib.error to ITK's RuntimeError
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise load_error(
@@ -83,7 +93,9 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         affine = _display_affine(affine)
     elif not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise load_error(
-            path, f"the affine must be invertible, but it is {affine.tolist()}", "Repair the header, or export it again."
+            path,
+            f"the affine must be invertible, but it is {affine.tolist()}",
+            "Repair the header, or export it again.",
         )
     elif is_picture and nib.io_orientation(affine)[2, 0] != 2:
         # A single sagittal or coronal slice has no axial plane to turn to: keep the plane as it is stored.
@@ -233,4 +245,4 @@ class LoadStudyd(MapTransform):
                 "Resample the mask to the image (nearest neighbour).",
             )
         binary = (mask.as_tensor() > 0).any(dim=0, keepdim=True).float()
-        return MetaTensor(binary, affine=mask.affine, meta=mask.meta)
+        return MetaTensor(binary, meta=mask.meta)

@@ -1,13 +1,12 @@
 """Synthetic abnormalities for pictures of heads: eight groups, replayable, for tests and for labelled evaluation.
 
-They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them. The groups
-follow those that unsupervised brain MRI papers report (Bercea et al., arXiv 2401.10637, evaluate on fastMRI+ labels).
+They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them. The
+groups follow those that unsupervised brain MRI papers report (Bercea et al., arXiv 2401.10637, on fastMRI+ labels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,46 +15,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
-from scipy import ndimage
 
 from custom.errors import NomalyError
-from custom.transforms.head_anatomy import HeadAnatomy, distance_in_slice, smooth_noise
+from custom.transforms.head_anatomy import HeadAnatomy
+from custom.transforms.lesion_effects import EFFECTS, LesionParameters
 
-GROUPS = (
-    "hyperintense",
-    "hypointense",
-    "mass",
-    "enlarged_ventricles",
-    "resection",
-    "oedema",
-    "missing_skull",
-    "artefact",
-)
+GROUPS = tuple(EFFECTS)  # hyperintense, hypointense, mass, ..., artefact: the order of the reports
 ATTEMPTS = 12
-MIN_CONTRAST = 0.03  # mean change inside the mask below which a lesion could not be seen at all
-
-
-@dataclass(frozen=True)
-class LesionParameters:
-    """Everything that was drawn by chance, so that a lesion can be applied again.
-
-    Attributes:
-        group: one of ``GROUPS``.
-        centre: voxel indices of the middle.
-        radii: half axes in millimetres.
-        angle: in-plane rotation of the half axes (or direction of a skull defect) in radians.
-        strength: 0 (none) to 1 (plain).
-        brighter: whether a mass or an artefact line is brighter than its surroundings.
-        seed: of the border's irregularity and the texture.
-    """
-
-    group: str
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
-    angle: float
-    strength: float
-    brighter: bool
-    seed: int
+MIN_CONTRAST = 0.05  # mean change inside the mask below which a lesion could not be seen at all
 
 
 class SyntheticLesion:
@@ -124,8 +91,10 @@ class SyntheticLesion:
         """Draw place, size and strength; nothing of the image is changed."""
         radius = rng.uniform(*self.radius) * anatomy.width
         radii = radius * np.exp(0.18 * rng.standard_normal(3))
-        depth = {"resection": (0.0, 0.35), "enlarged_ventricles": (0.0, 99.0)}.get(self.group, (0.55, 99.0))
+        depth = (0.0, 0.35) if self.group == "resection" else (0.55, np.inf)
         inside = (anatomy.depth > depth[0] * radius) & (anatomy.depth <= depth[1] * radius) & anatomy.brain
+        if self.group == "enlarged_ventricles" and anatomy.ventricles[:, :, slices[0] : slices[1]].any():
+            inside = anatomy.ventricles.copy()
         inside[:, :, : slices[0]] = inside[:, :, slices[1] :] = False
         places = np.flatnonzero(inside)
         if len(places) == 0:  # a small brain: take its deepest voxel
@@ -137,7 +106,7 @@ class SyntheticLesion:
             radii=tuple(float(r) for r in radii),
             angle=float(rng.uniform(0.0, 2.0 * np.pi)),
             strength=float(rng.uniform(*self.strength)),
-            brighter=bool(rng.integers(2)),
+            variant=int(rng.integers(2)),
             seed=int(rng.integers(2**31)),
         )
 
@@ -145,7 +114,7 @@ class SyntheticLesion:
         self, volume: np.ndarray, anatomy: HeadAnatomy, parameters: LesionParameters
     ) -> tuple[np.ndarray, np.ndarray]:
         """Apply drawn parameters to (C, X, Y, Z); returns the changed volume in [0, 1] and a boolean mask (X, Y, Z)."""
-        changed, mask = _EFFECTS[self.group](volume, anatomy, parameters)
+        changed, mask = EFFECTS[self.group](volume, anatomy, parameters)
         return np.clip(changed, 0.0, 1.0).astype(np.float32), mask
 
 

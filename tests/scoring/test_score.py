@@ -58,3 +58,9 @@ def test_part_that_only_the_reconstruction_shows_stays_in_the_foreground() -> No
     image, reconstruction = torch.tensor([0.0, 0.5, 0.0]), torch.tensor([0.9, 0.5, 0.0])
     mask = foreground(image.reshape(1, 3, 1, 1), reconstruction=reconstruction.reshape(1, 3, 1, 1))
     assert mask.flatten().tolist() == [True, True, False]
+
+
+def test_rule_tells_apart_the_scores_that_cannot_be_compared() -> None:
+    assert StudyScore("top_q", 0.02).rule() != StudyScore("top_q", 0.05).rule()
+    assert StudyScore("mean").rule() != StudyScore("max").rule()
+    assert StudyScore("mean", 0.02).rule() == StudyScore("mean", 0.05).rule()  # q has no part in a mean

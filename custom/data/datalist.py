@@ -1,0 +1,132 @@
+"""Read and check the `datalist.json` of a data set: sections training, validation and test, as in the Decathlon."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from custom.errors import NomalyError
+
+DATALIST = "datalist.json"
+HEALTHY_SECTIONS = ("training", "validation")
+PATH_KEYS = ("image", "mask")
+
+
+def load_datalist(
+    dataset_dir: str | os.PathLike, allow_empty_training: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Read all sections of a data set and refuse what would spoil training or evaluation.
+
+    Args:
+        dataset_dir: folder with `datalist.json`. Each item is {"image": path, "label": 0|1, "mask"?: path,
+            "subject"?: id, "group"?: pathology, "case"?: id}, paths relative to the folder. An image is a file or
+            the folder of a DICOM series. `label` may be left out in training and validation, which are healthy.
+        allow_empty_training: accept an empty or absent section `training`, for data that are only evaluated.
+
+    Returns:
+        section -> items, with absolute paths, `label` (int), `case` (from the file's name unless given) and
+        `subject` (`case` unless given).
+
+    Raises:
+        NomalyError: no folder or list; no JSON; a section or item of the wrong form; an abnormal item in training or
+            validation; a missing file; a path that leaves the folder; a case twice; a subject in two sections.
+    """
+    root = Path(dataset_dir).absolute()
+    content = _read(root)
+    sections = {name: items for name, items in content.items() if isinstance(items, list)}
+    if not sections.get("training") and not allow_empty_training:
+        raise NomalyError(
+            f"{root / DATALIST}: section `training` must list at least one healthy study, got "
+            f"{'none' if 'training' in sections else 'no such section'}; add healthy items to it."
+        )
+    checked = {name: [_item(root, name, i, item) for i, item in enumerate(items)] for name, items in sections.items()}
+    _check_unique(checked)
+    return checked
+
+
+def datalist_hash(dataset_dir: str | os.PathLike) -> str:
+    """First 16 hex digits of the SHA-256 of the list's content. Neither its layout nor the images count."""
+    canonical = json.dumps(_read(Path(dataset_dir).absolute()), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def case_name(path: str | os.PathLike) -> str:
+    """Name of a study from its path: the file's or folder's name without its ending (`.nii.gz` is one ending)."""
+    name = Path(path).name
+    for ending in (".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _read(root: Path) -> dict[str, Any]:
+    path = root / DATALIST
+    if not root.is_dir():
+        raise NomalyError(f"dataset_dir must be an existing folder, got {root}; check the path.")
+    if not path.is_file():
+        raise NomalyError(
+            f"dataset_dir must hold {DATALIST}, but {root} does not; write one, or run `nomaly prepare`, "
+            "or leave dataset_dir out to use the synthetic phantom."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NomalyError(f"{path} must be JSON: {error}; correct it there.") from None
+    if not isinstance(content, dict) or not content:
+        raise NomalyError(
+            f"{path} must be an object with sections training, validation and test; it is empty or another kind."
+        )
+    return content
+
+
+def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
+    """One item with absolute paths and all identifiers, after the checks that need no other item."""
+    where = f"{root / DATALIST}: {section}[{index}]"
+    if not isinstance(item, dict) or not isinstance(item.get("image"), str) or not item["image"]:
+        raise NomalyError(f"{where} must be an object with a path in `image`, got {item!r}; correct the item.")
+    label = item.get("label", 0 if section in HEALTHY_SECTIONS else None)
+    if isinstance(label, bool) or label not in (0, 1):
+        raise NomalyError(f"{where} ({item['image']}): label must be 0 (healthy) or 1 (abnormal), got {label!r}.")
+    if section in HEALTHY_SECTIONS and label == 1:
+        raise NomalyError(
+            f"{where} ({item['image']}): section `{section}` must be healthy (label 0), got label 1; "
+            "move the item to `test`."
+        )
+    paths = {key: _path(root, where, key, item[key]) for key in PATH_KEYS if item.get(key) is not None}
+    case = str(item.get("case") or case_name(item["image"]))
+    subject = str(item["subject"]) if item.get("subject") is not None else case
+    return {**item, **paths, "label": int(label), "case": case, "subject": subject}
+
+
+def _path(root: Path, where: str, key: str, path: Any) -> str:
+    # lexical on purpose: a data set may hold links to where its images live
+    full = os.path.normpath(root / str(path))
+    if os.path.commonpath([full, os.path.normpath(root)]) != os.path.normpath(root):
+        raise NomalyError(
+            f"{where}: {key} must lie inside the data set's folder, got {path}; move it or correct the path."
+        )
+    if not os.path.exists(full):
+        raise NomalyError(f"{where}: {key} must exist, but there is no {full}; restore it or remove the item.")
+    return full
+
+
+def _check_unique(sections: dict[str, list[dict[str, Any]]]) -> None:
+    cases: dict[str, str] = {}
+    subjects: dict[str, str] = {}
+    for section, items in sections.items():
+        for item in items:
+            case, subject = item["case"], item["subject"]
+            if case in cases:
+                raise NomalyError(
+                    f"case must be unique, but `{case}` names both {cases[case]} and {item['image']}; "
+                    "rename a file, remove the double, or give the items a `case`."
+                )
+            if subjects.setdefault(subject, section) != section:
+                raise NomalyError(
+                    f"a subject must be in one section only, but `{subject}` is in `{subjects[subject]}` and in "
+                    f"`{section}` ({item['image']}); move all studies of the subject to one of them."
+                )
+            cases[case] = item["image"]

@@ -1,0 +1,60 @@
+"""Progress bars."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from ignite.handlers.tqdm_logger import ProgressBar
+from tqdm import tqdm
+
+
+class EpochProgress:
+    """One bar over all epochs of a training; it starts where a resumed run goes on.
+
+    Args:
+        disable: show nothing.
+    """
+
+    def __init__(self, disable: bool = False) -> None:
+        self.disable = disable
+        self._bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the engine; attach after the handlers that show their metrics."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.step)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def start(self, engine: Engine) -> None:
+        """Open the bar at the first epoch of this run."""
+        if self._bar is None:
+            state = engine.state
+            total = state.epoch_length * state.max_epochs
+            self._bar = tqdm(total=total, initial=state.iteration, desc="Training", unit="step", disable=self.disable)
+        self._bar.set_postfix_str(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
+
+    def step(self, engine: Engine) -> None:
+        """Advance by one step."""
+        self._bar.update()
+
+    def close(self, engine: Engine) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class StudyProgress:
+    """Bar over the studies of an evaluator's run.
+
+    Args:
+        description: what is being done.
+        disable: show nothing.
+    """
+
+    def __init__(self, description: str, disable: bool = False) -> None:
+        self.description = description
+        self.disable = disable
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        if not self.disable:
+            ProgressBar(desc=self.description, persist=True).attach(engine)

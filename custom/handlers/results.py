@@ -1,0 +1,200 @@
+"""The results folder of a run over studies: table, maps, report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from custom.calibration.conformal import minimum_n
+from custom.errors import NomalyError
+from custom.metrics.evaluation import floor_sentence, table_markdown
+from custom.metrics.study_evaluation import StudyEvaluation
+from custom.reporting.files import atomic_write
+from custom.reporting.pictures import volume_picture
+from custom.reporting.report import write_report
+from custom.reporting.results import StudyResult, weight_hash, write_results_csv, write_run_info
+from custom.transforms.components import lesions
+from custom.transforms.source_geometry import source_spacing, to_source, write_study_outputs
+
+logger = logging.getLogger(__name__)
+
+
+class ResultsFolder:
+    """Write ``results.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and pseudo-healthy image.
+
+    Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of equal size.
+    With ``evaluation`` also ``metrics.json`` and ``metrics.md``.
+
+    Args:
+        output_dir: folder of the run.
+        network: the detector that is run.
+        title: of the report.
+        notes: what must be said loudly, such as that data are synthetic; empty ones are left out.
+        alpha: false-alarm rate of the decisions.
+        info: what else ``run.json`` shall tell.
+        evaluation: accumulates the metrics; None if the truth is not known.
+        write_images: whether maps are written.
+        overwrite: whether results that are there may be replaced.
+
+    Raises:
+        NomalyError: when the run starts, if the folder has results and ``overwrite`` is false.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        title: str,
+        notes: Sequence[str | None] = (),
+        alpha: float = 0.05,
+        info: dict[str, Any] | None = None,
+        evaluation: StudyEvaluation | None = None,
+        write_images: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.network = network
+        self.title = title
+        self.notes = [note for note in notes if note]
+        self.alpha = alpha
+        self.info = info or {}
+        self.evaluation = evaluation
+        self.write_images = write_images
+        self.overwrite = overwrite
+        self.rows: list[StudyResult] = []
+        self.shown: dict[str, dict[str, Any]] = {}
+
+    @property
+    def threshold(self) -> float | None:
+        """Map value above which a pixel belongs to a lesion; None if not calibrated."""
+        calibration = self.network.calibration
+        return float(calibration.pixel_threshold) if calibration.is_calibrated else None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: Engine) -> None:
+        """Refuse to write over earlier results."""
+        self.rows, self.shown = [], {}
+        if (self.folder / "results.csv").exists() and not self.overwrite:
+            raise NomalyError(
+                f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, or overwrite true."
+            )
+        if not self.network.calibration.is_calibrated:
+            logger.warning("The detector is not calibrated: no p-values, decisions or masks. Run nomaly calibrate first.")
+
+    def add(self, engine: Engine) -> None:
+        """Take in one study."""
+        for study in engine.state.output:
+            try:
+                row = self._row(study)
+            except NomalyError as error:  # for example a full disk: the row tells it
+                row = failed_row({**study, "error": str(error)})
+            self.rows.append(row)
+            if row.status == "ok":
+                keep = ("image", "pred", "reconstruction", "mask", "label")
+                self.shown[row.study] = {key: study[key] for key in keep if key in study}
+                if self.evaluation is not None:
+                    self.evaluation.add(study)
+
+    def finish(self, engine: Engine) -> None:
+        """Write table, run information, metrics and report."""
+        write_results_csv(self.rows, self.folder / "results.csv")
+        run = write_run_info(self.folder / "run.json", self._run_info())
+        evaluation = None if self.evaluation is None else self.evaluation.result()
+        if evaluation is not None:
+            self._write_metrics(evaluation)
+        calibration = self.network.calibration
+        write_report(
+            self.folder / "report.html",
+            self.title,
+            self.notes,
+            run,
+            self.rows,
+            self._pictures(),
+            evaluation,
+            alpha=self.alpha,
+            healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
+        )
+        failed = sum(row.status == "failed" for row in self.rows)
+        logger.info("%d studies, %d failed: %s", len(self.rows), failed, self.folder / "report.html")
+
+    def _row(self, study: dict[str, Any]) -> StudyResult:
+        if "error" in study:
+            return failed_row(study)
+        image, anomaly_map = study["image"], study["pred"]
+        row = StudyResult(
+            study=study["case"],
+            score=study["score"],
+            p_value=study["p_value"],
+            decision=study["decision"],
+            seconds=study["seconds"],
+        )
+        if self.threshold is not None:
+            source_map = to_source(anomaly_map, image)
+            found = lesions(source_map > self.threshold, source_spacing(image), source_map)
+            row.lesion_count = len(found)
+            row.lesion_volume = sum(lesion.size for lesion in found)
+            row.lesion_unit = found[0].unit if found else None
+        if self.write_images:
+            write_study_outputs(self.folder / row.study, image, self._volumes(study))
+        return row
+
+    def _volumes(self, study: dict[str, Any]) -> dict[str, torch.Tensor]:
+        volumes = {"map": study["pred"], "pseudo_healthy": study["reconstruction"]}
+        if self.threshold is not None:
+            volumes["mask"] = (study["pred"] > self.threshold).float()
+        return volumes
+
+    def _pictures(self) -> dict[str, bytes]:
+        peaks = torch.tensor([float(study["pred"].max()) for study in self.shown.values()])
+        # One scale for all pictures of a run, so that they can be compared; the strongest few may saturate.
+        vmax = max(float(peaks.quantile(0.8)), 2 * (self.threshold or 0.0)) if len(peaks) else None
+        pictures = {}
+        for name, study in self.shown.items():
+            truth = study["mask"] if study.get("label") and "mask" in study else None
+            parts = (study["image"], study["reconstruction"], study["pred"])
+            pictures[name] = volume_picture(*parts, self.threshold, truth, vmax)[0]
+        return pictures
+
+    def _run_info(self) -> dict[str, Any]:
+        calibration = self.network.calibration
+        return {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv),
+            **self.info,
+            "alpha": self.alpha,
+            "weight_hash": weight_hash(self.network.state_dict()),
+            "calibration": {
+                "healthy_studies": len(calibration.healthy_scores),
+                "pixel_threshold": self.threshold,
+                "pixel_false_positive_rate": float(calibration.pixel_false_positive_rate),
+                "least_studies_for_alpha": minimum_n(self.alpha),
+            },
+            "notes": self.notes,
+        }
+
+    def _write_metrics(self, evaluation: dict[str, Any]) -> None:
+        with atomic_write(self.folder / "metrics.json") as file:
+            json.dump(evaluation, file, indent=2)
+        text = table_markdown(evaluation)
+        with atomic_write(self.folder / "metrics.md") as file:
+            file.write(text + "\n")
+        logger.info("%s\n%s", floor_sentence(evaluation), text)
+
+
+def failed_row(study: dict[str, Any]) -> StudyResult:
+    """Row of a study that could not be done."""
+    return StudyResult(study=study["case"], status="failed", seconds=study.get("seconds"), error=study["error"])

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.transforms import LoadImage, Orientation
+
+from custom.data.datalist import load_datalist
+from custom.data.phantom import dataset_or_phantom, head_volume, is_phantom, make_head_phantom
+from custom.errors import NomalyError
+
+SMALL = {"shape": (36, 44, 28), "spacing": (4.9, 4.8, 6.0)}
+FEW = {"num_training": 2, "num_validation": 1, "num_test_healthy": 1, "num_test_abnormal": 8, **SMALL, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    return tmp_path_factory.mktemp("phantom") / "heads", make_head_phantom
+
+
+@pytest.fixture(scope="module")
+def dataset(phantom):
+    directory, make = phantom
+    return make(directory, **FEW)
+
+
+def test_equal_seeds_give_equal_heads_and_others_differ():
+    first, again, other = (head_volume(seed, **SMALL) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 0.05
+
+
+def test_head_has_shape_type_and_layers_from_outside_in():
+    volume = head_volume(0)
+    assert volume.shape == (1, 80, 96, 56) and volume.dtype == np.float32 and volume.min() >= 0
+    heads = [head_volume(seed)[0] for seed in range(4)]
+    # along the ray from the middle to the left ear: fat, skull, brain; 60 mm below the top
+    for head in heads:
+        top = np.flatnonzero((head > 0.15).sum(axis=(0, 1)) > 20).max()
+        ray = head[40:, 48, top - 20]
+        outside = np.flatnonzero(ray > 0.35).max()
+        assert ray[outside - 2 : outside + 1].max() > 0.45  # scalp
+        assert ray[outside - 8 : outside - 1].min() < 0.3  # skull and fluid
+        assert np.median(ray[8 : outside - 10]) > 0.45  # brain tissue
+        assert ray[outside + 3 :].max(initial=0.0) < 0.2  # air
+
+
+def test_ventricles_are_dark_and_paired_in_the_slab():
+    for seed in range(4):
+        head = head_volume(seed)[0]
+        top = np.flatnonzero((head > 0.15).sum(axis=(0, 1)) > 20).max()
+        middle = head[28:52, 38:58, top - 21]
+        dark = middle < 0.5 * np.median(head[20:60, 30:66, top - 21])
+        assert dark[:12].sum() >= 3 and dark[12:].sum() >= 3
+
+
+def test_heads_of_different_seeds_vary_in_size_and_ventricles():
+    areas = [(head_volume(seed, **SMALL)[0, :, :, 12] > 0.2).sum() for seed in range(6)]
+    assert np.std(areas) / np.mean(areas) > 0.02
+
+
+def test_grid_too_small_for_a_head_is_refused():
+    with pytest.raises(NomalyError, match="shape x spacing must cover at least"):
+        head_volume(0, shape=(32, 32, 32), spacing=(1.0, 1.0, 1.0))
+
+
+def test_written_data_set_passes_the_datalist_checks(dataset):
+    sections = load_datalist(dataset)
+    assert [len(sections[name]) for name in ("training", "validation", "test")] == [2, 1, 9]
+    groups = [item["group"] for item in sections["test"] if item["label"]]
+    assert len(set(groups)) == 8
+    assert all("mask" in item for item in sections["test"] if item["label"])
+
+
+def test_images_are_int16_magnitudes_that_load_as_lps(dataset):
+    path = load_datalist(dataset)["training"][0]["image"]
+    stored = nib.load(path)
+    assert stored.get_data_dtype() == np.int16 and nib.aff2axcodes(stored.affine) == ("L", "P", "S")
+    array = np.asarray(stored.dataobj)
+    assert 500 < array.max() <= 1000 and array.min() >= 0
+    loaded = LoadImage(image_only=True, ensure_channel_first=True)(path)
+    np.testing.assert_array_equal(Orientation("LPS", labels=None)(loaded)[0].numpy(), array)
+
+
+def test_masks_mark_a_lesion_inside_the_slab(dataset):
+    for item in load_datalist(dataset)["test"]:
+        if item["label"]:
+            mask = np.asarray(nib.load(item["mask"]).dataobj)
+            assert set(np.unique(mask)) == {0, 1}
+            # vertex 5-11 mm below the top (z = 27), slab 45-75 mm below it, six millimetres a slice
+            assert mask[:, :, 27 - 15 : 27 - 7].any(), item["case"]
+
+
+def test_unseen_study_is_oblique_anisotropic_and_unlisted(dataset, phantom):
+    image = nib.load(phantom[0] / "unseen" / "head_with_lesion.nii.gz")
+    mask = nib.load(phantom[0] / "unseen" / "head_with_lesion_mask.nii.gz")
+    np.testing.assert_allclose(image.header.get_zooms(), (2.0, 2.4, 3.0), rtol=1e-5)
+    np.testing.assert_array_equal(image.affine, mask.affine)
+    # obliquity = largest angle between a voxel axis and its nearest world axis: 12 degrees about x, 7 about z
+    assert 11.9 < np.rad2deg(nib.affines.obliquity(image.affine)).max() < 14.0
+    assert np.asarray(mask.dataobj).sum() > 100
+    assert "unseen" not in (phantom[0] / "datalist.json").read_text()
+
+
+def test_same_parameters_reuse_and_others_are_refused(dataset, phantom):
+    before = (phantom[0] / "datalist.json").stat().st_mtime_ns
+    assert make_head_phantom(phantom[0], **FEW) == dataset
+    assert (phantom[0] / "datalist.json").stat().st_mtime_ns == before
+    with pytest.raises(NomalyError, match=r"is a phantom of other parameters \(seed\)"):
+        make_head_phantom(phantom[0], **{**FEW, "seed": 4})
+
+
+def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):
+    again = make_head_phantom(tmp_path / "again", **FEW)
+    for first, second in zip(load_datalist(dataset)["test"], load_datalist(again)["test"]):
+        for key in {"image", "mask"} & first.keys():
+            np.testing.assert_array_equal(nib.load(first[key]).dataobj, nib.load(second[key]).dataobj)
+
+
+def test_folder_with_other_content_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(NomalyError, match="must be new, empty or hold a phantom"):
+        make_head_phantom(tmp_path, **FEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_failed_build_leaves_no_folder_behind(tmp_path):
+    with pytest.raises(NomalyError, match="shape x spacing"):
+        make_head_phantom(tmp_path / "heads", **{**FEW, "spacing": (1.0, 1.0, 1.0)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_negative_count_is_refused_by_name(tmp_path):
+    with pytest.raises(NomalyError, match="num_training must be a number of heads >= 0, got -1"):
+        make_head_phantom(tmp_path / "heads", num_training=-1)
+
+
+def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
+    assert dataset_or_phantom("/my/data", str(tmp_path / "cache")) == "/my/data"
+    assert not caplog.records and not (tmp_path / "cache").exists()
+    one = {**SMALL, "num_training": 1, "num_validation": 0, "num_test_healthy": 0, "num_test_abnormal": 0}
+    with caplog.at_level(logging.WARNING):
+        made = dataset_or_phantom(None, str(tmp_path / "cache"), **one)
+    assert "SYNTHETIC" in caplog.text
+    assert is_phantom(made) and not is_phantom(tmp_path)
+    assert json.loads((tmp_path / "cache" / "phantom.json").read_text())["synthetic"] is True

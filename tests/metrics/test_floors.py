@@ -1,0 +1,146 @@
+"""Floors on small seeded images: each finds what it is made to find, and its errors equal scikit-learn's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from custom.errors import NomalyError
+from custom.metrics.floors import (
+    AutoencoderFloor,
+    BrightnessFloor,
+    HistogramFloor,
+    PcaFloor,
+    fit_floors,
+    principal_components,
+    reference_errors,
+)
+from custom.scoring.score import StudyScore
+
+NAMES = ["brightness", "histogram", "mean_image", "pca", "autoencoder"]
+
+
+def healthy_slices(n: int, seed: int = 0, size: tuple[int, int] = (24, 20)) -> Tensor:
+    """(n, 1, H, W): a disc of random brightness on black, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (torch.linspace(-1, 1, side) for side in size)
+    disc = (x[:, None] ** 2 + y**2 < 0.7).float()
+    brightness = 0.5 + 0.1 * torch.rand(n, 1, 1, 1, generator=generator)
+    return disc * (brightness + 0.02 * torch.randn(n, 1, *size, generator=generator))
+
+
+def as_study(slices: Tensor) -> Tensor:
+    """(Z, C, X, Y) -> (C, X, Y, Z)."""
+    return slices.permute(1, 2, 3, 0)
+
+
+@pytest.fixture(scope="module")
+def floors() -> dict:
+    return fit_floors(healthy_slices(40), epochs=2, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_floor_scores_a_bright_lesion_above_healthy_studies(floors: dict, name: str) -> None:
+    healthy = [as_study(healthy_slices(3, seed)) for seed in range(10, 20)]
+    ill = as_study(healthy_slices(3, 10)).clone()
+    ill[:, 8:16, 6:12] += 0.4
+    assert floors[name].score(ill) > max(floors[name].score(study) for study in healthy)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_have_the_study_shape_and_feature_floors_have_none(floors: dict, name: str) -> None:
+    study = as_study(healthy_slices(3, 10))
+    result = floors[name].map(study)
+    if name in ("brightness", "histogram"):
+        assert result is None
+    else:
+        assert result.shape == (1, 24, 20, 3) and (result >= 0).all()
+
+
+def test_brightness_floor_is_the_distance_of_foreground_means() -> None:
+    floor = BrightnessFloor()
+    train = torch.zeros(2, 1, 4, 4)
+    train[0, :, :2], train[1, :, 2:] = 0.4, 0.6  # foreground means 0.4 and 0.6: training mean 0.5
+    floor.fit(train)
+    study = torch.zeros(1, 4, 4, 3)
+    study[:, :, :2, 0], study[:, :2, :, 1] = 0.8, 0.3  # the third slice is empty and does not count
+    assert floor.score(study) == pytest.approx((0.3 + 0.2) / 2)
+
+
+def test_histograms_are_shares_of_the_foreground_alone() -> None:
+    slices = torch.tensor([0.0, 0.3, 0.3, 0.9]).reshape(1, 1, 2, 2)
+    shares = HistogramFloor(bins=4)._histograms(slices)
+    assert shares.tolist() == [[0.0, pytest.approx(2 / 3), 0.0, pytest.approx(1 / 3)]]
+
+
+def test_mean_image_floor_map_is_the_distance_from_the_mean() -> None:
+    floor = PcaFloor(0, StudyScore("mean"))
+    train = healthy_slices(5)
+    floor.fit(train)
+    study = as_study(healthy_slices(2, 3))
+    expected = (study - train.mean(0).unsqueeze(-1)).abs()
+    assert torch.allclose(floor.map(study), expected)
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_principal_components_span_what_scikit_learn_finds(count: int) -> None:
+    rows = healthy_slices(30).flatten(1)
+    mean, basis = principal_components(rows, count)
+    reference = PCA(count).fit(rows.numpy())
+    agreement = (basis @ torch.from_numpy(reference.components_).float().T).abs().diagonal()
+    assert torch.allclose(mean, torch.from_numpy(reference.mean_).float(), atol=1e-6)
+    assert torch.allclose(agreement, torch.ones(count), atol=1e-3)
+
+
+def test_components_beyond_the_rank_of_the_rows_are_left_out() -> None:
+    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    _, basis = principal_components(rows, 32)
+    assert basis.shape == (2, 50)  # three centred rows span two dimensions
+    assert torch.allclose(basis @ basis.T, torch.eye(2), atol=1e-5)
+
+
+def test_reference_errors_equal_scikit_learn_reconstructions() -> None:
+    train, validation = healthy_slices(30), healthy_slices(10, 7)
+    errors = reference_errors(train, validation, components=(2, 8))
+    rows = validation.flatten(1).numpy()
+    for k in (2, 8):
+        pca = PCA(k).fit(train.flatten(1).numpy())
+        expected = ((rows - pca.inverse_transform(pca.transform(rows))) ** 2).sum(1).mean()
+        assert errors[f"pca_{k}"] == pytest.approx(expected, rel=1e-3)
+    assert errors["mean_image"] == pytest.approx(float((validation - train.mean(0)).square().sum() / 10), rel=1e-5)
+    assert list(errors) == ["mean_image", "pca_2", "pca_8"]
+
+
+def test_autoencoder_repeats_by_seed_and_leaves_the_global_generator_alone() -> None:
+    train, study = healthy_slices(20), as_study(healthy_slices(1, 5))
+    state = torch.get_rng_state()
+    maps = []
+    for seed in (1, 1, 2):
+        floor = AutoencoderFloor(epochs=1, seed=seed, rule=StudyScore())
+        floor.fit(train)
+        maps.append(floor.map(study))
+    assert torch.equal(maps[0], maps[1]) and not torch.equal(maps[0], maps[2])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_autoencoder_learns_to_reconstruct_its_training_slices() -> None:
+    train = healthy_slices(40)
+    errors = []
+    for epochs in (0, 20):
+        floor = AutoencoderFloor(epochs=epochs, seed=0, rule=StudyScore())
+        floor.fit(train)
+        errors.append((floor.reconstruct(train) - train).square().mean().item())
+    assert errors[1] < 0.25 * errors[0]
+
+
+def test_wrong_shapes_and_empty_studies_are_refused_by_name(floors: dict) -> None:
+    with pytest.raises(
+        NomalyError, match=r"train must be at least 2 slices \(N, C, H, W\), got the shape \(1, 1, 4, 4\)"
+    ):
+        fit_floors(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(NomalyError, match=r"study must be \(C, X, Y, Z\) = \(1, 24, 20, 'Z'\) as the training slices"):
+        floors["pca"].score(torch.zeros(1, 24, 24, 1))
+    with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
+        floors["brightness"].score(torch.zeros(1, 24, 20, 2))
