@@ -40,7 +40,9 @@ def render_bundle(folder: Path) -> dict[str, str]:
             refuse_unknown(config, known, f"{folder.name}: {stem}")
         else:
             config = {key: knobs.get(key, value) for key, value in config.items()}
-        note = f"Rendered by scripts/render_bundles.py from bundles/_base/{variant['base']} and variant.json: edit those."
+        note = (
+            f"Rendered by scripts/render_bundles.py from bundles/_base/{variant['base']} and variant.json: edit those."
+        )
         text = dump({"_note_": note, **config}).replace("{bundle}", folder.name)
         texts[f"{stem}.json"] = text + "\n"
     texts["logging.conf"] = (base / "logging.conf").read_text()
@@ -51,7 +53,9 @@ def include_parts(source: dict[str, Any], parts: dict[str, dict[str, Any]]) -> d
     """The source with each key ``_include...`` replaced by the entries of the parts that it lists."""
     config: dict[str, Any] = {}
     for key, value in source.items():
-        entries = [part for name in value for part in parts[name].items()] if key.startswith("_include") else [(key, value)]
+        entries = (
+            [part for name in value for part in parts[name].items()] if key.startswith("_include") else [(key, value)]
+        )
         config.update(entries)
     return config
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from custom.errors import NomalyError
 
 DATALIST = "datalist.json"
-HEALTHY_SECTIONS = ("training", "validation")
+SECTIONS = ("training", "validation", "test")
+HEALTHY_SECTIONS = SECTIONS[:2]
 PATH_KEYS = ("image", "mask")
 
 
 def load_datalist(
-    dataset_dir: str | os.PathLike, allow_empty_training: bool = False
+    dataset_dir: str | os.PathLike, required: Sequence[str] = ("training",)
 ) -> dict[str, list[dict[str, Any]]]:
     """Read all sections of a data set and refuse what would spoil training or evaluation.
 
@@ -24,10 +26,10 @@ def load_datalist(
         dataset_dir: folder with `datalist.json`. Each item is {"image": path, "label": 0|1, "mask"?: path,
             "subject"?: id, "group"?: pathology, "case"?: id}, paths relative to the folder. An image is a file or
             the folder of a DICOM series. `label` may be left out in training and validation, which are healthy.
-        allow_empty_training: accept an empty or absent section `training`, for data that are only evaluated.
+        required: sections that must not be empty.
 
     Returns:
-        section -> items, with absolute paths, `label` (int), `case` (from the file's name unless given) and
+        section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (from the file's name unless given) and
         `subject` (`case` unless given).
 
     Raises:
@@ -37,11 +39,13 @@ def load_datalist(
     root = Path(dataset_dir).absolute()
     content = _read(root)
     sections = {name: items for name, items in content.items() if isinstance(items, list)}
-    if not sections.get("training") and not allow_empty_training:
-        raise NomalyError(
-            f"{root / DATALIST}: section `training` must list at least one healthy study, got "
-            f"{'none' if 'training' in sections else 'no such section'}; add healthy items to it."
-        )
+    for name in required:
+        if not sections.get(name):
+            raise NomalyError(
+                f"{root / DATALIST}: section `{name}` must list at least one study, got "
+                f"{'none' if name in sections else 'no such section'}; add items to it."
+            )
+    sections = {name: [] for name in SECTIONS} | sections
     checked = {name: [_item(root, name, i, item) for i, item in enumerate(items)] for name, items in sections.items()}
     _check_unique(checked)
     return checked

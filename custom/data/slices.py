@@ -36,7 +36,7 @@ class SliceDataset(Randomizable, Dataset):
         if not data:
             raise NomalyError("data must hold at least one study, got none: fill the section of datalist.json.")
         self.augmentation = augmentation
-        studies = tqdm(data, desc="Reading studies", unit="study", disable=not progress)
+        studies = tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress)
         slices = [part for item in studies for part in study_slices(transform(item)["image"])]
         super().__init__(slices)
 

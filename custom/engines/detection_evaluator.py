@@ -30,13 +30,21 @@ class StudyDataset(Dataset):
     Args:
         data: items with at least ``image`` and ``case``.
         transform: preprocessing to ``image`` (C, X, Y, Z).
+        cache: keep prepared studies in memory, for data that are gone through many times.
     """
 
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable) -> None:
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable, cache: bool = False) -> None:
         super().__init__(data, transform)
+        self._cache: dict[int, dict[str, Any]] | None = {} if cache else None
 
     def _transform(self, index: int) -> dict[str, Any]:
-        item = self.data[index]
+        if self._cache is None:
+            return self._prepare(self.data[index])
+        if index not in self._cache:
+            self._cache[index] = self._prepare(self.data[index])
+        return self._cache[index]
+
+    def _prepare(self, item: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         try:
             prepared = dict(self.transform(item))

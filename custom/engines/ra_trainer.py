@@ -59,9 +59,12 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
             device=device,
             max_epochs=max_epochs,
             train_data_loader=train_data_loader,
-            network=network.to(device=device, memory_format=torch.channels_last) if is_2d(network) else network.to(device),
+            network=(
+                network.to(device=device, memory_format=torch.channels_last) if is_2d(network) else network.to(device)
+            ),
             optimizer=encoder_optimizer,
             loss_function=objective,
+            decollate=False,
             **kwargs,
         )
 
@@ -144,6 +147,8 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        # Autocast keeps bfloat16 copies of the weights until its context ends: the next phase must not see the old ones.
+        torch.clear_autocast_cache()
 
 
 def average_over_processes(gradients: Sequence[torch.Tensor]) -> None:

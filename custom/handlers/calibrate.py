@@ -80,7 +80,9 @@ class Calibrate:
         save_tensors(self.network.state_dict(), self.path)
         with atomic_write(self.path.with_name("calibration.json")) as file:
             json.dump(self._summary(threshold), file, indent=2)
-        message = "Calibrated on %d healthy studies: flag at p <= %g; pixel threshold %.4g (%g of healthy pixels above): %s"
+        message = (
+            "Calibrated on %d healthy studies: flag at p <= %g; pixel threshold %.4g (%g of healthy pixels above): %s"
+        )
         logger.info(message, len(self.scores), self.alpha, threshold, self.pixel_false_positive_rate, self.path)
 
     def _summary(self, threshold: float) -> dict[str, Any]:

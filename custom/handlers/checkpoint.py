@@ -100,7 +100,9 @@ class TrainingCheckpoint:
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * engine.state.epoch_length
         if state["epoch"] >= engine.state.max_epochs:
-            logger.warning("Nothing to train: %s has %d epochs; raise max_epochs to go on.", self.checkpoint, state["epoch"])
+            logger.warning(
+                "Nothing to train: %s has %d epochs; raise max_epochs to go on.", self.checkpoint, state["epoch"]
+            )
         else:
             logger.warning("Continuing %s after epoch %d.", self.checkpoint, state["epoch"])
 
@@ -109,7 +111,12 @@ class TrainingCheckpoint:
         self._keep_best(engine.state.epoch)
         if self.save:
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-            state = {"epoch": engine.state.epoch, "best": self.best, "identity": self.identity, "optimizers": optimizers}
+            state = {
+                "epoch": engine.state.epoch,
+                "best": self.best,
+                "identity": self.identity,
+                "optimizers": optimizers,
+            }
             save_tensors(state | {"network": self.network.state_dict()}, self.checkpoint)
 
     def _keep_best(self, epoch: int) -> None:

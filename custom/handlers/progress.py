@@ -29,7 +29,14 @@ class EpochProgress:
         if self._bar is None:
             state = engine.state
             total = state.epoch_length * state.max_epochs
-            self._bar = tqdm(total=total, initial=state.iteration, desc="Training", unit="step", disable=self.disable)
+            self._bar = tqdm(
+                total=total,
+                initial=state.iteration,
+                desc="Training",
+                unit="step",
+                mininterval=1.0,
+                disable=self.disable,
+            )
         self._bar.set_postfix_str(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
 
     def step(self, engine: Engine) -> None:
@@ -57,4 +64,4 @@ class StudyProgress:
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
         if not self.disable:
-            ProgressBar(desc=self.description, persist=True).attach(engine)
+            ProgressBar(desc=self.description, persist=True, mininterval=1.0).attach(engine)

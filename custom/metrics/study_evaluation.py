@@ -62,7 +62,9 @@ class StudyEvaluation:
     def add(self, study: dict[str, Any]) -> None:
         """Take in what the evaluator says of one study."""
         image = torch.as_tensor(study["image"]).as_subclass(torch.Tensor)
-        self.studies.append({"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}})
+        self.studies.append(
+            {"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}}
+        )
         self._add_pixels("method", study, study["pred"])
         for name, floor in self.floors.items():
             self.floor_scores[name].append(floor.score(image))

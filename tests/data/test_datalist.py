@@ -49,12 +49,13 @@ def test_dicom_series_folder_counts_as_image(tmp_path):
 
 
 def test_values_that_are_no_sections_are_passed_over(tmp_path):
-    assert list(load_datalist(write(tmp_path, {"name": "mine", **sections()}))) == ["training"]
+    loaded = load_datalist(write(tmp_path, {"name": "mine", **sections()}))
+    assert list(loaded) == ["training", "validation", "test"]
 
 
 def test_empty_training_is_accepted_when_allowed(tmp_path):
     root = write(tmp_path, {"test": [{"image": "a.png", "label": 1}]})
-    assert load_datalist(root, allow_empty_training=True)["test"][0]["label"] == 1
+    assert load_datalist(root, required=["test"])["test"][0]["label"] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -17,14 +18,8 @@ FEW = {"num_training": 2, "num_validation": 1, "num_test_healthy": 1, "num_test_
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory):
-    return tmp_path_factory.mktemp("phantom") / "heads", make_head_phantom
-
-
-@pytest.fixture(scope="module")
-def dataset(phantom):
-    directory, make = phantom
-    return make(directory, **FEW)
+def dataset(tmp_path_factory):
+    return make_head_phantom(tmp_path_factory.mktemp("phantom") / "heads", **FEW)
 
 
 def test_equal_seeds_give_equal_heads_and_others_differ():
@@ -94,23 +89,23 @@ def test_masks_mark_a_lesion_inside_the_slab(dataset):
             assert mask[:, :, 27 - 15 : 27 - 7].any(), item["case"]
 
 
-def test_unseen_study_is_oblique_anisotropic_and_unlisted(dataset, phantom):
-    image = nib.load(phantom[0] / "unseen" / "head_with_lesion.nii.gz")
-    mask = nib.load(phantom[0] / "unseen" / "head_with_lesion_mask.nii.gz")
+def test_unseen_study_is_oblique_anisotropic_and_unlisted(dataset):
+    image = nib.load(Path(dataset) / "unseen" / "head_with_lesion.nii.gz")
+    mask = nib.load(Path(dataset) / "unseen" / "head_with_lesion_mask.nii.gz")
     np.testing.assert_allclose(image.header.get_zooms(), (2.0, 2.4, 3.0), rtol=1e-5)
     np.testing.assert_array_equal(image.affine, mask.affine)
     # obliquity = largest angle between a voxel axis and its nearest world axis: 12 degrees about x, 7 about z
     assert 11.9 < np.rad2deg(nib.affines.obliquity(image.affine)).max() < 14.0
     assert np.asarray(mask.dataobj).sum() > 100
-    assert "unseen" not in (phantom[0] / "datalist.json").read_text()
+    assert "unseen" not in (Path(dataset) / "datalist.json").read_text()
 
 
-def test_same_parameters_reuse_and_others_are_refused(dataset, phantom):
-    before = (phantom[0] / "datalist.json").stat().st_mtime_ns
-    assert make_head_phantom(phantom[0], **FEW) == dataset
-    assert (phantom[0] / "datalist.json").stat().st_mtime_ns == before
+def test_same_parameters_reuse_and_others_are_refused(dataset):
+    before = (Path(dataset) / "datalist.json").stat().st_mtime_ns
+    assert make_head_phantom(dataset, **FEW) == dataset
+    assert (Path(dataset) / "datalist.json").stat().st_mtime_ns == before
     with pytest.raises(NomalyError, match=r"is a phantom of other parameters \(seed\)"):
-        make_head_phantom(phantom[0], **{**FEW, "seed": 4})
+        make_head_phantom(dataset, **{**FEW, "seed": 4})
 
 
 def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):

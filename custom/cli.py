@@ -1,0 +1,229 @@
+"""The command line of Nomaly: each command is one run of a bundle's config, and prints the monai.bundle command it stands for."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom import __version__
+from custom.errors import NomalyError
+
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 = done, 1 = some studies failed, 2 = a mistake of the user, said in one sentence."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if not options.command:
+        parser.print_help()
+        return 0
+    try:
+        return options.run(options, parse_overrides(unknown)) or 0
+    except KeyboardInterrupt:
+        print("nomaly: stopped; whole results are kept, run the same command to go on.", file=sys.stderr)
+        return 130
+    except Exception as error:  # MONAI wraps a config component's error in its own
+        mistake = find_mistake(error)
+        if mistake is None:
+            raise
+        print(f"nomaly: {mistake}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="nomaly",
+        description="Unsupervised anomaly detection for medical images: learns healthy anatomy from healthy scans only.",
+        epilog="A bundle is a name under bundles/ (ra_brain) or a path. Research software, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"nomaly {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    train = add_command(commands, "train", run_train, "learn healthy anatomy; goes on where an earlier run stopped")
+    train.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
+    train.add_argument(
+        "--output", help="folder for weights and logs (default: models/ and output/train/ of the bundle)"
+    )
+
+    calibrate = add_command(
+        commands, "calibrate", run_calibrate, "learn what healthy scores are, for p-values and decisions"
+    )
+    calibrate.add_argument(
+        "--healthy", dest="studies", help="healthy studies: files or a folder (default: validation section)"
+    )
+    calibrate.add_argument("--dataset_dir", help="folder with datalist.json")
+    calibrate.add_argument("--weights", help="model.pt to calibrate (default: models/model.pt of the bundle)")
+
+    evaluate = add_command(commands, "evaluate", run_evaluate, "measure on labelled test studies, beside the floors")
+    evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
+    evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
+    evaluate.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
+
+    detect = add_command(commands, "detect", run_detect, "score studies and write maps in their own geometry")
+    detect.add_argument(
+        "studies", nargs="+", metavar="STUDY", help="image files, folders of images, or DICOM series folders"
+    )
+    detect.add_argument("--output", required=True, help="results folder")
+    detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
+
+    demo = commands.add_parser("demo", help="see it all work on synthetic heads in about five minutes")
+    demo.add_argument("--output", default="results/demo", help="results folder (default: %(default)s)")
+    demo.set_defaults(run=run_demo)
+    return parser
+
+
+def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    """A command on a bundle."""
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
+    command.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
+    command.add_argument("--overlay", action="append", default=[], help="config to merge over, such as demo or paper")
+    command.set_defaults(run=run)
+    return command
+
+
+def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Train."""
+    if options.output:
+        overrides |= {"ckpt_dir": f"{options.output}/models", "output_dir": f"{options.output}/train"}
+    run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"))
+
+
+def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Calibrate."""
+    overrides = overrides | given(options, "studies", "dataset_dir", "weights")
+    run_bundle(options.bundle, ["calibrate", *options.overlay], overrides)
+
+
+def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Evaluate."""
+    overrides = overrides | given(options, "dataset_dir", "weights", output="output_dir")
+    workflow = run_bundle(options.bundle, ["evaluate", *options.overlay], overrides)
+    return exit_code(workflow.parser.get_parsed_content("output_dir"))
+
+
+def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Detect."""
+    overrides = overrides | given(options, "studies", "weights", output="output_dir")
+    run_bundle(options.bundle, ["inference", *options.overlay], overrides)
+    return exit_code(options.output)
+
+
+def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Train, calibrate, evaluate and detect on the phantom."""
+    from custom.demo import run
+
+    return run(options.output, overrides)
+
+
+def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str, Any]:
+    """The options that were given, as config knobs."""
+    pairs = {name: name for name in names} | renamed
+    return {knob: getattr(options, name) for name, knob in pairs.items() if getattr(options, name) is not None}
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """``--knob value`` pairs, values as Python or JSON literals where they are such, else text.
+
+    Raises:
+        NomalyError: if a word is not ``--knob value`` or ``--knob=value``.
+    """
+    overrides: dict[str, Any] = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise NomalyError(f"options must be --knob value, got {word}: see nomaly COMMAND --help.")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words:
+                raise NomalyError(f"--{name} must have a value: give --{name} VALUE.")
+            value = words.pop(0)
+        overrides[name] = literal(value)
+    return overrides
+
+
+def literal(text: str) -> Any:
+    """A number, list, true, false or null, else the text itself."""
+    named = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def find_bundle(name: str) -> Path:
+    """Folder of a bundle.
+
+    Raises:
+        NomalyError: if there is none of this name.
+    """
+    for folder in (Path(name), Path("bundles") / name, BUNDLES / name):
+        if (folder / "configs" / "metadata.json").is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json")))
+    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: choose one of {known}.")
+
+
+def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
+    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the same."""
+    folder = find_bundle(bundle)
+    files = [str(path_of(folder, name)) for name in configs]
+    overrides = {"bundle_root": str(folder), **overrides}
+    print(f"Running: {bundle_command(files, overrides)}", flush=True)
+
+    from custom.bundle_run import run
+
+    return run(files, overrides)
+
+
+def path_of(folder: Path, config: str) -> Path:
+    """File of a config of a bundle, by name or path.
+
+    Raises:
+        NomalyError: if there is none.
+    """
+    for path in (folder / "configs" / f"{config}.json", Path(config)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in (folder / "configs").glob("*.json") if path.stem != "metadata"))
+    raise NomalyError(f"--overlay must be a config of {folder}, got {config}: choose one of {known}.")
+
+
+def bundle_command(files: Sequence[str], overrides: dict[str, Any]) -> str:
+    """The monai.bundle command line of a run."""
+    import shlex
+
+    config = files[0] if len(files) == 1 else str(list(files))
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
+    for name, value in overrides.items():
+        words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def exit_code(output_dir: str) -> int:
+    """1 if a study of the run failed."""
+    from custom.reporting.results import read_results_csv
+
+    return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))
+
+
+def find_mistake(error: BaseException | None) -> NomalyError | None:
+    """The user's mistake behind an exception, if there is one."""
+    while error is not None:
+        if isinstance(error, NomalyError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

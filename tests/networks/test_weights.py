@@ -1,0 +1,107 @@
+"""Weights files: whole or not at all, tensors only."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from custom.errors import NomalyError
+from custom.networks.detector import AnomalyDetector
+from custom.networks.reversed_autoencoder import ReversedAutoencoder
+from custom.networks.weights import load_detector, read_tensors, save_tensors
+
+
+def tiny_detector(channels: tuple[int, ...] = (4, 8)) -> AnomalyDetector:
+    return AnomalyDetector(ReversedAutoencoder(image_size=16, channels=channels, latent_size=8), nn.Identity())
+
+
+class RunsCode:
+    """Pickles as a call that makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_tensors_and_plain_values_survive_the_round_trip(tmp_path: Path) -> None:
+    state = {"weight": torch.rand(3, 2), "count": torch.tensor(7), "epoch": 3, "best": {"auroc": 0.5}, "name": "ra"}
+    save_tensors(state, tmp_path / "new" / "model.pt")
+    read = read_tensors(tmp_path / "new" / "model.pt")
+    assert torch.equal(read.pop("weight"), state.pop("weight"))
+    assert read == state
+
+
+def test_loaded_detector_equals_the_saved_one_and_is_in_evaluation(tmp_path: Path) -> None:
+    saved, fresh = tiny_detector().eval(), tiny_detector()
+    save_tensors(saved.state_dict(), tmp_path / "model.pt")
+    loaded = load_detector(fresh, tmp_path / "model.pt")
+    x = torch.rand(1, 1, 16, 16)
+    assert loaded is fresh and not loaded.training
+    assert torch.equal(loaded.reconstruct(x), saved.reconstruct(x))
+
+
+def test_calibrated_weights_load_into_a_detector_without_scores(tmp_path: Path) -> None:
+    saved = tiny_detector()
+    saved.calibration.fill(healthy_scores=[0.1, 0.2, 0.7], pixel_threshold=0.9, slices=[1, 1], score_rule=[0.0, 0.02])
+    save_tensors(saved.state_dict(), tmp_path / "model.pt")
+    loaded = load_detector(tiny_detector(), tmp_path / "model.pt").calibration
+    assert loaded.is_calibrated
+    assert loaded.healthy_scores.tolist() == [0.1, 0.2, 0.7]
+    assert loaded.pixel_threshold.item() == 0.9
+
+
+def test_uncalibrated_weights_load_into_a_calibrated_detector(tmp_path: Path) -> None:
+    save_tensors(tiny_detector().state_dict(), tmp_path / "model.pt")
+    calibrated = tiny_detector()
+    calibrated.calibration.fill(healthy_scores=[0.1, 0.2])
+    assert not load_detector(calibrated, tmp_path / "model.pt").calibration.is_calibrated
+
+
+def test_missing_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(NomalyError, match=r"model.pt must exist: train the bundle first \(nomaly train\), or give its path"):
+        load_detector(tiny_detector(), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_file_is_refused_and_not_half_read(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "model.pt"
+    save_tensors(tiny_detector().state_dict(), path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(NomalyError, match="model.pt must be a weights file of tensors only, but cannot be read"):
+        load_detector(tiny_detector(), path)
+
+
+def test_file_that_holds_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    trap = tmp_path / "code_has_run"
+    torch.save({"weight": torch.rand(1), "trap": RunsCode(trap)}, tmp_path / "model.pt")
+    with pytest.raises(NomalyError, match=r"tensors only, but cannot be read \(UnpicklingError\)"):
+        read_tensors(tmp_path / "model.pt")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("foreign", [tiny_detector((4, 16)).state_dict(), {"epoch": 1}, [torch.zeros(1)]])
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, foreign: object) -> None:
+    torch.save(foreign, tmp_path / "model.pt")
+    with pytest.raises(NomalyError, match="model.pt must hold weights of this network, but is of another architecture"):
+        load_detector(tiny_detector(), tmp_path / "model.pt")
+
+
+def test_full_disk_keeps_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pt"
+    save_tensors({"weight": torch.ones(2)}, path)
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(NomalyError, match="Cannot write .*model.pt: No space left .* free some space on that disk"):
+        save_tensors({"weight": torch.zeros(2)}, path)
+    assert read_tensors(path)["weight"].tolist() == [1, 1]
+    assert os.listdir(tmp_path) == ["model.pt"]
