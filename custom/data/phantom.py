@@ -36,9 +36,9 @@ UNSEEN_SPACING = (2.0, 2.4, 3.0)
 def make_head_phantom(
     directory: str | os.PathLike,
     num_training: int = 40,
-    num_validation: int = 16,
-    num_test_healthy: int = 16,
-    num_test_abnormal: int = 24,
+    num_validation: int = 24,
+    num_test_healthy: int = 20,
+    num_test_abnormal: int = 32,
     shape: Sequence[int] = DEFAULT_SHAPE,
     spacing: Sequence[float] = DEFAULT_SPACING,
     slab_mm: Sequence[float] = (45.0, 75.0),
