@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     detect.add_argument("--output", required=True, help="results folder")
     detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
 
-    demo = commands.add_parser("demo", help="see it all work on synthetic heads in about five minutes")
+    text = "see it all work on synthetic heads in about five minutes"
+    demo = commands.add_parser("demo", help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
     demo.add_argument("--output", default="results/demo", help="results folder (default: %(default)s)")
     demo.set_defaults(run=run_demo)
     return parser
@@ -142,7 +145,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             raise NomalyError(f"options must be --knob value, got {word}: see nomaly COMMAND --help.")
         name, equals, value = word[2:].partition("=")
         if not equals:
-            if not words:
+            if not words or words[0].startswith("--"):
                 raise NomalyError(f"--{name} must have a value: give --{name} VALUE.")
             value = words.pop(0)
         overrides[name] = literal(value)
@@ -154,10 +157,10 @@ def literal(text: str) -> Any:
     named = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in named:
         return named[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError):
+            return read(text)
+    return text
 
 
 def find_bundle(name: str) -> Path:

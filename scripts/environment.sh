@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${NOMALY_PYTHON:-python3}
-venv=${NOMALY_VENV:-.venv}
+venv=$(realpath -m "${NOMALY_VENV:-.venv}")
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
     echo "Nomaly needs Python 3.10 or newer, but $python is $("$python" -V 2>&1): set NOMALY_PYTHON to a newer one." >&2
     exit 2
@@ -16,4 +16,4 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$pins" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c requirements.txt
     echo "$pins" >"$venv/installed"
 fi
-export PATH="$PWD/$venv/bin:$PATH"
+export PATH="$venv/bin:$PATH"

@@ -36,8 +36,9 @@ def render_bundle(folder: Path) -> dict[str, str]:
     texts = {}
     for stem, config in configs.items():
         if stem in overlays:
+            new = set(config.pop("_new_", []))
             config = config | variant.get(stem, {})
-            refuse_unknown(config, known, f"{folder.name}: {stem}")
+            refuse_unknown(config, known | new, f"{folder.name}: {stem}")
         else:
             config = {key: knobs.get(key, value) for key, value in config.items()}
         note = (

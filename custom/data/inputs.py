@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ def find_studies(studies: str | Sequence[str]) -> Items:
             f"studies must name at least one study, got {', '.join(map(str, paths)) or 'nothing'}: give image files "
             f"({', '.join(STUDY_SUFFIXES)}) or a folder of them."
         )
-    taken: dict[str, int] = {}
-    items = []
+    items: Items = []
+    taken: set[str] = set()
     for file in files:
         name = case_name(file)
-        taken[name] = taken.get(name, 0) + 1
-        items.append({"image": str(file), "case": name if taken[name] == 1 else f"{name}_{taken[name]}"})
+        numbered = (f"{name}_{number}" for number in count(2))
+        case = name if name not in taken else next(free for free in numbered if free not in taken)
+        taken.add(case)
+        items.append({"image": str(file), "case": case})
     return items
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from custom.errors import NomalyError
+from custom.engines.distributed import is_main_process
 from custom.networks.weights import read_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class TrainingCheckpoint:
         key_metric: name of the metric, larger = better.
         error_metric: name of the healthy error, smaller = better.
         overwrite: start anew although the directory holds a network or an unfinished run.
-        save: whether this process writes.
+        save: whether this process writes; None for the first process alone.
 
     Raises:
         NomalyError: when training starts, if ``directory`` holds a network without its run, or a run of another identity or
@@ -50,7 +51,7 @@ class TrainingCheckpoint:
         key_metric: str = "synthetic_auroc",
         error_metric: str = "healthy_error",
         overwrite: bool = False,
-        save: bool = True,
+        save: bool | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.network = network
@@ -60,7 +61,7 @@ class TrainingCheckpoint:
         self.key_metric = key_metric
         self.error_metric = error_metric
         self.overwrite = overwrite
-        self.save = save
+        self.save = is_main_process() if save is None else save
         self.best = {"epoch": 0, self.key_metric: float("-inf"), self.error_metric: float("inf")}
 
     @property

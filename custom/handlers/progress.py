@@ -6,6 +6,8 @@ from ignite.engine import Engine, Events
 from ignite.handlers.tqdm_logger import ProgressBar
 from tqdm import tqdm
 
+from custom.engines.distributed import is_main_process
+
 
 class EpochProgress:
     """One bar over all epochs of a training; it starts where a resumed run goes on.
@@ -15,7 +17,7 @@ class EpochProgress:
     """
 
     def __init__(self, disable: bool = False) -> None:
-        self.disable = disable
+        self.disable = disable or not is_main_process()
         self._bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:

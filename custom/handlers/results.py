@@ -100,7 +100,7 @@ class ResultsFolder:
         for study in engine.state.output:
             try:
                 row = self._row(study)
-            except NomalyError as error:  # for example a full disk: the row tells it
+            except (NomalyError, OSError) as error:  # for example a full disk: the row tells it
                 row = failed_row({**study, "error": str(error)})
             self.rows.append(row)
             if row.status == "ok":
@@ -143,8 +143,9 @@ class ResultsFolder:
             seconds=study["seconds"],
         )
         if self.threshold is not None:
-            source_map = to_source(anomaly_map, image)
-            found = lesions(source_map > self.threshold, source_spacing(image), source_map)
+            # The mask that is written, so that table and file agree; interpolated maps lose the peaks of small lesions.
+            mask = to_source((anomaly_map > self.threshold).float(), image, "nearest")
+            found = lesions(mask, source_spacing(image))
             row.lesion_count = len(found)
             row.lesion_volume = sum(lesion.size for lesion in found)
             row.lesion_unit = found[0].unit if found else None

@@ -43,11 +43,11 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
     typical map is far below 1.
 
     Args:
-        residual: "clahe" (both images equalised first), "plain" or "none".
+        residual: "clahe" (both images equalised first; the published one), "smooth" (ours), "plain" or "none".
         perceptual: the distance P: "embedding" or "lpips".
         perceptual_raw: multiply by P of the images as they are.
         perceptual_clahe: multiply by P of the equalised images.
-        sigma: standard deviation of the blur of P in pixels; 0 = no blur.
+        sigma: standard deviation of the blur G in pixels; 0 = no blur.
         levels: which levels of the embedding to use; None = all.
         lpips_weights: path of torchvision's SqueezeNet 1.1 weights, for perceptual = "lpips" alone.
         kernel_size: side of a tile of the equalisation in pixels; None = an eighth of the image's side.
@@ -70,8 +70,8 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         clip_limit: float = 0.01,
     ) -> None:
         super().__init__()
-        if residual not in ("clahe", "plain", "none"):
-            raise NomalyError(f"residual must be 'clahe', 'plain' or 'none', got {residual!r}.")
+        if residual not in ("clahe", "smooth", "plain", "none"):
+            raise NomalyError(f"residual must be 'clahe', 'smooth', 'plain' or 'none', got {residual!r}.")
         if perceptual not in ("embedding", "lpips"):
             raise NomalyError(f"perceptual must be 'embedding' or 'lpips', got {perceptual!r}.")
         if residual == "none" and not (perceptual_raw or perceptual_clahe):
@@ -93,7 +93,8 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         factors = []
         if self.residual != "none":
             x, x_hat = (equalised if self.residual == "clahe" else raw).chunk(2)
-            factors.append((x - x_hat).abs().mean(1, keepdim=True))
+            difference = self.blur(x - x_hat) if self.residual == "smooth" else x - x_hat
+            factors.append(difference.abs().mean(1, keepdim=True))
         if self.perceptual_raw:
             factors.append(self.blur(self.distance(raw, embed)))
         if self.perceptual_clahe:

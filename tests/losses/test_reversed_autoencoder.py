@@ -74,7 +74,7 @@ def test_embedding_loss_of_equal_embeddings_is_zero() -> None:
 
 
 def test_embedding_loss_of_a_tiny_case_agrees_with_the_hand() -> None:
-    # Level 1: right angle, so 1 - cosine = 1, and mean squared difference (1 + 1) / 2. Level 2: same direction, twice as long.
+    # Level 1: right angle, so 1 - cosine = 1, and squared differences 1, 1. Level 2: same direction, differences 9, 16.
     real = [torch.tensor([[1.0, 0.0]]).reshape(1, 2, 1, 1), torch.tensor([[3.0, 4.0]]).reshape(1, 1, 1, 2)]
     reconstructed = [torch.tensor([[0.0, 1.0]]).reshape(1, 2, 1, 1), torch.tensor([[6.0, 8.0]]).reshape(1, 1, 1, 2)]
     assert embedding_loss(real, reconstructed).item() == pytest.approx((0.5 * 1 + 1) + (0.5 * 12.5 + 0), rel=1e-6)

@@ -65,7 +65,9 @@ def test_uncalibrated_weights_load_into_a_calibrated_detector(tmp_path: Path) ->
 
 
 def test_missing_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
-    with pytest.raises(NomalyError, match=r"model.pt must exist: train the bundle first \(nomaly train\), or give its path"):
+    with pytest.raises(
+        NomalyError, match=r"model.pt must exist: train the bundle first \(nomaly train\), or give its path"
+    ):
         load_detector(tiny_detector(), tmp_path / "model.pt")
 
 

@@ -1,0 +1,283 @@
+"""Every bundle's files: rendered from their sources, complete for MONAI's tools, and free of names that do not exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import pydoc
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle.config_item import ComponentLocator
+
+from custom.cli import BUNDLES
+
+ROOT = BUNDLES.parent
+NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/variant.json"))
+WORKFLOWS = {
+    "train": (["train"], "train"),
+    "train+demo": (["train", "demo"], "train"),
+    "train+paper": (["train", "paper"], "train"),
+    "train+multi_gpu_train": (["train", "multi_gpu_train"], "train"),
+    "calibrate": (["calibrate"], "infer"),
+    "evaluate": (["evaluate"], "infer"),
+    "inference": (["inference"], "infer"),
+}
+COMPLETE = ("train", "calibrate", "evaluate", "inference")
+SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
+
+every_bundle = pytest.mark.parametrize("bundle", NAMES)
+
+
+def config(bundle: str, name: str) -> dict[str, Any]:
+    """A config as it is on disk."""
+    return json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def render() -> ModuleType:
+    """The rendering script."""
+    spec = importlib.util.spec_from_file_location("render_bundles", ROOT / "scripts" / "render_bundles.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copied(tmp_path: Path, render: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the sources of all bundles, on which the rendering script works."""
+    folder = tmp_path / "bundles"
+    shutil.copytree(BUNDLES, folder, ignore=shutil.ignore_patterns("data", "models", "output"))
+    monkeypatch.setattr(render, "BUNDLES", folder)
+    monkeypatch.setattr(sys, "argv", ["render_bundles.py", "--check"])
+    return folder
+
+
+# Rendering
+
+
+@every_bundle
+def test_committed_configs_equal_what_their_sources_render_to(bundle: str, render: ModuleType) -> None:
+    rendered = render.render_bundle(BUNDLES / bundle)
+    folder = BUNDLES / bundle / "configs"
+    assert {name: (folder / name).read_text() for name in rendered} == rendered
+    assert {path.name for path in folder.iterdir()} == {*rendered, "metadata.json"}
+
+
+@every_bundle
+def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
+    path = copied / bundle / "variant.json"
+    variant = json.loads(path.read_text())
+    path.write_text(json.dumps(variant | {"knobs": variant["knobs"] | {"imagesize": 64}}))
+    with pytest.raises(SystemExit, match=f"^{bundle}/variant.json: no config has imagesize; known knobs: .*image_size"):
+        render.main()
+
+
+@every_bundle
+def test_misspelt_knob_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
+    path = copied / bundle / "variant.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"demo": {"max_epoch": 1}}))
+    with pytest.raises(SystemExit, match=f"^{bundle}: demo: no config has max_epoch; known knobs: .*max_epochs"):
+        render.main()
+
+
+@every_bundle
+def test_config_edited_by_hand_fails_the_check_and_is_rendered_anew(
+    bundle: str, render: ModuleType, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied / bundle / "configs" / "train.json"
+    original = path.read_text()
+    path.write_text(original.replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(SystemExit, match=f"differs from its sources.*render_bundles.py: bundles/{bundle}/.*/train.json$"):
+        render.main()
+    monkeypatch.setattr(sys, "argv", ["render_bundles.py"])
+    render.main()
+    assert path.read_text() == original
+
+
+# What MONAI's tools want
+
+
+@pytest.fixture
+def tiny_knobs(trained, tiny_network, tiny_phantom: Path, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Overrides with which a workflow can be made in no time: asking for its properties makes all its parts."""
+
+    def knobs(bundle: str) -> dict[str, Any]:
+        folders = {"dataset_dir": str(tiny_phantom), "output_dir": str(tmp_path / "output")}
+        return tiny_network(bundle) | folders | {"ckpt_dir": str(trained(bundle) / "models")}
+
+    return knobs
+
+
+@every_bundle
+@pytest.mark.parametrize("place", ["repository", "bundle"])
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_workflow_has_all_properties_wherever_it_starts(
+    bundle: str, place: str, workflow: str, tiny_knobs, quiet_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, kind = WORKFLOWS[workflow]
+    monkeypatch.chdir(ROOT if place == "repository" else BUNDLES / bundle)
+    folder = Path("bundles") / bundle / "configs" if place == "repository" else Path("configs")
+    # What the overrides know only from train.json is no knob of the other configs.
+    knobs = {key: value for key, value in tiny_knobs(bundle).items() if key in config(bundle, names[0])}
+    loaded = ConfigWorkflow([str(folder / f"{name}.json") for name in names], workflow_type=kind, **knobs)
+    loaded.initialize()
+    assert loaded.check_properties() == []
+    assert Path(loaded.bundle_root).samefile(BUNDLES / bundle)
+
+
+@every_bundle
+def test_property_check_sees_a_metric_of_another_name(bundle: str, tiny_knobs, quiet_process: None) -> None:
+    path = BUNDLES / bundle / "configs" / "train.json"
+    wrong = {"validate#evaluator#key_val_metric": "@validate#additional_metrics"}
+    loaded = ConfigWorkflow(str(path), workflow_type="train", **tiny_knobs(bundle), **wrong)
+    loaded.initialize()
+    assert loaded.check_properties() == ["val_key_metric"]
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any use of the network fails."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@every_bundle
+def test_metadata_fits_the_schema_it_names_without_network(bundle: str, no_network: None) -> None:
+    path = BUNDLES / bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    assert metadata["schema"].endswith(SCHEMA.name)
+    verify_metadata(meta_file=str(path), filepath=str(SCHEMA))
+    assert metadata["version"] in metadata["changelog"]
+
+
+@every_bundle
+def test_metadata_without_a_task_does_not_fit_the_schema(bundle: str, tmp_path: Path, no_network: None) -> None:
+    metadata = json.loads((BUNDLES / bundle / "configs" / "metadata.json").read_text())
+    metadata.pop("task")
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match="'task' is a required property"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(SCHEMA))
+
+
+@every_bundle
+def test_network_takes_and_gives_what_the_metadata_say(bundle: str) -> None:
+    folder = BUNDLES / bundle / "configs"
+    files = {"meta_file": str(folder / "metadata.json"), "config_file": str(folder / "inference.json")}
+    verify_net_in_out(net_id="network_def", device="cpu", p=1, n=1, any=1, **files)
+
+
+@every_bundle
+def test_metadata_have_the_size_of_the_network(bundle: str) -> None:
+    formats = json.loads((BUNDLES / bundle / "configs" / "metadata.json").read_text())["network_data_format"]
+    inference = config(bundle, "inference")
+    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert tensor["spatial_shape"] == 2 * [inference["image_size"]]
+    assert formats["inputs"]["image"]["num_channels"] == inference["in_channels"]
+
+
+# Names in configs
+
+
+def components(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every component of a config with its place."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield where, value
+        for key, entry in value.items():
+            yield from components(entry, f"{where}#{key}")
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from components(entry, f"{where}#{index}")
+
+
+@every_bundle
+@pytest.mark.parametrize("name", COMPLETE)
+def test_every_component_exists_and_takes_the_arguments_given(bundle: str, name: str) -> None:
+    locator = ComponentLocator()
+    found = list(components(config(bundle, name), name))
+    assert len(found) > 10
+    for where, component in found:
+        target = component["_target_"]
+        module = locator.get_component_module_name(target)
+        made = pydoc.locate(f"{module}.{target}" if module else target)
+        assert callable(made), f"{where}: {target}"
+        arguments = {key for key in component if not key.startswith("_")}
+        inspect.signature(made).bind_partial(**dict.fromkeys(arguments))
+
+
+@every_bundle
+@pytest.mark.parametrize("name", COMPLETE)
+def test_every_reference_names_something_of_its_config(bundle: str, name: str) -> None:
+    parser = ConfigParser(config(bundle, name))
+    references = re.findall(r"@(\w+(?:#\w+)*)", json.dumps(config(bundle, name)))
+    assert len(references) > 20
+    assert [found for found in references if found not in parser] == []
+
+
+@every_bundle
+def test_all_runs_share_network_preprocessing_and_score(bundle: str) -> None:
+    train = config(bundle, "train")
+    model = ["image_size", "in_channels", "network_def", "preprocessing", "score"]
+    knobs = [key for key in train if f'"@{key}"' in json.dumps([train[part] for part in model[2:]])]
+    assert {"image_size", "in_channels"} <= {*model, *knobs} and len(knobs) > 8
+    for name in COMPLETE[1:]:
+        other = config(bundle, name)
+        assert {key: other[key] for key in model + knobs} == {key: train[key] for key in model + knobs}, name
+
+
+# Processes
+
+
+def run_python(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Python in a process of its own."""
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=110)
+
+
+HELP_WITHOUT_TORCH = """
+import sys
+from custom.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert not stop.code
+heavy = {"torch", "monai", "numpy", "nibabel", "ignite"} & set(sys.modules)
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["detect", "--help"], ["--version"]])
+def test_help_comes_without_importing_torch(words: list[str]) -> None:
+    done = run_python("-c", HELP_WITHOUT_TORCH, *words, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nomaly" in done.stdout
+
+
+@pytest.mark.slow
+@every_bundle
+@pytest.mark.parametrize("place", ["repository", "bundle"])
+def test_plain_monai_command_trains_wherever_it_starts(
+    bundle: str, place: str, tiny_network, tiny_phantom: Path, tmp_path: Path
+) -> None:
+    folder = "configs" if place == "bundle" else f"bundles/{bundle}/configs"
+    knobs = tiny_network(bundle) | {"max_epochs": 1, "val_interval": 1, "warmup_epochs": 0, "batch_size": 4}
+    knobs |= {"dataset_dir": tiny_phantom, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "train"}
+    words = [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
+    command = ["-m", "monai.bundle", "run", "--config_file", f"{folder}/train.json", *words]
+    done = run_python(*command, cwd=ROOT if place == "repository" else BUNDLES / bundle)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["checkpoint.pt", "model.pt"]
+    assert "Epoch 1: validation synthetic-lesion AUROC" in done.stderr

@@ -1,0 +1,189 @@
+"""Checkpoints of a toy training: the best network, what is refused, and files that stay whole."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from custom.errors import NomalyError
+from custom.handlers.checkpoint import TrainingCheckpoint
+from custom.networks.weights import read_tensors, save_tensors
+
+STEPS = 2  # of an epoch
+
+
+class Run:
+    """A training in which each step adds 1 to the only weight, and validation says what the test wants.
+
+    Args:
+        validations: (synthetic_auroc, healthy_error) by epoch; None for no validator.
+    """
+
+    def __init__(self, directory: Path, validations: dict | None = None, width: int = 1, **settings) -> None:
+        self.network = nn.Linear(1, width, bias=False)
+        nn.init.zeros_(self.network.weight)
+        self.optimizer = torch.optim.Adam(self.network.parameters())
+        self.trained: list[int] = []
+        self.engine = Engine(self.step)
+        validator = None
+        if validations is not None:
+            validator = SimpleNamespace(state=SimpleNamespace(epoch=0, metrics={}))
+
+            @self.engine.on(Events.EPOCH_COMPLETED)
+            def validate(engine: Engine) -> None:
+                if engine.state.epoch in validations:
+                    values = dict(zip(("synthetic_auroc", "healthy_error"), validations[engine.state.epoch]))
+                    validator.state.epoch, validator.state.metrics = engine.state.epoch, values
+
+        optimizers = {"only": self.optimizer}
+        self.checkpoint = TrainingCheckpoint(str(directory), self.network, optimizers, validator, **settings)
+        self.checkpoint.attach(self.engine)
+
+    def step(self, engine: Engine, batch: int) -> None:
+        self.trained.append(engine.state.iteration)
+        with torch.no_grad():
+            self.network.weight += 1
+
+    def run(self, max_epochs: int) -> Run:
+        self.engine.run(range(STEPS), max_epochs=max_epochs)
+        return self
+
+    def best_weight(self) -> float:
+        return read_tensors(self.checkpoint.model)["weight"][0].item()
+
+
+def test_without_validation_the_latest_network_is_the_best(tmp_path: Path) -> None:
+    run = Run(tmp_path).run(3)
+    assert run.best_weight() == 3 * STEPS
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("validations", "best_epoch"),
+    [
+        ({1: (0.6, 5.0), 2: (0.9, 9.0), 3: (0.8, 1.0)}, 2),  # the key metric decides
+        ({1: (0.9, 5.0), 2: (0.9, 4.0), 3: (0.9, 6.0)}, 2),  # the healthy error decides between equals
+        ({1: (0.9, 5.0), 2: (0.9, 5.0), 3: (0.9, 5.0)}, 1),  # the first of equals stays
+        ({2: (0.6, 5.0)}, 2),  # epochs without validation do not count
+        ({1: (0.6, 5.0), 2: (float("nan"), 1.0)}, 1),
+    ],
+)
+def test_best_network_has_the_highest_metric_then_the_lowest_error(tmp_path: Path, validations, best_epoch) -> None:
+    run = Run(tmp_path, validations).run(3)
+    assert run.best_weight() == best_epoch * STEPS
+    assert run.checkpoint.best["epoch"] == best_epoch
+    assert read_tensors(run.checkpoint.checkpoint)["network"]["weight"].item() == 3 * STEPS
+
+
+def test_resumed_run_goes_on_after_the_last_whole_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Run(tmp_path, {1: (0.9, 5.0)}).run(2)
+    with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
+        resumed = Run(tmp_path, {3: (0.8, 1.0)}).run(3)
+    assert resumed.trained == [2 * STEPS + 1, 2 * STEPS + 2]
+    assert resumed.network.weight.item() == 3 * STEPS
+    assert resumed.best_weight() == 1 * STEPS  # of the first run: 0.9 beats 0.8
+    assert [r.message for r in caplog.records] == [f"Continuing {tmp_path / 'checkpoint.pt'} after epoch 2."]
+
+
+@pytest.mark.parametrize("max_epochs", [2, 1])
+def test_finished_run_says_so_and_changes_nothing(tmp_path: Path, caplog, max_epochs: int) -> None:
+    Run(tmp_path).run(2)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
+        finished = Run(tmp_path).run(max_epochs)
+    assert [r.message for r in caplog.records] == [
+        f"Nothing to train: {tmp_path / 'checkpoint.pt'} has 2 epochs; raise max_epochs to go on."
+    ]
+    assert finished.trained == []
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
+def test_network_of_another_run_is_not_overwritten(tmp_path: Path) -> None:
+    save_tensors({"weight": torch.tensor([7.0])}, tmp_path / "model.pt")
+    run = Run(tmp_path)
+    message = "must not hold another run's network, but model.pt is there without checkpoint.pt: give another ckpt_dir"
+    with pytest.raises(NomalyError, match=message):
+        run.run(1)
+    assert run.trained == [] and run.best_weight() == 7
+
+
+def test_overwrite_starts_anew_over_a_foreign_network(tmp_path: Path) -> None:
+    save_tensors({"weight": torch.tensor([7.0])}, tmp_path / "model.pt")
+    assert Run(tmp_path, overwrite=True).run(1).best_weight() == STEPS
+
+
+def test_overwrite_starts_anew_over_an_unfinished_run(tmp_path: Path) -> None:
+    Run(tmp_path, identity={"datalist": "old"}).run(2)
+    anew = Run(tmp_path, identity={"datalist": "new"}, overwrite=True).run(1)
+    assert anew.trained == [1, 2] and anew.best_weight() == STEPS
+    assert read_tensors(anew.checkpoint.checkpoint)["identity"] == {"datalist": "new"}
+
+
+def test_run_of_another_datalist_is_not_continued(tmp_path: Path) -> None:
+    Run(tmp_path, identity={"datalist": "old"}).run(1)
+    other = Run(tmp_path, identity={"datalist": "new"})
+    with pytest.raises(
+        NomalyError, match="trained with datalist old, not new: give the same datalist, another ckpt_dir"
+    ):
+        other.run(2)
+    assert other.trained == [] and other.network.weight.item() == 0
+
+
+def test_run_of_another_architecture_is_not_continued(tmp_path: Path) -> None:
+    Run(tmp_path).run(1)
+    other = Run(tmp_path, width=2)
+    with pytest.raises(NomalyError, match=r"must be of this network, but is of another architecture.*another ckpt_dir"):
+        other.run(2)
+    assert other.trained == []
+
+
+def test_run_of_other_optimizers_is_not_continued(tmp_path: Path) -> None:
+    Run(tmp_path).run(1)
+    other = Run(tmp_path)
+    other.checkpoint.optimizers = {"encoder": other.optimizer}
+    with pytest.raises(NomalyError, match=r"of another architecture.*\('encoder'\)"):
+        other.run(2)
+
+
+def test_truncated_checkpoint_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    Run(tmp_path).run(1)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(NomalyError, match="checkpoint.pt must be a weights file of tensors only, but cannot be read"):
+        Run(tmp_path).run(2)
+
+
+def test_process_that_does_not_save_writes_no_file(tmp_path: Path) -> None:
+    run = Run(tmp_path, save=False).run(2)
+    assert os.listdir(tmp_path) == [] and run.checkpoint.best["epoch"] == 2
+
+
+@pytest.mark.parametrize("full_from_write", [1, 2])  # of epoch 3: model.pt, then checkpoint.pt
+def test_full_disk_keeps_the_old_checkpoint_to_go_on_from(tmp_path: Path, monkeypatch, full_from_write: int) -> None:
+    Run(tmp_path).run(2)
+    old = (tmp_path / "checkpoint.pt").read_bytes()
+    fsync, writes = os.fsync, []
+
+    def no_space(descriptor: int) -> None:
+        writes.append(descriptor)
+        if len(writes) >= full_from_write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(NomalyError, match="Cannot write .*No space left.*free some space on that disk"):
+            Run(tmp_path).run(4)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == old
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]
+    resumed = Run(tmp_path).run(4)
+    assert resumed.trained == [2 * STEPS + step for step in range(1, 2 * STEPS + 1)]
+    assert resumed.best_weight() == 4 * STEPS

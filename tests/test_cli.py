@@ -1,0 +1,260 @@
+"""The command line: help, overrides, the command it prints, what it refuses and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import fire
+import pytest
+
+from custom import __version__, bundle_run, cli
+from custom.errors import NomalyError
+from custom.reporting.results import StudyResult, write_results_csv
+
+COMMANDS = ("train", "calibrate", "evaluate", "detect", "demo")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """Commands run no bundle: what they would run is listed here."""
+    calls: list[SimpleNamespace] = []
+
+    def run(files, overrides):
+        calls.append(SimpleNamespace(files=files, overrides=overrides))
+        return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=lambda name: overrides[name]))
+
+    monkeypatch.setattr(bundle_run, "run", run)
+    return calls
+
+
+# Help
+
+
+def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main([]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f" {command} " in text for command in COMMANDS)
+    assert "healthy scans only" in text and "not a medical device" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "phrases"),
+    [
+        ("train", ["--dataset_dir", "datalist.json", "synthetic phantom", "--output", "--overlay"]),
+        ("calibrate", ["--healthy", "validation section", "--weights", "p-values"]),
+        ("evaluate", ["--dataset_dir", "--output", "--weights", "floors"]),
+        ("detect", ["STUDY", "DICOM series folders", "--output", "own geometry"]),
+        ("demo", ["--output", "five minutes", "results/demo"]),
+    ],
+)
+def test_help_of_a_command_explains_its_options(command: str, phrases: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    assert [phrase for phrase in phrases if phrase not in text] == []
+    assert "--max_epochs 100" in text  # that knobs can be set
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"nomaly {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["detect", "ra_brain", "a.nii.gz"], "the following arguments are required: --output"),
+        (["detect", "ra_brain", "--output", "out"], "the following arguments are required: STUDY"),
+        (["train"], "the following arguments are required: BUNDLE"),
+        (["tran", "ra_brain"], "invalid choice: 'tran'"),
+    ],
+)
+def test_incomplete_command_ends_with_code_two(words: list[str], message: str, capsys, ran) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2 and message in capsys.readouterr().err and ran == []
+
+
+# Overrides
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("none", None),
+        ("3", 3),
+        ("-1", -1),
+        ("1e-4", 0.0001),
+        ("[4, 8]", [4, 8]),
+        ("[0.5,true]", [0.5, True]),
+        ("[null]", [None]),
+        ('{"a": 1}', {"a": 1}),
+        ("(1, 2)", (1, 2)),
+        ("'12'", "12"),
+        ("top_q", "top_q"),
+        ("/data/heads", "/data/heads"),
+        ("$@bundle_root + '/x'", "$@bundle_root + '/x'"),
+        ("2024-01-31", "2024-01-31"),
+        ("{[]: 1}", "{[]: 1}"),
+        ("", ""),
+    ],
+)
+def test_value_of_a_knob_is_a_literal_or_text(text: str, value: object) -> None:
+    parsed = cli.parse_overrides(["--knob", text])
+    assert parsed == {"knob": value} and type(parsed["knob"]) is type(value)
+    assert cli.parse_overrides([f"--knob={text}"]) == {"knob": value}
+
+
+def test_later_override_of_a_knob_wins() -> None:
+    assert cli.parse_overrides(["--a", "1", "--b=x=y", "--a", "2"]) == {"a": 2, "b": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--amp"], "--amp must have a value: give --amp VALUE."),
+        (["stray"], "options must be --knob value, got stray: see nomaly COMMAND --help."),
+        (["-x", "1"], "options must be --knob value, got -x: see nomaly COMMAND --help."),
+    ],
+)
+def test_word_that_is_no_override_is_refused(words: list[str], message: str, capsys, ran) -> None:
+    assert cli.main(["train", "ra_brain", *words]) == 2
+    assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
+
+
+def test_knob_without_a_value_before_another_knob_is_refused(capsys, ran) -> None:
+    assert cli.main(["train", "ra_brain", "--amp", "--seed", "1"]) == 2
+    assert capsys.readouterr().err == "nomaly: --amp must have a value: give --amp VALUE.\n" and ran == []
+
+
+# What is run
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "expected"),
+    [
+        (
+            ["train", "--dataset_dir", "d", "--output", "o", "--max_epochs", "3"],
+            "train",
+            {"max_epochs": 3, "ckpt_dir": "o/models", "output_dir": "o/train", "dataset_dir": "d"},
+        ),
+        (
+            ["calibrate", "--healthy", "h", "--weights", "w.pt"],
+            "calibrate",
+            {"studies": "h", "weights": "w.pt"},
+        ),
+        (["detect", "a.nii", "b.nii", "--output", "o"], "inference", {"studies": ["a.nii", "b.nii"], "output_dir": "o"}),
+    ],
+)
+def test_command_runs_its_config_with_the_options_as_knobs(words, config, expected, ran, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # neither results nor bundles are here
+    write_results_csv([StudyResult("a")], "o/results.csv")
+    assert cli.main([words[0], "ra_brain", *words[1:]]) == 0
+    folder = cli.BUNDLES / "ra_brain"
+    assert ran[0].files == [str(folder / "configs" / f"{config}.json")]
+    assert ran[0].overrides == {"bundle_root": str(folder), **expected}
+
+
+def test_overlays_are_merged_in_order_by_name_or_path(ran, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    words = ["--overlay", "demo", "--overlay", str(tmp_path / "mine.json")]
+    assert cli.main(["train", str(cli.BUNDLES / "ra_brain"), *words]) == 0
+    configs = cli.BUNDLES / "ra_brain" / "configs"
+    assert ran[0].files == [str(configs / "train.json"), str(configs / "demo.json"), str(tmp_path / "mine.json")]
+
+
+@pytest.mark.parametrize("statuses", [["ok", "ok"], ["ok", "failed"], ["failed"]])
+@pytest.mark.parametrize("command", ["detect", "evaluate"])
+def test_exit_code_is_one_if_a_study_failed(command: str, statuses: list[str], ran, tmp_path: Path) -> None:
+    rows = [StudyResult(str(i), status, error="broken" if status == "failed" else "") for i, status in enumerate(statuses)]
+    write_results_csv(rows, tmp_path / "results.csv")
+    studies = ["a.nii"] if command == "detect" else []
+    assert cli.main([command, "ra_brain", *studies, "--output", str(tmp_path)]) == int("failed" in statuses)
+
+
+def test_printed_command_gives_monai_the_same_files_and_knobs(ran, capsys: pytest.CaptureFixture) -> None:
+    words = ["--dataset_dir", "/data/my heads", "--channels", "[4, 8]", "--final_learning_rate", "null", "--amp", "true"]
+    assert cli.main(["train", "ra_brain", "--overlay", "demo", *words]) == 0
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("Running: python -m monai.bundle run --config_file ")
+    received = {}
+    # MONAI's command line is Fire: its reading of the printed words is what counts.
+    fire.Fire(lambda **given: received.update(given), command=shlex.split(line)[5:])
+    assert received.pop("config_file") == ran[0].files
+    assert received == ran[0].overrides
+    assert received["channels"] == [4, 8] and received["final_learning_rate"] is None and received["amp"] is True
+
+
+# What is refused
+
+
+def test_unknown_bundle_is_refused_with_those_there_are(capsys, ran) -> None:
+    names = sorted(path.parent.parent.name for path in cli.BUNDLES.glob("*/configs/metadata.json"))
+    assert cli.main(["train", "ra_brian"]) == 2
+    message = f"BUNDLE must be a bundle's name or path, got ra_brian: choose one of {', '.join(names)}."
+    assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
+
+
+def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
+    assert cli.main(["train", "ra_brain", "--overlay", "papr"]) == 2
+    err = capsys.readouterr().err
+    assert re.search(r"--overlay must be a config of .*ra_brain, got papr: choose one of .*demo.*paper", err) and ran == []
+
+
+def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
+    done = nomaly("train", "ra_brain", max_epoch=3)
+    knobs = [key for key in json.loads((cli.BUNDLES / "ra_brain/configs/train.json").read_text()) if key[0] != "_"]
+    assert done.code == 2
+    assert done.err == f"nomaly: no knob is called max_epoch: the config has {', '.join(sorted(knobs))}.\n"
+
+
+def test_knob_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
+    done = nomaly("detect", "ra_brain", "a.nii", "--output", tmp_path / "o", max_epochs=3)
+    assert done.code == 2 and "no knob is called max_epochs" in done.err and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("chain", ["cause", "context"])
+def test_users_mistake_is_found_behind_other_errors(chain: str, monkeypatch, capsys) -> None:
+    def run(files, overrides):
+        try:
+            raise NomalyError("slab_mm must be millimetres.")
+        except NomalyError as error:
+            raise RuntimeError("Failed to instantiate") from (error if chain == "cause" else None)
+
+    def run_with_context(files, overrides):
+        try:
+            raise NomalyError("slab_mm must be millimetres.")
+        except NomalyError:
+            raise RuntimeError("Failed to instantiate")  # noqa: B904
+
+    monkeypatch.setattr(bundle_run, "run", run if chain == "cause" else run_with_context)
+    assert cli.main(["train", "ra_brain"]) == 2
+    assert capsys.readouterr().err == "nomaly: slab_mm must be millimetres.\n"
+
+
+def test_error_of_the_software_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(files, overrides):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(bundle_run, "run", run)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["train", "ra_brain"])
+
+
+def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def run(files, overrides):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_run, "run", run)
+    assert cli.main(["train", "ra_brain"]) == 130
+    assert capsys.readouterr().err.startswith("nomaly: stopped; whole results are kept, run the same command to go on.")
+
