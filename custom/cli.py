@@ -1,4 +1,6 @@
-"""The command line of Nomaly: each command is one run of a bundle's config, and prints the monai.bundle command it stands for."""
+"""The command line of Nomaly: each command is one run of a bundle's config, and prints the monai.bundle command it
+stands for.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser(
         prog="nomaly",
-        description="Unsupervised anomaly detection for medical images: learns healthy anatomy from healthy scans only.",
+        description="Unsupervised anomaly detection for medical images: learns from healthy scans only.",
         epilog="A bundle is a name under bundles/ (ra_brain) or a path. Research software, not a medical device.",
     )
     parser.add_argument("--version", action="version", version=f"nomaly {__version__}")
@@ -177,7 +179,9 @@ def find_bundle(name: str) -> Path:
 
 
 def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
-    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the same."""
+    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the
+    same.
+    """
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
     overrides = {"bundle_root": str(folder), **overrides}

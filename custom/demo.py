@@ -46,13 +46,16 @@ def summary(folder: Path, seconds: float) -> str:
     head = read_results_csv(folder / "unseen_head" / "results.csv")[0]
     lines = [
         "",
-        f"Done in {seconds / 60:.1f} minutes. Synthetic heads with synthetic lesions: it shows that the software works.",
+        f"Done in {seconds / 60:.1f} minutes. Synthetic heads with synthetic lesions: it shows that the "
+        "software works.",
         f"  image AUROC      {auroc['value']:.3f} (95 % CI {auroc['low']:.3f} to {auroc['high']:.3f}); "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
         f"  best floor       {best:.3f} ({floor['name']})",
-        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold {pixel['dice']['value']:.3f}",
+        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
+        f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy at alpha {metrics['alpha']}",
-        f"  unseen head      score {head.score:.4g}, p = {head.p_value:.3f}, {head.decision}, {head.lesion_count} regions",
+        f"  unseen head      score {head.score:.4g}, p = {head.p_value:.3f}, {head.decision}, "
+        f"{head.lesion_count} regions",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen head      {(folder / 'unseen_head' / 'report.html').resolve()}",

@@ -3,8 +3,8 @@
     python scripts/render_bundles.py            write bundles/*/configs/*.json
     python scripts/render_bundles.py --check    fail if a committed config differs from its sources
 
-Tools of MONAI's world read one config file, so each rendered file is complete. A source names the parts of common.yaml that it
-includes; a knob of variant.json replaces the top-level key of that name wherever it stands.
+Tools of MONAI's world read one config file, so each rendered file is complete. A source names the parts of common.yaml
+that it includes; a knob of variant.json replaces the top-level key of that name wherever it stands.
 """
 
 from __future__ import annotations

@@ -152,7 +152,11 @@ def test_knob_without_a_value_before_another_knob_is_refused(capsys, ran) -> Non
             "calibrate",
             {"studies": "h", "weights": "w.pt"},
         ),
-        (["detect", "a.nii", "b.nii", "--output", "o"], "inference", {"studies": ["a.nii", "b.nii"], "output_dir": "o"}),
+        (
+            ["detect", "a.nii", "b.nii", "--output", "o"],
+            "inference",
+            {"studies": ["a.nii", "b.nii"], "output_dir": "o"},
+        ),
     ],
 )
 def test_command_runs_its_config_with_the_options_as_knobs(words, config, expected, ran, tmp_path, monkeypatch) -> None:
@@ -175,14 +179,25 @@ def test_overlays_are_merged_in_order_by_name_or_path(ran, tmp_path: Path) -> No
 @pytest.mark.parametrize("statuses", [["ok", "ok"], ["ok", "failed"], ["failed"]])
 @pytest.mark.parametrize("command", ["detect", "evaluate"])
 def test_exit_code_is_one_if_a_study_failed(command: str, statuses: list[str], ran, tmp_path: Path) -> None:
-    rows = [StudyResult(str(i), status, error="broken" if status == "failed" else "") for i, status in enumerate(statuses)]
+    rows = [
+        StudyResult(str(i), status, error="broken" if status == "failed" else "") for i, status in enumerate(statuses)
+    ]
     write_results_csv(rows, tmp_path / "results.csv")
     studies = ["a.nii"] if command == "detect" else []
     assert cli.main([command, "ra_brain", *studies, "--output", str(tmp_path)]) == int("failed" in statuses)
 
 
 def test_printed_command_gives_monai_the_same_files_and_knobs(ran, capsys: pytest.CaptureFixture) -> None:
-    words = ["--dataset_dir", "/data/my heads", "--channels", "[4, 8]", "--final_learning_rate", "null", "--amp", "true"]
+    words = [
+        "--dataset_dir",
+        "/data/my heads",
+        "--channels",
+        "[4, 8]",
+        "--final_learning_rate",
+        "null",
+        "--amp",
+        "true",
+    ]
     assert cli.main(["train", "ra_brain", "--overlay", "demo", *words]) == 0
     line = capsys.readouterr().out.strip()
     assert line.startswith("Running: python -m monai.bundle run --config_file ")
@@ -207,7 +222,9 @@ def test_unknown_bundle_is_refused_with_those_there_are(capsys, ran) -> None:
 def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
     assert cli.main(["train", "ra_brain", "--overlay", "papr"]) == 2
     err = capsys.readouterr().err
-    assert re.search(r"--overlay must be a config of .*ra_brain, got papr: choose one of .*demo.*paper", err) and ran == []
+    assert (
+        re.search(r"--overlay must be a config of .*ra_brain, got papr: choose one of .*demo.*paper", err) and ran == []
+    )
 
 
 def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
@@ -257,4 +274,3 @@ def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) 
     monkeypatch.setattr(bundle_run, "run", run)
     assert cli.main(["train", "ra_brain"]) == 130
     assert capsys.readouterr().err.startswith("nomaly: stopped; whole results are kept, run the same command to go on.")
-

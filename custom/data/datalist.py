@@ -29,8 +29,8 @@ def load_datalist(
         required: sections that must not be empty.
 
     Returns:
-        section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (from the file's name unless given) and
-        `subject` (`case` unless given).
+        section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (from the
+        file's name unless given) and `subject` (`case` unless given).
 
     Raises:
         NomalyError: no folder or list; no JSON; a section or item of the wrong form; an abnormal item in training or

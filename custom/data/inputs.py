@@ -18,8 +18,8 @@ Items = list[dict[str, Any]]
 def find_studies(studies: str | Sequence[str]) -> Items:
     """An item for each study: a file, every image file of a folder, or a folder of DICOM files as one series.
 
-    Names that occur twice get a number, so that every study has its own row and folder. A path that does not exist stays in
-    the list: it fails with its reason when it is read, and the others go on.
+    Names that occur twice get a number, so that every study has its own row and folder. A path that does not exist
+    stays in the list: it fails with its reason when it is read, and the others go on.
 
     Raises:
         NomalyError: if there is nothing to read.
@@ -58,7 +58,8 @@ def inference_items(studies: str | Sequence[str] | None, datalist: dict[str, Ite
 
 
 def calibration_items(studies: str | Sequence[str] | None, datalist: dict[str, Items] | None) -> Items:
-    """Healthy studies: a folder with a datalist (its validation section), other files or folders, or the validation section.
+    """Healthy studies: a folder with a datalist (its validation section), other files or folders, or the validation
+    section.
 
     Raises:
         NomalyError: if there is none.
@@ -98,5 +99,7 @@ def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, 
 
 
 def floor_items(floors_dir: str | None, datalist: dict[str, Items]) -> Items:
-    """Healthy training studies that the floors are fitted on: of ``floors_dir`` if given, else of the data set; may be none."""
+    """Healthy training studies that the floors are fitted on: of ``floors_dir`` if given, else of the data set; may
+    be none.
+    """
     return datalist["training"] if floors_dir is None else load_datalist(floors_dir)["training"]

@@ -68,9 +68,10 @@ class StudyLoader(DataLoader):
 class DetectionEvaluator(SupervisedEvaluator):
     """Run a detector on studies.
 
-    ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger = more
-    abnormal), ``reconstruction`` (C, X, Y, Z), ``foreground`` (1, X, Y, Z) bool, ``score``, ``p_value`` and ``decision`` (None
-    where not calibrated), ``squared_error`` (summed over a slice, mean over slices), ``seconds``; or ``error`` alone.
+    ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger
+    = more abnormal), ``reconstruction`` (C, X, Y, Z), ``foreground`` (1, X, Y, Z) bool, ``score``, ``p_value`` and
+    ``decision`` (None where not calibrated), ``squared_error`` (summed over a slice, mean over slices), ``seconds``; or
+    ``error`` alone.
 
     Args:
         device: to compute on.

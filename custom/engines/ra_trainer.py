@@ -20,12 +20,14 @@ from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparamete
 class ReversedAutoencoderTrainer(SupervisedTrainer):
     """Trainer with one optimiser each for RA's encoder and decoder.
 
-    One introspective step takes four decoder and five encoder forwards (the official loop eight and six): the decoder does not
-    change between the two phases, so the decoder's phase uses the encoder phase's images and their graph again. Nothing in a
-    step waits for the device. Under ``torch.distributed`` gradients are averaged here, and every process draws the noise of the
-    whole batch and takes its own part, so that N processes do what one does with the N-fold batch.
+    One introspective step takes four decoder and five encoder forwards (the official loop eight and six): the decoder
+    does not change between the two phases, so the decoder's phase uses the encoder phase's images and their graph
+    again. Nothing in a step waits for the device. Under ``torch.distributed`` gradients are averaged here, and every
+    process draws the noise of the whole batch and takes its own part, so that N processes do what one does with the
+    N-fold batch (exactly so without batch statistics: frozen or group normalisation).
 
-    ``engine.state.output`` holds ``image``, ``pred`` (the reconstruction), ``loss`` and ``terms`` (name to detached scalar).
+    ``engine.state.output`` holds ``image``, ``pred`` (the reconstruction), ``loss`` and ``terms`` (name to detached
+    scalar).
 
     Args:
         network: a detector whose ``reconstructor`` is a ReversedAutoencoder.
@@ -91,7 +93,9 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         return engine.state.output
 
     def draw_noise(self, batch_size: int) -> torch.Tensor:
-        """Standard normal noise (6, batch_size, latent): for x, the prior, and x_hat and x_fake in each of the two phases."""
+        """Standard normal noise (6, batch_size, latent): for x, the prior, and x_hat and x_fake in each of the two
+        phases.
+        """
         world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
         noise = torch.randn(6, batch_size * world, self.model.latent_size, device=self.state.device)
         return noise[:, rank::world]
@@ -108,7 +112,8 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         """One step of the game on x (B, C, *S) with ``noise`` (6, B, latent); returns x_hat, summed loss and terms."""
         encoder, decoder, objective = self.model.encoder, self.model.decoder, self.objective
 
-        # 1. Reconstructions of the images and decoded prior samples, used by both phases (decoder forwards 1, 2; encoder 1).
+        # 1. Reconstructions of the images and decoded prior samples, used by both phases (decoder forwards 1, 2;
+        # encoder 1).
         *posterior, embeddings = encoder(x)
         x_hat = decoder(reparameterise(*posterior, noise[0]))
         x_fake = decoder(noise[1])
@@ -147,7 +152,8 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        # Autocast keeps bfloat16 copies of the weights until its context ends: the next phase must not see the old ones.
+        # Autocast keeps bfloat16 copies of the weights until its context ends: the next phase must not see the old
+        # ones.
         torch.clear_autocast_cache()
 
 

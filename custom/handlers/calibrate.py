@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class Calibrate:
     """Learn healthy scores and the pixel threshold, and store them in the detector's file.
 
-    Writes ``calibration.json`` beside it: the scores by study, for people to read. A study that cannot be read is left out,
-    with a line in the log.
+    Writes ``calibration.json`` beside it: the scores by study, for people to read. A study that cannot be read is left
+    out, with a line in the log.
 
     Args:
         network: the detector; its calibration is filled.

@@ -11,8 +11,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim import Optimizer
 
-from custom.errors import NomalyError
 from custom.engines.distributed import is_main_process
+from custom.errors import NomalyError
 from custom.networks.weights import read_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
@@ -21,15 +21,16 @@ logger = logging.getLogger(__name__)
 class TrainingCheckpoint:
     """Save all that training needs after each epoch, continue from it, and keep the best network as ``model.pt``.
 
-    The best network is the one with the highest key metric of ``validator``, healthy error deciding between equals. Random
-    state and learning rates are not stored: they follow from the epoch (custom.handlers.schedule). Files are written whole or
-    not at all. Under torch.distributed all processes load, the first saves.
+    The best network is the one with the highest key metric of ``validator``, healthy error deciding between equals.
+    Random state and learning rates are not stored: they follow from the epoch (custom.handlers.schedule). Files are
+    written whole or not at all. Under torch.distributed all processes load, the first saves.
 
     Args:
         directory: for ``checkpoint.pt`` and ``model.pt``.
         network: whose state_dict is saved.
         optimizers: by name.
-        validator: evaluator with ``key_metric`` and ``error_metric`` in its metrics; None keeps the latest network as the best.
+        validator: evaluator with ``key_metric`` and ``error_metric`` in its metrics; None keeps the latest network as
+            the best.
         identity: what must agree for a run to be continued, e.g. {"datalist": hash}.
         key_metric: name of the metric, larger = better.
         error_metric: name of the healthy error, smaller = better.
@@ -37,8 +38,8 @@ class TrainingCheckpoint:
         save: whether this process writes; None for the first process alone.
 
     Raises:
-        NomalyError: when training starts, if ``directory`` holds a network without its run, or a run of another identity or
-            architecture.
+        NomalyError: when training starts, if ``directory`` holds a network without its run, or a run of another
+            identity or architecture.
     """
 
     def __init__(
@@ -87,14 +88,15 @@ class TrainingCheckpoint:
             self._refuse_foreign_model()
             return
         state = read_tensors(self.checkpoint)
-        self._check_identity(state["identity"])
+        self._check_identity(state.get("identity", {}))
         try:
             self.network.load_state_dict(state["network"])
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise NomalyError(
-                f"{self.checkpoint} must be of this network, but is of another architecture: give the settings it was trained "
+                f"{self.checkpoint} must be of this network, but is of another architecture: give the settings "
+                "it was trained "
                 f"with, or another ckpt_dir ({str(error).splitlines()[0]})."
             ) from error
         self.best = state["best"]
@@ -109,6 +111,7 @@ class TrainingCheckpoint:
 
     def after_epoch(self, engine: Engine) -> None:
         """Keep the network if it is the best so far, then save the training state."""
+        self._check_weights(engine.state.epoch)
         self._keep_best(engine.state.epoch)
         if self.save:
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
@@ -119,6 +122,18 @@ class TrainingCheckpoint:
                 "optimizers": optimizers,
             }
             save_tensors(state | {"network": self.network.state_dict()}, self.checkpoint)
+
+    def _check_weights(self, epoch: int) -> None:
+        """The losses were finite before the last step; the weights after it must be so, too, or they may not be
+        kept.
+        """
+        bad = [name for name, value in self.network.named_parameters() if not torch.isfinite(value).all()]
+        if bad:
+            raise NomalyError(
+                f"Training stopped: weight {bad[0]} must be finite, but is not after epoch {epoch}. The last "
+                "good checkpoint is "
+                "kept. Start again with a lower learning_rate, or with amp false."
+            )
 
     def _keep_best(self, epoch: int) -> None:
         metrics = self._validated(epoch)
@@ -145,7 +160,8 @@ class TrainingCheckpoint:
     def _refuse_foreign_model(self) -> None:
         if self.model.exists():
             raise NomalyError(
-                f"ckpt_dir {self.directory} must not hold another run's network, but {self.model.name} is there without "
+                f"ckpt_dir {self.directory} must not hold another run's network, but {self.model.name} is there "
+                "without "
                 "checkpoint.pt: give another ckpt_dir, or overwrite true to replace it."
             )
 
@@ -153,6 +169,7 @@ class TrainingCheckpoint:
         for name, value in self.identity.items():
             if stored.get(name) != value:
                 raise NomalyError(
-                    f"{self.checkpoint} was trained with {name} {stored.get(name)}, not {value}: give the same {name}, another "
+                    f"{self.checkpoint} was trained with {name} {stored.get(name)}, not {value}: give the same "
+                    f"{name}, another "
                     "ckpt_dir, or overwrite true to start anew."
                 )

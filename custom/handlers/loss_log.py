@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 class LossLog:
     """Check that all loss terms are finite; log their means over each epoch.
 
-    Terms stay on the device and are looked at every ``check_every`` steps and at the epoch's end, so it must be attached before
-    handlers that save: what they save has been checked.
+    Terms stay on the device and are looked at every ``check_every`` steps and at the epoch's end, so it must be
+    attached before handlers that save: what they save has been checked.
 
     Args:
         check_every: steps between two checks; None for 1 on a CPU and 50 on other devices.
@@ -76,7 +76,9 @@ class LossLog:
         if len(bad):
             step, term = bad[0].tolist()
             raise NomalyError(
-                f"Training stopped: loss term '{self._names[term]}' must be finite, but is {steps[step, term].item()} at step "
-                f"{engine.state.iteration - len(steps) + 1 + step} (epoch {engine.state.epoch}). The last good checkpoint is kept. "
+                f"Training stopped: loss term '{self._names[term]}' must be finite, but is "
+                f"{steps[step, term].item()} at step "
+                f"{engine.state.iteration - len(steps) + 1 + step} (epoch {engine.state.epoch}). The last good "
+                "checkpoint is kept. "
                 "Start again with a lower learning_rate, or with amp false."
             )

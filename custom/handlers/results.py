@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class ResultsFolder:
     """Write ``results.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and pseudo-healthy image.
 
-    Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of equal size.
-    With ``evaluation`` also ``metrics.json`` and ``metrics.md``.
+    Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of
+    equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``.
 
     Args:
         output_dir: folder of the run.
@@ -90,10 +90,11 @@ class ResultsFolder:
         self.rows, self.shown = [], {}
         if (self.folder / "results.csv").exists() and not self.overwrite:
             raise NomalyError(
-                f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, or overwrite true."
+                f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, "
+                "or overwrite true."
             )
         if not self.network.calibration.is_calibrated:
-            logger.warning("The detector is not calibrated: no p-values, decisions or masks. Run nomaly calibrate first.")
+            logger.warning("The detector is not calibrated: no p-values, decisions, masks. Run nomaly calibrate first.")
 
     def add(self, engine: Engine) -> None:
         """Take in one study."""

@@ -1,6 +1,7 @@
 """What depends on the epoch alone: random seeds and learning rates.
 
-Both are pure functions of the epoch's number, so a run that is resumed at any epoch goes on exactly as one never stopped.
+Both are pure functions of the epoch's number, so a run that is resumed at any epoch goes on exactly as one never
+stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch.optim import Optimizer
 class EpochSeed:
     """Seed all random number generators from (seed, epoch) as each epoch starts.
 
-    torch (shuffling, noise) gets the same seed in every process; augmentation differs from process to process.
+    torch (shuffling, noise) gets the same seed in every process; augmentation outside loader workers differs from
+    process to process.
 
     Args:
         seed: of the run.
@@ -49,8 +51,8 @@ class EpochSeed:
 class PhasedLearningRate:
     """Learning rate of warm-up and game.
 
-    The warm-up goes from ``warmup_learning_rate`` to ``learning_rate`` by half a cosine, the game from ``learning_rate`` to
-    ``final_learning_rate`` likewise (the paper: constant).
+    The warm-up goes from ``warmup_learning_rate`` to ``learning_rate`` by half a cosine, the game from
+    ``learning_rate`` to ``final_learning_rate`` likewise (the paper: constant).
 
     Args:
         optimizers: that get the rate.

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom.data.slices import SliceDataset, study_slices
+from custom.errors import NomalyError
 from custom.metrics.floors import reference_errors
 from custom.reporting.pictures import grid_picture
 
@@ -18,13 +19,16 @@ logger = logging.getLogger(__name__)
 class ValidationLog:
     """Log metrics after each validation, the healthy error beside those of the mean image and of PCA.
 
-    A network whose healthy error is not well below that of PCA with eight components has learned little, whatever its losses
-    say. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
+    A network whose healthy error is not well below that of PCA with eight components has learned little, whatever its
+    losses say. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
 
     Args:
         training: training slices, from which mean image and PCA are computed.
         writer: TensorBoard ``SummaryWriter``; None for none.
         pictures: number of studies in the grid.
+
+    Raises:
+        NomalyError: at the first validation, if no healthy study can be read.
     """
 
     def __init__(self, training: SliceDataset, writer: Any = None, pictures: int = 8) -> None:
@@ -54,6 +58,11 @@ class ValidationLog:
     def log(self, engine: Engine) -> None:
         """Write figures and pictures of one validation."""
         if self._references is None:
+            if not self._healthy:
+                raise NomalyError(
+                    "validation needs at least one healthy study that can be read, got none: mend the validation "
+                    "section of datalist.json, each study's reason is above."
+                )
             self._references = reference_errors(self.training.images(), torch.stack(self._healthy))
             self._healthy.clear()
         references = ", ".join(f"{name} {error:.1f}" for name, error in self._references.items())

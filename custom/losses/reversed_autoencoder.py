@@ -1,6 +1,7 @@
 """Losses of RA: the reversed multi-scale embedding loss and the soft-introspective objectives of encoder and decoder.
 
-Source: Bercea et al., MIDL 2023 and arXiv 2401.10637; the introspective game is that of Soft-IntroVAE (Daniel and Tamar, CVPR
+Source: Bercea et al., MIDL 2023 and arXiv 2401.10637; the introspective game is that of Soft-IntroVAE (Daniel and
+    Tamar, CVPR
 2021). Each objective returns its total and its named terms; all terms are means over the batch and unweighted.
 """
 
@@ -30,8 +31,8 @@ def kl_to_standard_normal(posterior: Posterior) -> torch.Tensor:
 def embedding_loss(real: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor]) -> torch.Tensor:
     """Reversed multi-scale embedding loss, >= 0: sum over levels of half the mean squared difference plus 1 - cosine.
 
-    "Reversed", since the embeddings of the input shall agree with those of its reconstruction: the encoder learns to see a
-    pathological image as its pseudo-healthy twin.
+    "Reversed", since the embeddings of the input shall agree with those of its reconstruction: the encoder learns to
+    see a pathological image as its pseudo-healthy twin.
 
     Args:
         real: embeddings of the images, each (B, C_l, *S_l).
@@ -47,7 +48,8 @@ def embedding_loss(real: Sequence[torch.Tensor], reconstructed: Sequence[torch.T
 class IntrospectiveObjective(nn.Module):
     """Objectives of RA's encoder and decoder, with x_hat the reconstruction and x_fake a decoded prior sample.
 
-    With s = 1 / number of values of an image, R the summed squared error and KL the divergence from the standard normal:
+    With s = 1 / number of values of an image, R the summed squared error and KL the divergence from the standard
+    normal:
 
     - encoder: s [beta_rec R(x, x_hat) + beta_kl KL(x)]
       + 1/4 sum over y in {x_hat, x_fake} of E exp(-2 s [beta_rec R(y, D(E(y))) + beta_neg KL(y)]) + beta_emb L_emb
@@ -126,7 +128,9 @@ class IntrospectiveObjective(nn.Module):
         x_hat: torch.Tensor,
         generated: Sequence[tuple[torch.Tensor, torch.Tensor | None, Posterior]],
     ) -> tuple[torch.Tensor, Terms]:
-        """Objective of the decoder; arguments as :meth:`encoder`, reconstructions of ``generated`` None where gamma_r is 0."""
+        """Objective of the decoder; arguments as :meth:`encoder`, reconstructions of ``generated`` None where gamma_r
+        is 0.
+        """
         s = 1 / x[0].numel()
         kl_reconstructed, kl_fake = (kl_to_standard_normal(posterior).mean() for _, _, posterior in generated)
         total = self.beta_rec * squared_error(x, x_hat).mean() + 0.5 * self.beta_kl * (kl_reconstructed + kl_fake)

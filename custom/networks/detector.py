@@ -9,10 +9,11 @@ from custom.calibration.state import CalibrationState
 
 
 class AnomalyDetector(nn.Module):
-    """A reconstructor, the head that compares input and reconstruction, and what calibration learned from healthy studies.
+    """A reconstructor, the head that compares input and reconstruction, and what calibration learned from healthy
+    studies.
 
-    ``forward`` and ``reconstruct`` are deterministic. The state_dict is flat and holds tensors only: one file is the model with
-    its calibration.
+    ``forward`` and ``reconstruct`` are deterministic. The state_dict is flat and holds tensors only: one file is the
+    model with its calibration.
 
     Args:
         reconstructor: network with ``reconstruct(x)`` and, if the head asks for it, ``embed(x)``.

@@ -23,11 +23,13 @@ class FrozenNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scale and shift x (B, C, *S)."""
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        return torch.addcmul(self.bias.view(shape), x, self.weight.view(shape))
+        # In the input's type: under autocast it would else go up to float32, and the memory with it.
+        return torch.addcmul(self.bias.to(x.dtype).view(shape), x, self.weight.to(x.dtype).view(shape))
 
 
 def make_norm(name: str, spatial_dims: int, channels: int) -> nn.Module:
-    """The normalisation called ``name`` for (B, channels, *S): "batch", "frozen" or "group" (groups of eight channels or fewer).
+    """The normalisation called ``name`` for (B, channels, *S): "batch", "frozen" or "group" (groups of eight channels
+    or fewer).
 
     Raises:
         NomalyError: if the name is not known.

@@ -1,4 +1,5 @@
-"""The residual introspective variational autoencoder of RA (Bercea et al., MIDL 2023; arXiv 2401.10637), in 2-D and 3-D.
+"""The residual introspective variational autoencoder of RA (Bercea et al., MIDL 2023; arXiv 2401.10637), in 2-D and
+3-D.
 
 The layer plan is that of the residual Soft-IntroVAE (Daniel and Tamar, CVPR 2021) with a sigmoid at the decoder's end.
 """
@@ -123,10 +124,10 @@ class Decoder(nn.Module):
 class ReversedAutoencoder(nn.Module):
     """Encoder and decoder of RA: an image in, its pseudo-healthy reconstruction out.
 
-    ``reconstruct`` (and ``forward``) decode the posterior's mean, so that a score is the same every time; ``sample`` draws from
-    the posterior, as the official code does at test time too. Where two neighbouring levels have the same width the shortcut is
-    the identity (29,430,785 parameters for the paper's sizes); the official code adds a 1x1 convolution there when its sizes come
-    from a file.
+    ``reconstruct`` (and ``forward``) decode the posterior's mean, so that a score is the same every time; ``sample``
+    draws from the posterior, as the official code does at test time too. Where two neighbouring levels have the same
+    width the shortcut is the identity (29,430,785 parameters for the paper's sizes); the official code adds a 1x1
+    convolution there when its sizes come from a file.
 
     Args:
         spatial_dims: 2 or 3.

@@ -19,7 +19,8 @@ def save_tensors(state: dict[str, Any], path: str | Path) -> None:
     Raises:
         NomalyError: if it cannot be written (disk full, no permission).
     """
-    # Packed in memory first: a disk that fills up is then a plain failed write, not an error from inside torch's archive writer.
+    # Packed in memory first: a disk that fills up is then a plain failed write, not an error from inside torch's
+    # archive writer.
     packed = io.BytesIO()
     torch.save(state, packed)
     with atomic_write(path, "wb") as file:
@@ -39,7 +40,8 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for truncated or foreign files
         raise NomalyError(
-            f"{path} must be a weights file of tensors only, but cannot be read ({type(error).__name__}): it may be truncated or "
+            f"{path} must be a weights file of tensors only, but cannot be read ({type(error).__name__}): it "
+            "may be truncated or "
             "of another program; train again or copy it anew."
         ) from error
 
@@ -55,7 +57,8 @@ def load_detector(network: nn.Module, path: str | Path, device: torch.device | s
     except (RuntimeError, AttributeError, TypeError) as error:
         problem = " ".join(str(error).split())[:300]
         raise NomalyError(
-            f"{path} must hold weights of this network, but is of another architecture: use the bundle and overlays that it was "
+            f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
+            "overlays that it was "
             f"trained with ({problem})."
         ) from error
     return network.to(device).eval()

@@ -20,6 +20,7 @@ _NEXT_STEP = {
     errno.EPERM: "choose a folder that you may write to, or ask for the right to write there",
     errno.EISDIR: "a folder has this name: move it away or choose another name",
     errno.ENOTDIR: "a file stands where a folder is needed: move it away or choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed: move it away or choose another folder",
 }
 
 

@@ -1,4 +1,6 @@
-"""Every bundle's files: rendered from their sources, complete for MONAI's tools, and free of names that do not exist."""
+"""Every bundle's files: rendered from their sources, complete for MONAI's tools, and free of names that do not
+exist.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ def test_config_edited_by_hand_fails_the_check_and_is_rendered_anew(
     path = copied / bundle / "configs" / "train.json"
     original = path.read_text()
     path.write_text(original.replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(SystemExit, match=f"differs from its sources.*render_bundles.py: bundles/{bundle}/.*/train.json$"):
+    with pytest.raises(
+        SystemExit, match=f"differs from its sources.*render_bundles.py: bundles/{bundle}/.*/train.json$"
+    ):
         render.main()
     monkeypatch.setattr(sys, "argv", ["render_bundles.py"])
     render.main()

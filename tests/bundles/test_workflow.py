@@ -138,7 +138,9 @@ def test_detecting_twice_gives_identical_numbers_and_maps(
     assert nomaly("detect", bundle, unseen, "--output", tmp_path / "again", **knobs(bundle)).code == 0
     assert untimed(tmp_path / "again") == untimed(detection(bundle))
     for name in ("map", "mask", "pseudo_healthy"):
-        first, again = (nib.load(f / "head_with_lesion" / f"{name}.nii.gz") for f in (detection(bundle), tmp_path / "again"))
+        first, again = (
+            nib.load(f / "head_with_lesion" / f"{name}.nii.gz") for f in (detection(bundle), tmp_path / "again")
+        )
         np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(first.dataobj))
 
 

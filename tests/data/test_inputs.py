@@ -1,0 +1,117 @@
+"""Which studies a run is about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from custom.data.inputs import calibration_items, evaluation_items, find_studies, floor_items, inference_items
+from custom.errors import NomalyError
+from custom.transforms.synthetic_lesions import GROUPS
+
+HEALTHY = [{"image": f"h{i}.png", "case": f"h{i}", "subject": f"h{i}", "label": 0} for i in range(2)]
+ABNORMAL = [{"image": "a.png", "case": "a", "subject": "a", "label": 1, "group": "mass"}]
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_file_is_one_study_named_without_its_ending() -> None:
+    assert find_studies("scans/head.nii.gz") == [{"image": "scans/head.nii.gz", "case": "head"}]
+
+
+def test_folder_gives_its_images_in_the_order_of_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, "b.PNG", "a.nii.gz", "c.jpeg", "readme.txt", ".hidden.png", "datalist.json")
+    touch(tmp_path / "deeper", "d.png")
+    assert [item["case"] for item in find_studies(str(tmp_path))] == ["a", "b", "c"]
+
+
+def test_folder_of_dicom_files_is_one_series(tmp_path: Path) -> None:
+    touch(tmp_path / "series_7", "1.dcm", "2.DCM")
+    assert find_studies([str(tmp_path / "series_7")]) == [{"image": str(tmp_path / "series_7"), "case": "series_7"}]
+
+
+def test_missing_path_stays_to_fail_with_its_own_reason(tmp_path: Path) -> None:
+    assert [item["case"] for item in find_studies([str(tmp_path / "gone.nii")])] == ["gone"]
+
+
+@pytest.mark.parametrize(
+    ("files", "cases"),
+    [
+        (["1/t1.nii", "2/t1.nii", "3/t1.nii.gz"], ["t1", "t1_2", "t1_3"]),
+        (["1/t1.nii", "2/t1.nii", "t1_2.nii"], ["t1", "t1_2", "t1_2_2"]),
+        (["t1_2.nii", "1/t1.nii", "2/t1.nii"], ["t1_2", "t1", "t1_3"]),
+    ],
+)
+def test_every_study_gets_a_name_of_its_own(files: list[str], cases: list[str]) -> None:
+    assert [item["case"] for item in find_studies(files)] == cases
+
+
+@pytest.mark.parametrize("studies", [[], ["{tmp_path}"]])
+def test_nothing_to_read_is_refused_with_what_can_be(studies: list[str], tmp_path: Path) -> None:
+    message = r"studies must name at least one study, got (nothing|/.*): give image files \(\.nii\.gz, .*\) or a folder"
+    with pytest.raises(NomalyError, match=message):
+        find_studies([word.format(tmp_path=tmp_path) for word in studies])
+
+
+def test_users_studies_come_before_the_test_section() -> None:
+    assert inference_items(None, {"test": ABNORMAL}) == ABNORMAL
+    assert inference_items("x.png", {"test": ABNORMAL}) == [{"image": "x.png", "case": "x"}]
+
+
+def test_calibration_studies_are_healthy_whatever_was_named(tmp_path: Path) -> None:
+    assert calibration_items(None, {"validation": HEALTHY}) == HEALTHY
+    assert calibration_items(["x.png"], None) == [{"image": "x.png", "case": "x", "label": 0}]
+
+
+def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) -> None:
+    touch(tmp_path, "train.png", "val.png")
+    datalist = {"training": [{"image": "train.png"}], "validation": [{"image": "val.png"}]}
+    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
+    (item,) = calibration_items(str(tmp_path), None)
+    assert (item["case"], item["image"], item["label"]) == ("val", str(tmp_path / "val.png"), 0)
+
+
+def test_calibration_without_studies_says_how_to_give_them() -> None:
+    with pytest.raises(NomalyError, match="calibration needs healthy studies, got none: fill the validation section"):
+        calibration_items(None, {"validation": []})
+
+
+@pytest.mark.parametrize(
+    ("items", "setting", "cases"),
+    [
+        (HEALTHY + ABNORMAL, "auto", ["h0", "h1", "a"]),
+        (HEALTHY, "auto", ["h0", "h0_hyperintense", "h1", "h1_hypointense"]),
+        (HEALTHY, False, ["h0", "h1"]),
+        (HEALTHY + ABNORMAL, True, ["h0", "h0_hyperintense", "h1", "h1_hypointense", "a"]),
+    ],
+)
+def test_synthetic_twins_are_added_where_asked(items, setting, cases) -> None:
+    chosen = evaluation_items({"test": items}, setting, seed=0)
+    assert [item["case"] for item in chosen] == cases
+    assert [item["label"] for item in chosen] == [int(case[0] == "a" or "_" in case) for case in cases]
+    assert GROUPS[:2] == ("hyperintense", "hypointense")
+
+
+@pytest.mark.parametrize(
+    ("items", "setting", "message"),
+    [
+        ([], "auto", "evaluation needs studies in the test section of datalist.json, got none"),
+        (HEALTHY, "yes", "synthetic_lesions must be true, false or \"auto\", got 'yes'"),
+    ],
+)
+def test_evaluation_that_means_nothing_is_refused(items, setting, message: str) -> None:
+    with pytest.raises(NomalyError, match=message):
+        evaluation_items({"test": items}, setting, seed=0)
+
+
+def test_floors_are_fitted_on_another_data_set_if_named(tmp_path: Path) -> None:
+    touch(tmp_path, "other.png")
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [{"image": "other.png"}]}))
+    assert floor_items(None, {"training": HEALTHY}) == HEALTHY
+    assert [item["case"] for item in floor_items(str(tmp_path), {"training": HEALTHY})] == ["other"]

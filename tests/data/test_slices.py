@@ -1,0 +1,62 @@
+"""Slices of studies as training data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import RandScaleIntensityd
+
+from custom.data.slices import SliceDataset, load_slices, study_slices
+from custom.errors import NomalyError
+
+
+def study(value: float, slices: int) -> dict[str, Any]:
+    """A study (1, 2, 3, slices) whose slice z has the value ``value`` + z."""
+    return {"image": MetaTensor((value + torch.arange(slices)).expand(1, 2, 3, slices).clone())}
+
+
+def test_slices_keep_their_order_and_are_plain_tensors() -> None:
+    slices = study_slices(study(10, 3)["image"])
+    assert [type(part) for part in slices] == 3 * [torch.Tensor]
+    assert [(tuple(part.shape), part.unique().tolist()) for part in slices] == [((1, 2, 3), [10 + z]) for z in range(3)]
+
+
+def test_data_set_has_every_slice_of_every_study_prepared_once() -> None:
+    prepared = []
+
+    def prepare(item: dict[str, Any]) -> dict[str, Any]:
+        prepared.append(item)
+        return item
+
+    studies = [study(0, 2), study(5, 3)]
+    dataset = SliceDataset(studies, prepare, progress=False)
+    assert [float(dataset[i]["image"].mean()) for i in range(len(dataset))] == [0, 1, 5, 6, 7]
+    assert dataset.images().shape == (5, 1, 2, 3)
+    assert prepared == studies
+
+
+def test_augmentation_is_drawn_anew_and_follows_the_seed() -> None:
+    augmentation = RandScaleIntensityd("image", factors=0.5, prob=1.0)
+    dataset = SliceDataset([study(1, 1)], lambda item: item, augmentation, progress=False)
+    dataset.set_random_state(3)
+    first, second = (float(dataset[0]["image"].mean()) for _ in range(2))
+    dataset.set_random_state(3)
+    assert first != second and float(dataset[0]["image"].mean()) == first
+    assert dataset.images().unique().tolist() == [1]  # the stored slices are untouched
+
+
+def test_data_set_without_augmentation_takes_any_seed() -> None:
+    dataset = SliceDataset([study(1, 1)], lambda item: item, progress=False)
+    assert dataset.set_random_state(0) is dataset
+
+
+def test_loaded_slices_are_those_of_the_data_set() -> None:
+    assert load_slices([study(0, 2)], lambda item: item, progress=False).mean(dim=(1, 2, 3)).tolist() == [0, 1]
+
+
+def test_no_study_at_all_is_refused() -> None:
+    with pytest.raises(NomalyError, match="data must hold at least one study, got none: fill the section of datalist.json"):
+        SliceDataset([], lambda item: item)
