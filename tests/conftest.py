@@ -16,10 +16,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from ignite.engine import Events
 from PIL import Image
+from torch import nn
 
 from custom import cli
+from custom.calibration.state import CalibrationState
 from custom.data.phantom import make_head_phantom
+from custom.engines.detection_evaluator import DetectionEvaluator, StudyDataset, StudyLoader
+from custom.inferers.slices import SliceWiseInferer
+from custom.scoring.score import StudyScore
 
 # Knobs that make a network of a bundle's base as small as its layers allow, and its training a matter of a second.
 TINY_NETWORK = {"ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8}}
@@ -138,3 +145,42 @@ def trained(nomaly, train_tiny, tiny_network, tiny_phantom, tmp_path_factory) ->
         return output
 
     return folder
+
+
+class GreyDetector(nn.Module):
+    """A detector whose answers are known by hand: health is mid grey, the map is |x - 0.5|."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibration = CalibrationState()
+
+    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (x - 0.5).abs().mean(1, keepdim=True), torch.full_like(x, 0.5)
+
+
+@pytest.fixture
+def grey_detector() -> GreyDetector:
+    """A detector without calibration that finds mid grey healthy."""
+    return GreyDetector()
+
+
+@pytest.fixture
+def run_grey(grey_detector: GreyDetector) -> Callable[..., tuple[DetectionEvaluator, list[dict]]]:
+    """Run the grey detector on items, each with ``image`` (1, X, Y, Z): gives the evaluator and its output by study."""
+
+    def run(items: list[dict], transform=lambda item: item, score=None, **settings):
+        outputs: list[dict] = []
+        settings = {"val_handlers": [], "alpha": 0.2} | settings
+        evaluator = DetectionEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=StudyLoader(StudyDataset(items, transform)),
+            network=grey_detector,
+            inferer=SliceWiseInferer(),
+            score=score or StudyScore("mean"),
+            **settings,
+        )
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: outputs.extend(evaluator.state.output))
+        evaluator.run(1)
+        return evaluator, outputs
+
+    return run

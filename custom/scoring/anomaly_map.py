@@ -47,6 +47,7 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         perceptual: the distance P: "embedding" or "lpips".
         perceptual_raw: multiply by P of the images as they are.
         perceptual_clahe: multiply by P of the equalised images.
+        perceptual_power: exponent > 0 of each perceptual factor; below 1 the residual counts for more (ours; published: 1).
         sigma: standard deviation of the blur G in pixels; 0 = no blur.
         levels: which levels of the embedding to use; None = all.
         lpips_weights: path of torchvision's SqueezeNet 1.1 weights, for perceptual = "lpips" alone.
@@ -63,6 +64,7 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         perceptual: str = "embedding",
         perceptual_raw: bool = True,
         perceptual_clahe: bool = True,
+        perceptual_power: float = 1.0,
         sigma: float = 2.0,
         levels: Sequence[int] | None = None,
         lpips_weights: str | None = None,
@@ -74,9 +76,12 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
             raise NomalyError(f"residual must be 'clahe', 'smooth', 'plain' or 'none', got {residual!r}.")
         if perceptual not in ("embedding", "lpips"):
             raise NomalyError(f"perceptual must be 'embedding' or 'lpips', got {perceptual!r}.")
+        if perceptual_power <= 0:
+            raise NomalyError(f"perceptual_power must be > 0, got {perceptual_power}: leave a factor out by its own name.")
         if residual == "none" and not (perceptual_raw or perceptual_clahe):
             raise NomalyError("at least one of residual, perceptual_raw and perceptual_clahe must be on, got none.")
         self.residual = residual
+        self.perceptual_power = perceptual_power
         self.perceptual_raw = perceptual_raw
         self.perceptual_clahe = perceptual_clahe
         self.kernel_size = kernel_size
@@ -96,9 +101,9 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
             difference = self.blur(x - x_hat) if self.residual == "smooth" else x - x_hat
             factors.append(difference.abs().mean(1, keepdim=True))
         if self.perceptual_raw:
-            factors.append(self.blur(self.distance(raw, embed)))
+            factors.append(self.blur(self.distance(raw, embed)) ** self.perceptual_power)
         if self.perceptual_clahe:
-            factors.append(self.blur(self.distance(equalised, embed)))
+            factors.append(self.blur(self.distance(equalised, embed)) ** self.perceptual_power)
         return torch.stack(factors).prod(0)
 
     def _equalise(self, images: Tensor) -> Tensor:

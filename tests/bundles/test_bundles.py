@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
@@ -123,11 +124,31 @@ def tiny_knobs(trained, tiny_network, tiny_phantom: Path, tmp_path: Path) -> Cal
     return knobs
 
 
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What torchrun says to the only process of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **ranks}.items():
+        monkeypatch.setenv(name, value)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @every_bundle
 @pytest.mark.parametrize("place", ["repository", "bundle"])
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_workflow_has_all_properties_wherever_it_starts(
-    bundle: str, place: str, workflow: str, tiny_knobs, quiet_process: None, monkeypatch: pytest.MonkeyPatch
+    bundle: str,
+    place: str,
+    workflow: str,
+    tiny_knobs,
+    quiet_process: None,
+    one_process: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names, kind = WORKFLOWS[workflow]
     monkeypatch.chdir(ROOT if place == "repository" else BUNDLES / bundle)

@@ -15,7 +15,7 @@ from custom.errors import NomalyError
 
 def study(value: float, slices: int) -> dict[str, Any]:
     """A study (1, 2, 3, slices) whose slice z has the value ``value`` + z."""
-    return {"image": MetaTensor((value + torch.arange(slices)).expand(1, 2, 3, slices).clone())}
+    return {"image": MetaTensor((value + torch.arange(float(slices))).expand(1, 2, 3, slices).clone())}
 
 
 def test_slices_keep_their_order_and_are_plain_tensors() -> None:

@@ -1,0 +1,175 @@
+"""Detection with a detector whose map is |x - 0.5|: score, p-value and decision by hand; failures of single studies."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from custom.engines.detection_evaluator import StudyDataset, StudyLoader, root_cause
+from custom.errors import NomalyError
+from custom.scoring.score import StudyScore
+
+
+def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
+    """A mid grey study (1, 4, 4, slices) in which pixel (index, 0) of slice 0 has the value of each keyword."""
+    image = torch.full((1, 4, 4, slices), 0.5)
+    for index, value in enumerate(values.values()):
+        image[0, index, 0, 0] = value
+    return {"image": MetaTensor(image), "case": case, "label": 0}
+
+
+def calibrate(detector, *scores: float, slices: int = 2, score: StudyScore | None = None) -> None:
+    rule = (score or StudyScore("mean")).rule()
+    detector.calibration.fill(healthy_scores=scores, pixel_threshold=0.1, slices=(slices, slices), score_rule=rule)
+
+
+# By hand
+
+
+@pytest.mark.parametrize(
+    ("mode", "q", "score"),
+    [("mean", 1.0, (0.5 + 0.25) / 32), ("max", 1.0, 0.5), ("top_q", 2 / 32, 0.375), ("top_q", 3 / 32, 0.25)],
+)
+def test_score_is_that_of_the_map_over_the_whole_study(run_grey, mode: str, q: float, score: float) -> None:
+    _, (study,) = run_grey([item(a=1.0, b=0.25)], score=StudyScore(mode, q))
+    assert study["score"] == pytest.approx(score)
+    assert study["pred"].shape == study["foreground"].shape == (1, 4, 4, 2)
+    assert study["pred"][0, :3, 0, 0].tolist() == [0.5, 0.25, 0] and study["pred"].sum() == 0.75
+    assert study["reconstruction"].unique().tolist() == [0.5]
+    assert study["squared_error"] == pytest.approx((0.5**2 + 0.25**2) / 2)  # summed over a slice, mean of two
+    assert study["label"] == 0 and study["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "decision"),
+    [(1.0, 1 / 5, "flag"), (0.9, 1 / 5, "flag"), (0.8, 2 / 5, "normal"), (0.75, 3 / 5, "normal"), (0.5, 1.0, "normal")],
+)
+def test_p_value_counts_healthy_scores_at_or_above(run_grey, grey_detector, value, p_value, decision) -> None:
+    maximum = StudyScore("max")
+    calibrate(grey_detector, 0.0, 0.1, 0.26, 0.31, score=maximum)
+    _, (study,) = run_grey([item(a=value)], score=maximum, alpha=0.2)
+    assert (study["p_value"], study["decision"]) == (pytest.approx(p_value), decision)
+
+
+def test_larger_alpha_flags_what_a_smaller_one_does_not(run_grey, grey_detector) -> None:
+    calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
+    assert [run_grey([item()], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.99)] == ["normal", "normal"]
+    assert [run_grey([item(a=99.0)], alpha=alpha)[1][0]["decision"] for alpha in (0.19, 0.2)] == ["normal", "flag"]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "judged"),
+    [
+        ({}, True),
+        ({"slices": 9}, True),  # volumes of other lengths are still volumes
+        ({"slices": 1}, False),  # calibrated on pictures, asked about a volume
+        ({"score": StudyScore("max")}, False),
+        ({"score": StudyScore("top_q", 0.5)}, False),
+    ],
+)
+def test_only_studies_of_the_calibrated_kind_get_a_p_value(run_grey, grey_detector, calibration, judged: bool) -> None:
+    calibrate(grey_detector, 0.1, 0.2, **calibration)
+    _, (study,) = run_grey([item()])
+    assert [study["p_value"], study["decision"]] == ([1.0, "normal"] if judged else [None, None])
+
+
+def test_uncalibrated_detector_scores_without_judging(run_grey) -> None:
+    _, (study,) = run_grey([item(a=1.0)])
+    assert study["score"] > 0 and (study["p_value"], study["decision"]) == (None, None)
+
+
+def test_air_counts_only_where_health_has_a_body(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = item()
+    study["image"][:, :2] = 0.0  # half of the study is air
+
+    def explain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        healthy = x.clone()
+        healthy[:, :, 0, 0] = 0.4  # where one row of pixels ought to be bright
+        return torch.ones_like(x), healthy
+
+    monkeypatch.setattr(grey_detector, "explain", explain)
+    _, (found,) = run_grey([study])
+    assert int(found["foreground"].sum()) == 2 * 4 * 2 + 2
+
+
+def test_network_is_set_to_evaluation_and_needs_no_gradients(run_grey, grey_detector) -> None:
+    grey_detector.train()
+    _, (study,) = run_grey([item()])
+    assert not grey_detector.training and not study["pred"].requires_grad
+
+
+# Studies that fail
+
+
+def prepare(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["case"] == "mistake":
+        raise NomalyError("Study x.png: the image must be grey.")
+    if entry["case"] == "reader":
+        raise OSError("disk gone")
+    return entry
+
+
+def test_failed_study_is_handed_on_with_its_reason(run_grey, caplog: pytest.LogCaptureFixture) -> None:
+    items = [item("first"), {"image": "m.png", "case": "mistake"}, {"image": "r.png", "case": "reader"}, item("last")]
+    with caplog.at_level(logging.ERROR, "custom.engines.detection_evaluator"):
+        _, outputs = run_grey(items, Compose([prepare]))
+    assert [study["case"] for study in outputs] == ["first", "mistake", "reader", "last"]
+    reasons = [study.get("error") for study in outputs]
+    assert reasons == [None, "Study x.png: the image must be grey.", "OSError: disk gone", None]
+    assert all("pred" not in study for study in outputs if "error" in study)
+    assert [record.message for record in caplog.records] == [
+        "Study mistake failed: Study x.png: the image must be grey.",
+        "Study reader failed: OSError: disk gone",
+    ]
+
+
+def test_study_that_cannot_be_scored_fails_with_the_reason(run_grey) -> None:
+    broken = item("nan", a=float("nan"))
+    _, outputs = run_grey([broken, item("good")])
+    assert [study.get("error", "")[:40] for study in outputs] == ["anomaly_map must hold finite values, got", ""]
+
+
+def test_error_of_the_software_ends_the_run(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explain(x: torch.Tensor) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(grey_detector, "explain", explain)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_grey([item()])
+
+
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        ([ValueError("only")], "ValueError: only"),
+        ([RuntimeError("outer"), ValueError("inner")], "ValueError: inner"),
+        ([RuntimeError("outer"), NomalyError("the rule"), ValueError("inner")], "the rule"),
+    ],
+)
+def test_cause_is_the_users_mistake_or_the_innermost_error(errors: list[Exception], text: str) -> None:
+    for outer, inner in zip(errors, errors[1:]):
+        outer.__cause__ = inner
+    assert root_cause(errors[0]) == text
+
+
+# Data
+
+
+@pytest.mark.parametrize(("cache", "times"), [(True, 1), (False, 2)])
+def test_cached_studies_are_prepared_once(cache: bool, times: int) -> None:
+    prepared = []
+    dataset = StudyDataset([item("a")], lambda entry: prepared.append(entry) or entry, cache=cache)
+    first, second = dataset[0], dataset[0]
+    assert len(prepared) == times and torch.equal(first["image"], second["image"])
+
+
+def test_loader_gives_studies_of_different_sizes_as_they_are() -> None:
+    items = [item("a", slices=1), item("b", slices=3)]
+    loaded = list(StudyLoader(StudyDataset(items, lambda entry: entry)))
+    assert [(study["case"], study["image"].shape[-1]) for study in loaded] == [("a", 1), ("b", 3)]
+    assert all(isinstance(study["image"], MetaTensor) and "seconds" in study for study in loaded)

@@ -1,0 +1,157 @@
+"""The results folder of a detector whose map is |x - 0.5|: table, maps, run information and report, by hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.transforms import Compose
+
+from custom.errors import NomalyError
+from custom.handlers.results import ResultsFolder
+from custom.reporting.results import read_results_csv, weight_hash
+from custom.scoring.score import StudyScore
+from custom.transforms.intensity import ScaleStudyIntensityd
+from custom.transforms.study import LoadStudyd
+
+PREPROCESSING = Compose([LoadStudyd(min_size=4), ScaleStudyIntensityd(lower=0, upper=100, target=1.0)])
+MAXIMUM = StudyScore("max")
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> dict[str, Any]:
+    """A grey volume of 1 ml voxels with two bright ones side by side and a dark one far away: two lesions of 3 ml."""
+    volume = np.full((6, 7, 3), 50, np.float32)
+    volume[0, 0, 0] = volume[1, 0, 0] = 100
+    volume[5, 6, 2] = 0
+    path = tmp_path / "head.nii.gz"
+    nib.save(nib.Nifti1Image(volume, np.diag([-10.0, -10.0, 10.0, 1.0])), path)
+    return {"image": str(path), "case": "head"}
+
+
+@pytest.fixture
+def calibrated(grey_detector):
+    """The grey detector with four healthy scores and a threshold of 0.3."""
+    values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3)}
+    grey_detector.calibration.fill(healthy_scores=[0.1, 0.2, 0.3, 0.4], score_rule=MAXIMUM.rule(), **values)
+    return grey_detector
+
+
+@pytest.fixture
+def results(run_grey, grey_detector, tmp_path: Path):
+    """Run the detector on items into tmp_path/out."""
+
+    def run(*items: dict, **settings) -> Path:
+        settings = {"title": "Anomalies found", "alpha": 0.2} | settings
+        handler = ResultsFolder(str(tmp_path / "out"), grey_detector, **settings)
+        run_grey(list(items), PREPROCESSING, MAXIMUM, val_handlers=[handler])
+        return tmp_path / "out"
+
+    return run
+
+
+def test_row_has_score_decision_and_size_of_the_lesions(results, calibrated, head) -> None:
+    (row,) = read_results_csv(results(head) / "results.csv")
+    assert (row.study, row.status, row.error) == ("head", "ok", "")
+    assert (row.score, row.p_value, row.decision) == (pytest.approx(0.5), pytest.approx(0.2), "flag")
+    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(3.0), "ml")
+
+
+def test_maps_are_the_detectors_on_the_grid_of_the_file(results, calibrated, head) -> None:
+    folder = results(head) / "head"
+    source = nib.load(head["image"])
+    found = {path.name.split(".")[0]: nib.load(path) for path in folder.iterdir()}
+    assert sorted(found) == ["map", "mask", "pseudo_healthy"]
+    for image in found.values():
+        np.testing.assert_array_equal(image.affine, source.affine)
+    np.testing.assert_allclose(found["map"].get_fdata(), np.abs(source.get_fdata() / 100 - 0.5), atol=1e-6)
+    np.testing.assert_array_equal(found["mask"].get_fdata(), source.get_fdata() != 50)
+    np.testing.assert_allclose(found["pseudo_healthy"].get_fdata(), 50, atol=1e-4)  # in the file's own units
+
+
+def test_healthy_study_has_no_lesions_and_no_unit(results, calibrated, head) -> None:
+    calibrated.calibration.fill(pixel_threshold=0.6)
+    (row,) = read_results_csv(results(head) / "results.csv")
+    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (0, 0, None)
+
+
+def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "custom.handlers.results"):
+        folder = results(head)
+    (record,) = caplog.records
+    assert record.message.startswith("The detector is not calibrated: no p-values, decisions")
+    assert record.message.endswith("Run nomaly calibrate first.")
+    (row,) = read_results_csv(folder / "results.csv")
+    assert (row.score, row.p_value, row.decision, row.lesion_count) == (pytest.approx(0.5), None, None, None)
+    assert sorted(path.name for path in (folder / "head").iterdir()) == ["map.nii.gz", "pseudo_healthy.nii.gz"]
+    assert json.loads((folder / "run.json").read_text())["calibration"]["pixel_threshold"] is None
+    assert "Not calibrated" in (folder / "report.html").read_text()
+
+
+def test_maps_are_left_out_where_not_wanted(results, calibrated, head) -> None:
+    folder = results(head, write_images=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.csv", "run.json"]
+    assert read_results_csv(folder / "results.csv")[0].lesion_count == 2
+
+
+def test_failed_study_has_a_row_and_a_place_in_the_report(results, calibrated, head, tmp_path: Path) -> None:
+    broken = {"image": str(tmp_path / "gone.nii.gz"), "case": "gone"}
+    folder = results(broken, head)
+    rows = read_results_csv(folder / "results.csv")
+    assert [(row.study, row.status) for row in rows] == [("gone", "failed"), ("head", "ok")]
+    assert "the file must exist, but there is none" in rows[0].error and rows[0].score is None
+    assert not (folder / "gone").exists() and "gone" in (folder / "report.html").read_text()
+
+
+def test_results_can_be_written_although_every_study_failed(results, calibrated, tmp_path: Path) -> None:
+    folder = results({"image": str(tmp_path / "gone.nii.gz"), "case": "gone"})
+    assert [row.status for row in read_results_csv(folder / "results.csv")] == ["failed"]
+    assert (folder / "report.html").is_file()
+
+
+def test_run_information_tells_calibration_and_weights(results, calibrated, head) -> None:
+    run = json.loads((results(head, info={"bundle": "grey", "seed": 3}) / "run.json").read_text())
+    assert (run["bundle"], run["seed"], run["alpha"]) == ("grey", 3, 0.2)
+    assert run["weight_hash"] == weight_hash(calibrated.state_dict())
+    assert run["calibration"] == {
+        "healthy_studies": 4,
+        "pixel_threshold": pytest.approx(0.3),
+        "pixel_false_positive_rate": pytest.approx(0.01),
+        "least_studies_for_alpha": 4,
+    }
+
+
+def test_notes_and_title_stand_in_the_report(results, calibrated, head) -> None:
+    report = (results(head, notes=["Synthetic data.", None, ""], title="My title") / "report.html").read_text()
+    assert "Synthetic data." in report and "My title" in report
+
+
+def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated, head) -> None:
+    folder = results(head)
+    table = (folder / "results.csv").read_bytes()
+    with pytest.raises(NomalyError, match="must not hold results, but has results.csv: give another output_dir, or overwrite"):
+        results({**head, "case": "other"})
+    assert (folder / "results.csv").read_bytes() == table and not (folder / "other").exists()
+    results({**head, "case": "other"}, overwrite=True)
+    assert [row.study for row in read_results_csv(folder / "results.csv")] == ["other"]
+
+
+def test_evaluation_gets_every_study_that_was_scored(results, calibrated, head, tmp_path: Path) -> None:
+    added: list[str] = []
+    evaluation = SimpleNamespace(add=lambda study: added.append(study["case"]), result=lambda: None)
+    broken = {"image": str(tmp_path / "gone.nii.gz"), "case": "gone"}
+    folder = results(head, broken, {**head, "case": "again"}, evaluation=evaluation)
+    assert added == ["head", "again"] and not (folder / "metrics.json").exists()
+
+
+def test_study_whose_maps_cannot_be_written_fails_alone(results, calibrated, head, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "head").write_text("a file where a folder is needed")
+    rows = read_results_csv(results(head, {**head, "case": "other"}) / "results.csv")
+    assert [row.status for row in rows] == ["failed", "ok"] and "File exists" in rows[0].error
