@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from custom.cli import run_bundle
+from custom.cli import find_bundle, path_of, run_bundle
+from custom.errors import NomalyError
 from custom.reporting.results import read_results_csv
 
 logger = logging.getLogger(__name__)
 
 BUNDLE = "ra_brain"
+CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
 def run(output: str, overrides: dict[str, Any]) -> int:
@@ -25,16 +27,35 @@ def run(output: str, overrides: dict[str, Any]) -> int:
     folder = Path(output)
     models = str(folder / "models")
     data = str(folder / "phantom")
-    common = {"ckpt_dir": models, **overrides}
-    run_bundle(BUNDLE, ["train", "demo"], {**common, "output_dir": str(folder / "train"), "phantom_dir": data})
-    run_bundle(BUNDLE, ["calibrate", "demo"], {**common, "phantom_dir": data})
+    common = {"ckpt_dir": models}
+    given = split_overrides(overrides)
+    settings = {"output_dir": str(folder / "train"), "phantom_dir": data}
+    run_bundle(BUNDLE, ["train", "demo"], {**common, **given["train"], **settings})
+    run_bundle(BUNDLE, ["calibrate", "demo"], {**common, **given["calibrate"], "phantom_dir": data})
     results = {"output_dir": str(folder / "evaluation"), "overwrite": True, "phantom_dir": data}
-    run_bundle(BUNDLE, ["evaluate", "demo"], {**common, **results})
+    run_bundle(BUNDLE, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / "head_with_lesion.nii.gz")
     results = {"output_dir": str(folder / "unseen_head"), "overwrite": True, "studies": unseen}
-    run_bundle(BUNDLE, ["inference", "demo"], {**common, **results})
+    run_bundle(BUNDLE, ["inference", "demo"], {**common, **given["inference"], **results})
     print(summary(folder, time.perf_counter() - started))
     return 0
+
+
+def split_overrides(overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each config of the demonstration those overrides that are its knobs.
+
+    Raises:
+        NomalyError: if one is a knob of none.
+    """
+    folder = find_bundle(BUNDLE)
+    known = {config: set(json.loads(path_of(folder, config).read_text())) for config in CONFIGS}
+    unknown = sorted(name for name in overrides if not any(name.split("#")[0] in knobs for knobs in known.values()))
+    if unknown:
+        raise NomalyError(f"no knob of {', '.join(CONFIGS)} is called {', '.join(unknown)}: see {folder / 'configs'}.")
+    return {
+        config: {name: value for name, value in overrides.items() if name.split("#")[0] in knobs}
+        for config, knobs in known.items()
+    }
 
 
 def summary(folder: Path, seconds: float) -> str:

@@ -57,7 +57,7 @@ def _head_coordinates(rng, shape, spacing):
     semi = np.array([74.0, 91.0, 80.0]) * size * np.exp(0.022 * rng.standard_normal(3))
     centre = np.array([*rng.normal(0.0, 1.5, 2), top - semi[2]])
     points = np.stack(np.meshgrid(*(a - c for a, c in zip(axes, centre)), indexing="ij")).astype(np.float32)
-    points = np.tensordot(_rotation(np.deg2rad(rng.normal(0.0, (4.0, 2.5, 2.5)))), points, axes=(1, 0))
+    points = np.tensordot(_rotation(np.deg2rad(rng.normal(0.0, (2.5, 1.5, 1.5)))), points, axes=(1, 0))
     for axis in range(3):
         points[axis] += 0.9 * smooth_noise(rng, shape, spacing, 100.0)
     return (points.reshape(3, -1), semi.astype(np.float32)), top
@@ -83,12 +83,18 @@ def _surface(points, semi):
     return r, (1.0 - r) / np.maximum(slope, 0.3 / semi[1])
 
 
-def _sheets(rng, points, wavelength, count=16):
-    """Distance in millimetres to the zero level of band-limited noise: a labyrinth of walls, as sulci are."""
-    direction = rng.standard_normal((count, 3))
+def _sheets(rng, points, wavelength, template, count=16):
+    """Distance in millimetres to the zero level of band-limited noise: a labyrinth of walls, as sulci are.
+
+    The labyrinth belongs to the species (`template`); a person shifts its walls a little, as main sulci do.
+    """
+    species = np.random.default_rng(template)
+    direction = species.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    waves = (direction * 2.0 * np.pi / wavelength * np.exp(0.2 * rng.standard_normal((count, 1)))).astype(np.float32)
-    phase = waves @ points + rng.uniform(0.0, 2.0 * np.pi, (count, 1)).astype(np.float32)
+    scale = np.exp(0.2 * species.standard_normal((count, 1)))
+    waves = (direction * 2.0 * np.pi / wavelength * scale).astype(np.float32)
+    shift = species.uniform(0.0, 2.0 * np.pi, (count, 1)) + 0.2 * rng.standard_normal((count, 1))
+    phase = waves @ points + shift.astype(np.float32)
     value, slope = np.cos(phase).sum(0), np.linalg.norm(waves.T @ np.sin(phase), axis=0)
     return np.abs(value) / (slope + 0.1 * np.sqrt(count) * 2.0 * np.pi / wavelength)
 
@@ -109,7 +115,7 @@ def _tissue(rng, head, shape, spacing):
     age = rng.uniform(0.0, 1.0)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
     scalp = rng.uniform(4.0, 6.5) * (1.0 + 0.25 * noise(70.0))
     skull = rng.uniform(5.5, 8.0) * (1.0 + 0.15 * noise(70.0))
-    rim = (1.2 + 1.6 * age) * (1.0 + 0.4 * noise(50.0))
+    rim = (1.2 + 1.6 * age) * (1.0 + 0.25 * noise(50.0))
     below = np.minimum(depth - scalp - skull, points[2] + 58.0)  # the brain ends at the skull base
     csf_distance = _cortex_distance(rng, points, radius, below - np.maximum(rim, 0.3), age, noise)
 
@@ -135,9 +141,9 @@ def _cortex_distance(rng, points, radius, below, age, noise):
     x, y, z = points
     gap = 0.15 + 0.7 * age
     # walls that keep their direction along the radius stand upright on the surface
-    on_surface = points / radius**0.9 + 1.8 * np.stack([noise(26.0) for _ in range(3)])
-    sulci = radius * _sheets(rng, on_surface, rng.uniform(29.0, 37.0))
-    reach = rng.uniform(13.0, 17.0) * (1.0 + 0.3 * noise(30.0))
+    on_surface = points / radius**0.9 + np.stack([noise(26.0) for _ in range(3)])
+    sulci = radius * _sheets(rng, on_surface, 33.0, template=1)
+    reach = rng.uniform(13.0, 17.0) * (1.0 + 0.15 * noise(30.0))
     outer = _hypot(sulci, below - reach) - gap
     sylvian = y - 0.9 * z + 8.0 + 3.0 * noise(40.0)
     sylvian = _hypot(_hypot(sylvian, below - 24.0), np.abs(z - 4.0) - 26.0) - 0.8 - gap
@@ -145,8 +151,8 @@ def _cortex_distance(rng, points, radius, below, age, noise):
     callosum = np.sqrt(((y - 3.0) / 40.0) ** 2 + ((z - 12.0) / 24.0) ** 2)
     arch = 25.0 * (1.0 - callosum)
     fissure = _hypot(middle, arch) - 0.4 - gap
-    medial = _sheets(rng, points * np.array([[0.2], [1.0], [1.0]], np.float32), rng.uniform(27.0, 34.0))
-    medial = _hypot(_hypot(medial, middle - 10.0 * (1.0 + 0.4 * noise(30.0))), arch + 4.0) - gap
+    medial = _sheets(rng, points * np.array([[0.2], [1.0], [1.0]], np.float32), 30.0, template=2)
+    medial = _hypot(_hypot(medial, middle - 10.0 * (1.0 + 0.2 * noise(30.0))), arch + 4.0) - gap
     return np.minimum.reduce([below, outer, sylvian, fissure, medial])
 
 

@@ -70,7 +70,8 @@ def calibration_items(studies: str | Sequence[str] | None, datalist: dict[str, I
         items = datalist["validation"] if studies is None else find_studies(studies)
     if not items:
         raise NomalyError(
-            "calibration needs healthy studies, got none: fill the validation section of datalist.json, or give --healthy DIR."
+            "calibration needs healthy studies, got none: fill the validation section of datalist.json, "
+            "or give --healthy DIR."
         )
     return [{**item, "label": 0} for item in items]
 

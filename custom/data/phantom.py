@@ -42,7 +42,7 @@ def make_head_phantom(
     shape: Sequence[int] = DEFAULT_SHAPE,
     spacing: Sequence[float] = DEFAULT_SPACING,
     slab_mm: Sequence[float] = (45.0, 75.0),
-    strength: Sequence[float] = (0.25, 1.0),
+    strength: Sequence[float] = (0.4, 1.0),
     seed: int = 0,
 ) -> str:
     """Write a data set of synthetic heads, unless it is there already.

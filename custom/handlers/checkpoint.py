@@ -114,6 +114,9 @@ class TrainingCheckpoint:
         self._check_weights(engine.state.epoch)
         self._keep_best(engine.state.epoch)
         if self.save:
+            if engine.state.epoch == engine.state.max_epochs and not self.best["epoch"]:
+                save_tensors(self.network.state_dict(), self.model)
+                logger.warning("No validation took place: %s is the latest network, not the best.", self.model)
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
             state = {
                 "epoch": engine.state.epoch,

@@ -114,7 +114,7 @@ class ResultsFolder:
         """Write table, run information, metrics and report."""
         write_results_csv(self.rows, self.folder / "results.csv")
         run = write_run_info(self.folder / "run.json", self._run_info())
-        evaluation = None if self.evaluation is None else self.evaluation.result()
+        evaluation = self.evaluation.result() if self.evaluation is not None and self.shown else None
         if evaluation is not None:
             self._write_metrics(evaluation)
         calibration = self.network.calibration

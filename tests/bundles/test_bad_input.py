@@ -139,6 +139,25 @@ def test_evaluation_without_test_studies_is_refused(nomaly, models, dataset, tin
     assert not (tmp_path / "results").exists()
 
 
+def test_test_section_without_any_readable_study_leaves_its_reasons(
+    nomaly, models: Path, dataset, tiny_network, tmp_path: Path
+) -> None:
+    folder = dataset(lambda datalist: None)
+    for path in [*(folder / "images").glob("healthy_*"), *(folder / "images").glob("abnormal_*")]:
+        path.write_bytes(b"no image")
+    words = ("--dataset_dir", folder, "--output", tmp_path / "results", "--weights", models / "model.pt")
+    done = nomaly("evaluate", BUNDLE, *words, floor_epochs=1, **tiny_network(BUNDLE))
+    rows = read_results_csv(tmp_path / "results" / "results.csv")
+    assert (done.code, {row.status for row in rows}, len(rows)) == (1, {"failed"}, 8)
+    assert (tmp_path / "results" / "report.html").is_file()
+
+
+def test_training_too_short_for_a_validation_still_leaves_a_network(train_tiny, tiny_phantom, tmp_path: Path) -> None:
+    done = train_tiny(BUNDLE, tiny_phantom, tmp_path, max_epochs=1, val_interval=5)
+    assert done.code == 0 and (tmp_path / "models" / "model.pt").is_file()
+    assert "WARNING No validation took place" in done.err
+
+
 # Studies
 
 

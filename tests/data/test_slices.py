@@ -58,5 +58,7 @@ def test_loaded_slices_are_those_of_the_data_set() -> None:
 
 
 def test_no_study_at_all_is_refused() -> None:
-    with pytest.raises(NomalyError, match="data must hold at least one study, got none: fill the section of datalist.json"):
+    with pytest.raises(
+        NomalyError, match="data must hold at least one study, got none: fill the section of datalist.json"
+    ):
         SliceDataset([], lambda item: item)

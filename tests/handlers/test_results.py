@@ -135,7 +135,8 @@ def test_notes_and_title_stand_in_the_report(results, calibrated, head) -> None:
 def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated, head) -> None:
     folder = results(head)
     table = (folder / "results.csv").read_bytes()
-    with pytest.raises(NomalyError, match="must not hold results, but has results.csv: give another output_dir, or overwrite"):
+    message = "must not hold results, but has results.csv: give another output_dir, or overwrite true"
+    with pytest.raises(NomalyError, match=message):
         results({**head, "case": "other"})
     assert (folder / "results.csv").read_bytes() == table and not (folder / "other").exists()
     results({**head, "case": "other"}, overwrite=True)
