@@ -17,7 +17,7 @@ from custom import __version__
 from custom.errors import NomalyError
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
-OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true."
+OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true; knobs come last."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.cli import find_bundle, path_of, run_bundle
+from custom.data.phantom import make_head_phantom
 from custom.errors import NomalyError
 from custom.reporting.results import read_results_csv
 
@@ -26,13 +27,12 @@ def run(output: str, overrides: dict[str, Any]) -> int:
     started = time.perf_counter()
     folder = Path(output)
     models = str(folder / "models")
-    data = str(folder / "phantom")
-    common = {"ckpt_dir": models}
     given = split_overrides(overrides)
-    settings = {"output_dir": str(folder / "train"), "phantom_dir": data}
-    run_bundle(BUNDLE, ["train", "demo"], {**common, **given["train"], **settings})
-    run_bundle(BUNDLE, ["calibrate", "demo"], {**common, **given["calibrate"], "phantom_dir": data})
-    results = {"output_dir": str(folder / "evaluation"), "overwrite": True, "phantom_dir": data}
+    data = make_head_phantom(folder / "phantom")
+    common = {"ckpt_dir": models, "dataset_dir": data}
+    run_bundle(BUNDLE, ["train", "demo"], {**common, **given["train"], "output_dir": str(folder / "train")})
+    run_bundle(BUNDLE, ["calibrate", "demo"], {**common, **given["calibrate"]})
+    results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
     run_bundle(BUNDLE, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / "head_with_lesion.nii.gz")
     results = {"output_dir": str(folder / "unseen_head"), "overwrite": True, "studies": unseen}

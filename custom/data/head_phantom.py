@@ -53,13 +53,13 @@ def _head_coordinates(rng, shape, spacing):
     """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent."""
     axes = [(np.arange(n) - (n - 1) / 2.0) * s for n, s in zip(shape, spacing)]
     top = axes[2][-1] - rng.uniform(5.0, 11.0)
-    size = np.exp(0.035 * rng.standard_normal())
-    semi = np.array([74.0, 91.0, 80.0]) * size * np.exp(0.022 * rng.standard_normal(3))
+    size = np.exp(0.03 * rng.standard_normal())
+    semi = np.array([74.0, 91.0, 80.0]) * size * np.exp(0.015 * rng.standard_normal(3))
     centre = np.array([*rng.normal(0.0, 1.5, 2), top - semi[2]])
     points = np.stack(np.meshgrid(*(a - c for a, c in zip(axes, centre)), indexing="ij")).astype(np.float32)
     points = np.tensordot(_rotation(np.deg2rad(rng.normal(0.0, (2.5, 1.5, 1.5)))), points, axes=(1, 0))
     for axis in range(3):
-        points[axis] += 0.9 * smooth_noise(rng, shape, spacing, 100.0)
+        points[axis] += 0.6 * smooth_noise(rng, shape, spacing, 100.0)
     return (points.reshape(3, -1), semi.astype(np.float32)), top
 
 
@@ -93,7 +93,7 @@ def _sheets(rng, points, wavelength, template, count=16):
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     scale = np.exp(0.2 * species.standard_normal((count, 1)))
     waves = (direction * 2.0 * np.pi / wavelength * scale).astype(np.float32)
-    shift = species.uniform(0.0, 2.0 * np.pi, (count, 1)) + 0.2 * rng.standard_normal((count, 1))
+    shift = species.uniform(0.0, 2.0 * np.pi, (count, 1)) + 0.1 * rng.standard_normal((count, 1))
     phase = waves @ points + shift.astype(np.float32)
     value, slope = np.cos(phase).sum(0), np.linalg.norm(waves.T @ np.sin(phase), axis=0)
     return np.abs(value) / (slope + 0.1 * np.sqrt(count) * 2.0 * np.pi / wavelength)
@@ -112,7 +112,7 @@ def _tissue(rng, head, shape, spacing):
     soft = float(np.mean(spacing[:2]))
     ramp = lambda d: np.clip(d / soft + 0.5, 0.0, 1.0)  # noqa: E731  partial volume of one voxel
 
-    age = rng.uniform(0.0, 1.0)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
+    age = rng.uniform(0.0, 0.8)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
     scalp = rng.uniform(4.0, 6.5) * (1.0 + 0.25 * noise(70.0))
     skull = rng.uniform(5.5, 8.0) * (1.0 + 0.15 * noise(70.0))
     rim = (1.2 + 1.6 * age) * (1.0 + 0.25 * noise(50.0))
@@ -141,7 +141,7 @@ def _cortex_distance(rng, points, radius, below, age, noise):
     x, y, z = points
     gap = 0.15 + 0.7 * age
     # walls that keep their direction along the radius stand upright on the surface
-    on_surface = points / radius**0.9 + np.stack([noise(26.0) for _ in range(3)])
+    on_surface = points / radius**0.9 + 0.4 * np.stack([noise(26.0) for _ in range(3)])
     sulci = radius * _sheets(rng, on_surface, 33.0, template=1)
     reach = rng.uniform(13.0, 17.0) * (1.0 + 0.15 * noise(30.0))
     outer = _hypot(sulci, below - reach) - gap

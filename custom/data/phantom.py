@@ -6,6 +6,7 @@ no evidence about patients.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from tqdm import tqdm
 
 from custom.data.datalist import DATALIST
 from custom.data.head_phantom import DEFAULT_SHAPE, DEFAULT_SPACING, head_volume
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 PARAMETERS = "phantom.json"
-GENERATOR = 1  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
+GENERATOR = 2  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
 FULL_SCALE = 1.25  # head_volume's value that is stored as 1000; only the brightest fat is cut off
 UNSEEN_SPACING = (2.0, 2.4, 3.0)
 
@@ -42,7 +44,7 @@ def make_head_phantom(
     shape: Sequence[int] = DEFAULT_SHAPE,
     spacing: Sequence[float] = DEFAULT_SPACING,
     slab_mm: Sequence[float] = (45.0, 75.0),
-    strength: Sequence[float] = (0.4, 1.0),
+    strength: Sequence[float] = (0.5, 1.0),
     seed: int = 0,
 ) -> str:
     """Write a data set of synthetic heads, unless it is there already.
@@ -94,20 +96,27 @@ def make_head_phantom(
 
 
 def dataset_or_phantom(dataset_dir: str | None, cache_dir: str, **kwargs: Any) -> str:
-    """The user's data set, or the phantom in `cache_dir` with a warning that nothing learnt from it is about patients.
+    """The user's data set, or a phantom below `cache_dir` with a warning that nothing learnt from it is about patients.
 
     Args:
-        dataset_dir: the user's folder; None or empty for the phantom.
-        cache_dir: where the phantom is kept.
+        dataset_dir: the user's folder; None for the phantom.
+        cache_dir: where phantoms are kept, each in a folder named by the hash of its parameters.
         **kwargs: passed to make_head_phantom.
+
+    Raises:
+        NomalyError: if `dataset_dir` is an empty text.
     """
-    if dataset_dir:
+    if dataset_dir is not None:
+        if not str(dataset_dir).strip():
+            raise NomalyError("dataset_dir must name a folder with datalist.json, got an empty text: give it, or leave it out.")
         return str(dataset_dir)
+    content = json.dumps([GENERATOR, {key: kwargs[key] for key in sorted(kwargs)}])
+    folder = Path(cache_dir) / f"heads-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     logger.warning(
         "NO dataset_dir WAS GIVEN: using SYNTHETIC heads in %s. Results are about this phantom, not about patients.",
-        cache_dir,
+        folder,
     )
-    return make_head_phantom(cache_dir, **kwargs)
+    return make_head_phantom(folder, **kwargs)
 
 
 def is_phantom(dataset_dir: str | os.PathLike) -> bool:
@@ -154,7 +163,7 @@ def _build(root: Path, parameters: dict[str, Any]) -> None:
     datalist: dict[str, list[dict[str, Any]]] = {section: [] for section, *_ in plan}
     affine = _lps_affine(parameters["shape"], parameters["spacing"])
     for section, prefix, count, abnormal in plan:
-        for number, child in enumerate(seeds.spawn(count)):
+        for number, child in enumerate(tqdm(seeds.spawn(count), f"Making heads for {prefix}", mininterval=1.0)):
             name = f"{prefix}_{number:03d}"
             group = GROUPS[number % len(GROUPS)] if abnormal else None
             volume, mask = _head(child, parameters, group)

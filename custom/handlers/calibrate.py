@@ -12,6 +12,7 @@ from torch import nn
 
 from custom.calibration.conformal import check_enough
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
+from custom.errors import NomalyError
 from custom.networks.weights import save_tensors
 from custom.reporting.files import atomic_write
 from custom.reporting.results import weight_hash
@@ -68,6 +69,11 @@ class Calibrate:
 
     def finish(self, engine: Engine) -> None:
         """Fill the detector's calibration and save it."""
+        if min(self.slices, default=1) == 1 < max(self.slices, default=1):
+            raise NomalyError(
+                "healthy studies must be all pictures or all volumes, got both: their scores cannot be compared; "
+                "calibrate on the kind that will be examined."
+            )
         check_enough(len(self.scores), self.alpha)
         threshold = pixel_threshold(self.pixels, self.pixel_false_positive_rate)
         self.network.calibration.fill(

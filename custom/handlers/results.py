@@ -71,7 +71,7 @@ class ResultsFolder:
         self.write_images = write_images
         self.overwrite = overwrite
         self.rows: list[StudyResult] = []
-        self.shown: dict[str, dict[str, Any]] = {}
+        self.pictures: dict[str, bytes] = {}
 
     @property
     def threshold(self) -> float | None:
@@ -87,12 +87,16 @@ class ResultsFolder:
 
     def start(self, engine: Engine) -> None:
         """Refuse to write over earlier results."""
-        self.rows, self.shown = [], {}
+        self.rows, self.pictures = [], {}
         if (self.folder / "results.csv").exists() and not self.overwrite:
             raise NomalyError(
                 f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, "
                 "or overwrite true."
             )
+        # Written now and again at the end: a folder that cannot be written to shall be known before the work.
+        write_run_info(self.folder / "run.json", self._run_info())
+        if self.evaluation is not None:
+            self.evaluation.start()
         if not self.network.calibration.is_calibrated:
             logger.warning("The detector is not calibrated: no p-values, decisions, masks. Run nomaly calibrate first.")
 
@@ -105,8 +109,7 @@ class ResultsFolder:
                 row = failed_row({**study, "error": str(error)})
             self.rows.append(row)
             if row.status == "ok":
-                keep = ("image", "pred", "reconstruction", "mask", "label")
-                self.shown[row.study] = {key: study[key] for key in keep if key in study}
+                self.pictures[row.study] = self._picture(study)
                 if self.evaluation is not None:
                     self.evaluation.add(study)
 
@@ -114,7 +117,7 @@ class ResultsFolder:
         """Write table, run information, metrics and report."""
         write_results_csv(self.rows, self.folder / "results.csv")
         run = write_run_info(self.folder / "run.json", self._run_info())
-        evaluation = self.evaluation.result() if self.evaluation is not None and self.shown else None
+        evaluation = self.evaluation.result() if self.evaluation is not None and self.pictures else None
         if evaluation is not None:
             self._write_metrics(evaluation)
         calibration = self.network.calibration
@@ -124,7 +127,7 @@ class ResultsFolder:
             self.notes,
             run,
             self.rows,
-            self._pictures(),
+            self.pictures,
             evaluation,
             alpha=self.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
@@ -160,16 +163,12 @@ class ResultsFolder:
             volumes["mask"] = (study["pred"] > self.threshold).float()
         return volumes
 
-    def _pictures(self) -> dict[str, bytes]:
-        peaks = torch.tensor([float(study["pred"].max()) for study in self.shown.values()])
-        # One scale for all pictures of a run, so that they can be compared; the strongest few may saturate.
-        vmax = max(float(peaks.quantile(0.8)), 2 * (self.threshold or 0.0)) if len(peaks) else None
-        pictures = {}
-        for name, study in self.shown.items():
-            truth = study["mask"] if study.get("label") and "mask" in study else None
-            parts = (study["image"], study["reconstruction"], study["pred"])
-            pictures[name] = volume_picture(*parts, self.threshold, truth, vmax)[0]
-        return pictures
+    def _picture(self, study: dict[str, Any]) -> bytes:
+        # Of a calibrated detector all pictures have one scale, so that they can be compared; strong maps saturate.
+        vmax = None if self.threshold is None else 3 * self.threshold
+        truth = study["mask"] if study.get("label") and "mask" in study else None
+        parts = (study["image"], study["reconstruction"], study["pred"])
+        return volume_picture(*parts, self.threshold, truth, vmax)[0]
 
     def _run_info(self) -> dict[str, Any]:
         calibration = self.network.calibration

@@ -45,18 +45,26 @@ class StudyEvaluation:
         seed: int = 0,
         floor_epochs: int = 20,
     ) -> None:
+        self.training = training
+        self.transform = transform
+        self.score = score
+        self.calibration = calibration
         self.alpha = alpha
-        self.is_calibrated = calibration.is_calibrated
         self.synthetic = synthetic
         self.seed = seed
+        self.floor_epochs = floor_epochs
+
+    def start(self) -> None:
+        """Fit the floors and forget all studies."""
         self.floors: dict[str, Floor] = {}
-        if training:
-            self.floors = fit_floors(load_slices(training, transform), floor_epochs, seed, score)
+        if self.training:
+            slices = load_slices(self.training, self.transform)
+            self.floors = fit_floors(slices, self.floor_epochs, self.seed, self.score)
         else:
             logger.warning("No healthy training studies: the floors are left out.")
         self.studies: list[dict[str, Any]] = []
         self.floor_scores: dict[str, list[float]] = {name: [] for name in self.floors}
-        threshold, rate = float(calibration.pixel_threshold), float(calibration.pixel_false_positive_rate)
+        threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
         self.pixels = {name: PixelEvaluation(threshold, rate) for name in ("method", *self.floors)}
 
     def add(self, study: dict[str, Any]) -> None:
@@ -87,7 +95,7 @@ class StudyEvaluation:
             pixel=self.pixels["method"],
             floors={name: self._floor(name) for name in self.floors},
         )
-        if evaluation["pixel"] is not None and not self.is_calibrated:
+        if evaluation["pixel"] is not None and not self.calibration.is_calibrated:
             evaluation["pixel"]["dice"] = None  # there was no threshold
         return evaluation
 

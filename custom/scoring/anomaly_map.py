@@ -43,11 +43,11 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
     typical map is far below 1.
 
     Args:
-        residual: "clahe" (both images equalised first; the published one), "smooth" (ours), "plain" or "none".
+        residual: "clahe" (both images equalised first; published), "smooth" (ours), "plain" or "none".
         perceptual: the distance P: "embedding" or "lpips".
         perceptual_raw: multiply by P of the images as they are.
         perceptual_clahe: multiply by P of the equalised images.
-        perceptual_power: exponent > 0 of each perceptual factor; below 1 the residual counts for more (ours; published: 1).
+        perceptual_power: exponent > 0 of each perceptual factor; below 1 the residual counts for more (published: 1).
         sigma: standard deviation of the blur G in pixels; 0 = no blur.
         levels: which levels of the embedding to use; None = all.
         lpips_weights: path of torchvision's SqueezeNet 1.1 weights, for perceptual = "lpips" alone.
@@ -77,7 +77,9 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         if perceptual not in ("embedding", "lpips"):
             raise NomalyError(f"perceptual must be 'embedding' or 'lpips', got {perceptual!r}.")
         if perceptual_power <= 0:
-            raise NomalyError(f"perceptual_power must be > 0, got {perceptual_power}: leave a factor out by its own name.")
+            raise NomalyError(
+                f"perceptual_power must be > 0, got {perceptual_power}: leave a factor out by its own name."
+            )
         if residual == "none" and not (perceptual_raw or perceptual_clahe):
             raise NomalyError("at least one of residual, perceptual_raw and perceptual_clahe must be on, got none.")
         self.residual = residual

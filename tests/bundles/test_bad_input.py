@@ -244,7 +244,7 @@ def test_results_are_not_written_over_unless_asked(detect, tiny_phantom: Path, t
 def test_results_folder_that_is_a_file_is_refused(detect, tiny_phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("my notes")
     done = detect(tiny_phantom / "images" / "healthy_000.nii.gz")
-    says(done, 2, f"Cannot write {tmp_path}/results/results.csv", "choose another folder")
+    says(done, 2, f"Cannot write {tmp_path}/results/run.json", "choose another folder")
     assert (tmp_path / "results").read_text() == "my notes"
 
 

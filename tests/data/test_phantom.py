@@ -141,4 +141,10 @@ def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
         made = dataset_or_phantom(None, str(tmp_path / "cache"), **one)
     assert "SYNTHETIC" in caplog.text
     assert is_phantom(made) and not is_phantom(tmp_path)
-    assert json.loads((tmp_path / "cache" / "phantom.json").read_text())["synthetic"] is True
+    assert json.loads((Path(made) / "phantom.json").read_text())["synthetic"] is True
+    assert Path(made).parent == tmp_path / "cache"
+
+
+def test_empty_data_set_name_is_refused_instead_of_taken_for_none(tmp_path):
+    with pytest.raises(NomalyError, match="dataset_dir must name a folder with datalist.json, got an empty text"):
+        dataset_or_phantom(" ", str(tmp_path))

@@ -145,7 +145,9 @@ def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated,
 
 def test_evaluation_gets_every_study_that_was_scored(results, calibrated, head, tmp_path: Path) -> None:
     added: list[str] = []
-    evaluation = SimpleNamespace(add=lambda study: added.append(study["case"]), result=lambda: None)
+    evaluation = SimpleNamespace(
+        start=lambda: added.clear(), add=lambda study: added.append(study["case"]), result=lambda: None
+    )
     broken = {"image": str(tmp_path / "gone.nii.gz"), "case": "gone"}
     folder = results(head, broken, {**head, "case": "again"}, evaluation=evaluation)
     assert added == ["head", "again"] and not (folder / "metrics.json").exists()

@@ -110,7 +110,7 @@ def test_half_precision_images_give_a_single_precision_map() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"residual": "ssim"}, "residual must be 'clahe', 'plain' or 'none', got 'ssim'"),
+        ({"residual": "ssim"}, "residual must be 'clahe', 'smooth', 'plain' or 'none', got 'ssim'"),
         ({"perceptual": "vgg"}, "perceptual must be 'embedding' or 'lpips', got 'vgg'"),
         ({"residual": "none", "perceptual_raw": False, "perceptual_clahe": False}, "at least one of residual"),
         ({"sigma": -1.0}, "sigma must be >= 0 pixels, got -1.0"),
@@ -184,3 +184,26 @@ def test_lpips_weights_of_another_network_are_refused(fake_lpips: None, tmp_path
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(NomalyError, match="lpips_weights must hold torchvision's squeezenet1_1 state dict"):
         LpipsDistance(str(tmp_path / "resnet.pth"))
+
+
+def test_smooth_residual_cancels_a_chequerboard_and_keeps_a_patch() -> None:
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    fine = 0.1 * (1 - 2 * ((rows + columns) % 2)).float()  # +-0.1, mean 0 in every neighbourhood
+    patch = torch.zeros(32, 32)
+    patch[8:24, 8:24] = 0.1
+    image = 0.5 + torch.stack([fine, patch])[:, None]
+    settings = {"perceptual_raw": False, "perceptual_clahe": False}
+    smooth = AdaptiveHistogramPerceptualMap("smooth", **settings)(image, torch.full_like(image, 0.5))
+    assert smooth[0, 0, 8:24, 8:24].max() < 1e-3
+    assert smooth[1, 0, 16, 16].item() == pytest.approx(0.1, rel=1e-2)
+
+
+def test_perceptual_power_is_the_exponent_of_the_perceptual_factor_alone() -> None:
+    image, reconstruction = PAIR
+    plain = {"residual": "plain", "perceptual_clahe": False}
+    residual = ResidualMap()(image, reconstruction)
+    whole = AdaptiveHistogramPerceptualMap(**plain)(image, reconstruction, two_levels)
+    root = AdaptiveHistogramPerceptualMap(**plain, perceptual_power=0.5)(image, reconstruction, two_levels)
+    assert torch.allclose(root.square(), whole * residual, atol=1e-7)
+    with pytest.raises(NomalyError, match="perceptual_power must be > 0, got 0"):
+        AdaptiveHistogramPerceptualMap(perceptual_power=0)
