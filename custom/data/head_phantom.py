@@ -53,7 +53,7 @@ def _head_coordinates(rng, shape, spacing):
     """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent."""
     axes = [(np.arange(n) - (n - 1) / 2.0) * s for n, s in zip(shape, spacing)]
     top = axes[2][-1] - rng.uniform(5.0, 11.0)
-    size = np.exp(0.03 * rng.standard_normal())
+    size = np.exp(0.025 * rng.standard_normal())
     semi = np.array([74.0, 91.0, 80.0]) * size * np.exp(0.015 * rng.standard_normal(3))
     centre = np.array([*rng.normal(0.0, 1.5, 2), top - semi[2]])
     points = np.stack(np.meshgrid(*(a - c for a, c in zip(axes, centre)), indexing="ij")).astype(np.float32)
@@ -93,7 +93,7 @@ def _sheets(rng, points, wavelength, template, count=16):
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     scale = np.exp(0.2 * species.standard_normal((count, 1)))
     waves = (direction * 2.0 * np.pi / wavelength * scale).astype(np.float32)
-    shift = species.uniform(0.0, 2.0 * np.pi, (count, 1)) + 0.1 * rng.standard_normal((count, 1))
+    shift = species.uniform(0.0, 2.0 * np.pi, (count, 1)) + 0.08 * rng.standard_normal((count, 1))
     phase = waves @ points + shift.astype(np.float32)
     value, slope = np.cos(phase).sum(0), np.linalg.norm(waves.T @ np.sin(phase), axis=0)
     return np.abs(value) / (slope + 0.1 * np.sqrt(count) * 2.0 * np.pi / wavelength)
@@ -112,21 +112,21 @@ def _tissue(rng, head, shape, spacing):
     soft = float(np.mean(spacing[:2]))
     ramp = lambda d: np.clip(d / soft + 0.5, 0.0, 1.0)  # noqa: E731  partial volume of one voxel
 
-    age = rng.uniform(0.0, 0.8)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
+    age = rng.uniform(0.0, 0.7)  # atrophy: wider ventricles, sulci and rim, thinner cortex, together
     scalp = rng.uniform(4.0, 6.5) * (1.0 + 0.25 * noise(70.0))
     skull = rng.uniform(5.5, 8.0) * (1.0 + 0.15 * noise(70.0))
     rim = (1.2 + 1.6 * age) * (1.0 + 0.25 * noise(50.0))
     below = np.minimum(depth - scalp - skull, points[2] + 58.0)  # the brain ends at the skull base
     csf_distance = _cortex_distance(rng, points, radius, below - np.maximum(rim, 0.3), age, noise)
 
-    grey, white, fluid = rng.normal(0.54, 0.02), rng.normal(0.82, 0.02), rng.normal(0.15, 0.02)
+    grey, white, fluid = rng.normal(0.64, 0.015), rng.normal(0.82, 0.015), rng.normal(0.15, 0.02)
     thickness = rng.uniform(2.4, 3.3) - 0.5 * age
     value = np.full(inside.shape, white, np.float32) * (1.0 + 0.012 * noise(25.0))
     for distance, level in _nuclei(rng, points, grey, white):
         value += (level - value) * ramp(distance)
     value += (grey - value) * (1.0 - ramp(csf_distance - thickness))
     value += (fluid - value) * np.maximum(1.0 - ramp(csf_distance), ramp(_ventricles(rng, points, age)))
-    marrow = 0.06 + rng.uniform(0.1, 0.4) * np.exp(-(((depth - scalp - 0.5 * skull) / (0.22 * skull)) ** 2))
+    marrow = 0.06 + rng.uniform(0.15, 0.35) * np.exp(-(((depth - scalp - 0.5 * skull) / (0.22 * skull)) ** 2))
     value += (marrow - value) * (1.0 - ramp(below))
     fat = rng.uniform(0.75, 1.0) * (1.0 - 0.18 * np.clip(noise(30.0), -1.0, 1.5) ** 2)
     value += (fat - value) * (1.0 - ramp(depth - scalp))
@@ -139,11 +139,11 @@ def _tissue(rng, head, shape, spacing):
 def _cortex_distance(rng, points, radius, below, age, noise):
     """Signed millimetres to the nearest outer CSF (rim, sulci, Sylvian and midline fissures); negative inside it."""
     x, y, z = points
-    gap = 0.15 + 0.7 * age
+    gap = 0.1 + 0.4 * age
     # walls that keep their direction along the radius stand upright on the surface
     on_surface = points / radius**0.9 + 0.4 * np.stack([noise(26.0) for _ in range(3)])
     sulci = radius * _sheets(rng, on_surface, 33.0, template=1)
-    reach = rng.uniform(13.0, 17.0) * (1.0 + 0.15 * noise(30.0))
+    reach = rng.uniform(9.0, 11.0) * (1.0 + 0.15 * noise(30.0))
     outer = _hypot(sulci, below - reach) - gap
     sylvian = y - 0.9 * z + 8.0 + 3.0 * noise(40.0)
     sylvian = _hypot(_hypot(sylvian, below - 24.0), np.abs(z - 4.0) - 26.0) - 0.8 - gap
@@ -152,7 +152,7 @@ def _cortex_distance(rng, points, radius, below, age, noise):
     arch = 25.0 * (1.0 - callosum)
     fissure = _hypot(middle, arch) - 0.4 - gap
     medial = _sheets(rng, points * np.array([[0.2], [1.0], [1.0]], np.float32), 30.0, template=2)
-    medial = _hypot(_hypot(medial, middle - 10.0 * (1.0 + 0.2 * noise(30.0))), arch + 4.0) - gap
+    medial = _hypot(_hypot(medial, middle - 7.0 * (1.0 + 0.2 * noise(30.0))), arch + 4.0) - gap
     return np.minimum.reduce([below, outer, sylvian, fissure, medial])
 
 
