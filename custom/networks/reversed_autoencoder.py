@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 
 from custom.errors import NomalyError
-from custom.networks.norms import make_norm
+from custom.networks.norms import convolve_and_normalise, make_norm
 
 
 class ResidualBlock(nn.Module):
@@ -39,8 +39,8 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.activation(self.norm1(self.conv1(x)))
-        return self.activation(self.norm2(self.conv2(out)) + self.shortcut(x))
+        out = self.activation(convolve_and_normalise(self.conv1, self.norm1, x))
+        return self.activation(convolve_and_normalise(self.conv2, self.norm2, out) + self.shortcut(x))
 
 
 class Encoder(nn.Module):
@@ -79,7 +79,8 @@ class Encoder(nn.Module):
 
     def embed(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The pooled output of every level, finest first: (B, channels[l], *S / 2 ** (l + 1))."""
-        features = [self.pool(self.stem(x))]
+        conv, norm, activation = self.stem
+        features = [self.pool(activation(convolve_and_normalise(conv, norm, x)))]
         for block in self.blocks:
             features.append(self.pool(block(features[-1])))
         return features

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from custom.errors import NomalyError
-from custom.networks.norms import FrozenNorm
+from custom.networks.norms import FrozenNorm, convolve_and_normalise
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
 
 
@@ -110,3 +111,18 @@ def test_weights_load_strictly_into_a_new_network() -> None:
 def test_weights_of_a_wider_network_do_not_load() -> None:
     with pytest.raises(RuntimeError, match="size mismatch for encoder"):
         tiny().load_state_dict(tiny(channels=(4, 16)).state_dict())
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_folded_frozen_norm_equals_convolution_then_scale_and_shift(spatial_dims: int) -> None:
+    torch.manual_seed(0)
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims](2, 3, 3, padding=1, bias=False).double()
+    norm = FrozenNorm(3).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 2, *(5,) * spatial_dims, dtype=torch.float64)
+    folded, plain = convolve_and_normalise(conv, norm, x), norm(conv(x))
+    torch.testing.assert_close(folded, plain)
+    parameters = [conv.weight, norm.weight, norm.bias]
+    for ours, expected in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (folded, plain))):
+        torch.testing.assert_close(ours, expected)
