@@ -33,7 +33,7 @@ TINY_NETWORK = {"ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8}}
 TINY_TRAINING = {"ra": {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}}
 # The five healthy validation heads of the tiny phantom are enough for this alpha; masks at this rate are never empty.
 CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2}
-HEADS = {"num_training": 4, "num_validation": 5, "num_test_healthy": 4, "num_test_abnormal": 4}
+HEADS = {"num_training": 4, "num_validation": 5, "num_calibration": 0, "num_test_healthy": 4, "num_test_abnormal": 4}
 
 
 @dataclass

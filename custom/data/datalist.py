@@ -13,7 +13,7 @@ from custom.errors import NomalyError
 
 DATALIST = "datalist.json"
 SECTIONS = ("training", "validation", "test")
-HEALTHY_SECTIONS = SECTIONS[:2]
+HEALTHY_SECTIONS = ("training", "validation", "calibration")
 PATH_KEYS = ("image", "mask")
 
 

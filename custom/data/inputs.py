@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,8 @@ from custom.data.datalist import load_datalist
 from custom.errors import NomalyError
 from custom.transforms.study import STUDY_SUFFIXES, case_name
 from custom.transforms.synthetic_lesions import with_synthetic_twins
+
+logger = logging.getLogger(__name__)
 
 Items = list[dict[str, Any]]
 
@@ -58,22 +61,32 @@ def inference_items(studies: str | Sequence[str] | None, datalist: dict[str, Ite
 
 
 def calibration_items(studies: str | Sequence[str] | None, datalist: dict[str, Items] | None) -> Items:
-    """Healthy studies: a folder with a datalist (its validation section), other files or folders, or the validation
-    section.
+    """Healthy studies: of a folder with a datalist, of other files or folders, or of the data set.
 
     Raises:
         NomalyError: if there is none.
     """
     if isinstance(studies, str) and (Path(studies) / "datalist.json").is_file():
-        items = load_datalist(studies, required=["validation"])["validation"]
+        items = healthy_section(load_datalist(studies, required=()))
     else:
-        items = datalist["validation"] if studies is None else find_studies(studies)
+        items = healthy_section(datalist) if studies is None else find_studies(studies)
     if not items:
         raise NomalyError(
-            "calibration needs healthy studies, got none: fill the validation section of datalist.json, "
+            "calibration needs healthy studies, got none: fill the section calibration of datalist.json, "
             "or give --healthy DIR."
         )
     return [{**item, "label": 0} for item in items]
+
+
+def healthy_section(datalist: dict[str, Items]) -> Items:
+    """The section ``calibration``, which nothing else uses; where there is none the validation section."""
+    if datalist.get("calibration"):
+        return datalist["calibration"]
+    logger.warning(
+        "Calibrating on the validation section, which has also chosen the checkpoint, so that its scores may be a little low: "
+        "a section `calibration` in datalist.json, or --healthy, with healthy studies of its own makes the false-alarm rate exact."
+    )
+    return datalist["validation"]
 
 
 def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, seed: int) -> Items:

@@ -40,6 +40,7 @@ def make_head_phantom(
     directory: str | os.PathLike,
     num_training: int = 96,
     num_validation: int = 24,
+    num_calibration: int = 24,
     num_test_healthy: int = 20,
     num_test_abnormal: int = 32,
     shape: Sequence[int] = DEFAULT_SHAPE,
@@ -57,7 +58,8 @@ def make_head_phantom(
     Args:
         directory: folder to make.
         num_training: healthy heads to learn from.
-        num_validation: healthy heads to calibrate on.
+        num_validation: healthy heads to choose a checkpoint on.
+        num_calibration: healthy heads to calibrate on.
         num_test_healthy: healthy heads to test on.
         num_test_abnormal: heads with a synthetic lesion, the groups taking turns.
         shape: voxels along x, y, z.
@@ -75,6 +77,7 @@ def make_head_phantom(
     counts = {
         "num_training": num_training,
         "num_validation": num_validation,
+        "num_calibration": num_calibration,
         "num_test_healthy": num_test_healthy,
         "num_test_abnormal": num_test_abnormal,
     }
@@ -161,6 +164,7 @@ def _build(root: Path, parameters: dict[str, Any]) -> None:
     plan += [("validation", "val", parameters["num_validation"], False)]
     plan += [("test", "healthy", parameters["num_test_healthy"], False)]
     plan += [("test", "abnormal", parameters["num_test_abnormal"], True)]
+    plan += [("calibration", "cal", parameters["num_calibration"], False)]
     datalist: dict[str, list[dict[str, Any]]] = {section: [] for section, *_ in plan}
     affine = _lps_affine(parameters["shape"], parameters["spacing"])
     for section, prefix, count, abnormal in plan:
@@ -197,11 +201,11 @@ def _head(seeds: np.random.SeedSequence, parameters: dict[str, Any], group: str 
 
 
 def _build_unseen(folder: Path, seeds: np.random.SeedSequence, parameters: dict[str, Any]) -> None:
-    """A plain mass in a head of another resolution whose scanner axes are turned by 12 and 7 degrees."""
+    """A plain dark lesion in a head of another resolution whose scanner axes are turned by 12 and 7 degrees."""
     extent = [n * s for n, s in zip(parameters["shape"], parameters["spacing"])]
     shape = [round(e / s) for e, s in zip(extent, UNSEEN_SPACING)]
     other = {**parameters, "shape": shape, "spacing": UNSEEN_SPACING, "strength": (0.95, 1.0)}
-    volume, mask = _head(seeds, other, "mass")
+    volume, mask = _head(seeds, other, "hypointense")
     affine = _lps_affine(shape, UNSEEN_SPACING)
     cx, sx, cz, sz = np.cos(0.209), np.sin(0.209), np.cos(0.122), np.sin(0.122)
     about_x = np.array([[1, 0, 0, 0], [0, cx, -sx, 0], [0, sx, cx, 0], [0, 0, 0, 1]])

@@ -189,7 +189,7 @@ def table_markdown(evaluation: Mapping) -> str:
         rows += [
             ("Pixel AP", _interval(pixel["ap"]), both),
             ("Dice at the healthy-fixed threshold", _interval(pixel["dice"]), f"{abnormal} abnormal"),
-            ("Best Dice (upper bound, threshold from the test set)", _number(pixel["best_dice"]), both),
+            ("Best pooled Dice (upper bound: threshold from the test set)", _number(pixel["best_dice"]), both),
         ]
     for name, floor in evaluation["floors"].items():
         rows.append((f"Floor {name}: AUROC", _interval(floor["auroc"]), both))

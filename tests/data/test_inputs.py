@@ -78,7 +78,7 @@ def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) 
 
 
 def test_calibration_without_studies_says_how_to_give_them() -> None:
-    with pytest.raises(NomalyError, match="calibration needs healthy studies, got none: fill the validation section"):
+    with pytest.raises(NomalyError, match="calibration needs healthy studies, got none: fill the section calibration"):
         calibration_items(None, {"validation": []})
 
 
@@ -115,3 +115,13 @@ def test_floors_are_fitted_on_another_data_set_if_named(tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [{"image": "other.png"}]}))
     assert floor_items(None, {"training": HEALTHY}) == HEALTHY
     assert [item["case"] for item in floor_items(str(tmp_path), {"training": HEALTHY})] == ["other"]
+
+
+def test_calibration_section_is_taken_before_the_validation_section(caplog) -> None:
+    own, validation = [{"image": "a", "case": "a"}], [{"image": "b", "case": "b"}]
+    sections = {"training": [], "validation": validation, "test": [], "calibration": own}
+    assert [item["case"] for item in calibration_items(None, sections)] == ["a"]
+    assert not caplog.records
+    del sections["calibration"]
+    assert [item["case"] for item in calibration_items(None, sections)] == ["b"]
+    assert "which has also chosen the checkpoint" in caplog.text

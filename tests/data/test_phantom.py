@@ -14,7 +14,7 @@ from custom.data.phantom import dataset_or_phantom, head_volume, is_phantom, mak
 from custom.errors import NomalyError
 
 SMALL = {"shape": (36, 44, 28), "spacing": (4.9, 4.8, 6.0)}
-FEW = {"num_training": 2, "num_validation": 1, "num_test_healthy": 1, "num_test_abnormal": 8, **SMALL, "seed": 3}
+FEW = {"num_training": 2, "num_validation": 1, "num_calibration": 0, "num_test_healthy": 1, "num_test_abnormal": 8, **SMALL, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,8 @@ def test_negative_count_is_refused_by_name(tmp_path):
 def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
     assert dataset_or_phantom("/my/data", str(tmp_path / "cache")) == "/my/data"
     assert not caplog.records and not (tmp_path / "cache").exists()
-    one = {**SMALL, "num_training": 1, "num_validation": 0, "num_test_healthy": 0, "num_test_abnormal": 0}
+    one = {**SMALL, "num_training": 1, "num_validation": 0, "num_calibration": 0}
+    one |= {"num_test_healthy": 0, "num_test_abnormal": 0}
     with caplog.at_level(logging.WARNING):
         made = dataset_or_phantom(None, str(tmp_path / "cache"), **one)
     assert "SYNTHETIC" in caplog.text

@@ -205,7 +205,7 @@ def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
     for piece in (
         "Image AUROC 0.91 95 % CI 0.85 – 0.97",
         "Realised false alarms 6 % 95 % CI 0 – 30 % Promised: at most 5 %",
-        "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best possible 0.44",
+        "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best of all pixels pooled 0.44",
         "the method beats every floor: 0.91 against 0.60 for the best floor, mean intensity.",
         "Enlarged ventricles 2 0.90",
         "odd 0.7000 0.020 Flagged Mass",
