@@ -5,4 +5,5 @@ black --check --quiet . || { echo "run: black ." >&2; exit 1; }
 isort --check --quiet . || { echo "run: isort ." >&2; exit 1; }
 flake8
 python scripts/render_bundles.py --check
-pytest "$@"
+# The networks of the tests are tiny: one thread is faster than two that wait for each other.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest "$@"

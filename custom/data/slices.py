@@ -36,8 +36,8 @@ class SliceDataset(Randomizable, Dataset):
         if not data:
             raise NomalyError("data must hold at least one study, got none: fill the section of datalist.json.")
         self.augmentation = augmentation
-        studies = tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress)
-        slices = [part for item in studies for part in study_slices(transform(item)["image"])]
+        with tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress) as studies:
+            slices = [part for item in studies for part in study_slices(transform(item)["image"])]
         super().__init__(slices)
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> SliceDataset:
