@@ -1,8 +1,7 @@
 """Time RA's introspective training step, alone or beside the official implementation.
 
     python scripts/benchmark_training.py
-    git clone https://github.com/ci-ber/RA /tmp/ra_official
-    python scripts/benchmark_training.py --official-ra /tmp/ra_official --output training.json
+    python scripts/benchmark_training.py --official-ra PATH --output training.json
 
 Each variant trains in its own process on the same random images, at the architecture of the paper and with its loss
 weights. The processes take turns, one step each, so that what else the machine does falls on all of them alike; the

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.errors import NomalyError
+from custom.transforms.study import case_name
 
 DATALIST = "datalist.json"
 SECTIONS = ("training", "validation", "test")
@@ -55,15 +56,6 @@ def datalist_hash(dataset_dir: str | os.PathLike) -> str:
     """First 16 hex digits of the SHA-256 of the list's content. Neither its layout nor the images count."""
     canonical = json.dumps(_read(Path(dataset_dir).absolute()), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def case_name(path: str | os.PathLike) -> str:
-    """Name of a study from its path: the file's or folder's name without its ending (`.nii.gz` is one ending)."""
-    name = Path(path).name
-    for ending in (".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def _read(root: Path) -> dict[str, Any]:

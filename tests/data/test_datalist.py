@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from custom.data.datalist import case_name, datalist_hash, load_datalist
+from custom.data.datalist import datalist_hash, load_datalist
 from custom.errors import NomalyError
+from custom.transforms.study import case_name
 
 
 def write(root, content, files=("a.png", "b.png", "c.png", "mask.png")):
