@@ -24,6 +24,7 @@ def run(files: Sequence[str], overrides: dict[str, Any]) -> ConfigWorkflow:
     if unknown:
         knobs = sorted(name for name in known if not name.startswith("_"))
         raise NomalyError(f"no knob is called {', '.join(unknown)}: the config has {', '.join(knobs)}.")
+    # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), **overrides)
     logging.captureWarnings(True)

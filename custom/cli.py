@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from custom import __version__
-from custom.errors import NomalyError
+from custom.errors import NomalyError, find_mistake
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true; knobs come last."
@@ -60,9 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "calibrate", run_calibrate, "learn what healthy scores are, for p-values and decisions"
     )
     calibrate.add_argument(
-        "--healthy", dest="studies", help="healthy studies: files or a folder (default: validation section)"
+        "--healthy",
+        dest="studies",
+        help="folder of healthy studies, or one file (default: calibration section of the data set, else its "
+        "validation section)",
     )
-    calibrate.add_argument("--dataset_dir", help="folder with datalist.json")
+    calibrate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     calibrate.add_argument("--weights", help="model.pt to calibrate (default: models/model.pt of the bundle)")
 
     evaluate = add_command(commands, "evaluate", run_evaluate, "measure on labelled test studies, beside the floors")
@@ -175,7 +178,9 @@ def find_bundle(name: str) -> Path:
         if (folder / "configs" / "metadata.json").is_file():
             return folder
     known = ", ".join(sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json")))
-    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: choose one of {known}.")
+    # An installed copy of the package has no bundles beside it.
+    next_step = f"choose one of {known}" if known else "give its path, or run from the repository's root"
+    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: {next_step}.")
 
 
 def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
@@ -221,15 +226,6 @@ def exit_code(output_dir: str) -> int:
     from custom.reporting.results import read_results_csv
 
     return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))
-
-
-def find_mistake(error: BaseException | None) -> NomalyError | None:
-    """The user's mistake behind an exception, if there is one."""
-    while error is not None:
-        if isinstance(error, NomalyError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 if __name__ == "__main__":

@@ -8,3 +8,12 @@ class NomalyError(ValueError):
 
     The command line prints the text alone, without a traceback.
     """
+
+
+def find_mistake(error: BaseException | None) -> NomalyError | None:
+    """The user's mistake behind an exception, if there is one; MONAI wraps a component's error in its own."""
+    while error is not None:
+        if isinstance(error, NomalyError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -4,8 +4,8 @@ Split conformal prediction (Vovk et al., 2005; conformal anomaly detection, Laxh
 p-value is at most alpha with probability at most alpha, on average over the calibration sets, whatever the scores'
 distribution. The confident mode promises more: for the calibration set at hand the false-alarm rate is at most alpha
 with the stated confidence (the distribution-free tolerance bound of Wilks 1941, by the binomial law of an order
-statistic). The unit is the patient's
-study: scores of one patient's several studies are not independent and count once.
+statistic). The unit is the patient's study: scores of one patient's several studies are not independent, so give one
+study of each patient; nothing here can tell.
 """
 
 from __future__ import annotations
@@ -97,14 +97,15 @@ def confident_threshold(healthy_scores: ArrayLike, alpha: float, confidence: flo
 
 
 def _confident_rank(n: int, alpha: float, confidence: float) -> int:
+    """k of :func:`confident_threshold`, counted from 1."""
     check_enough(n, alpha, confidence)
-    # the tolerance mends the rounding of the last term at the n where the bound is met exactly; it is far below any
-    # claim
+    # the tolerance mends the rounding of the last term at the n where the bound is met exactly, far below any claim
     enough = binom.cdf(np.arange(n), n, 1 - alpha) >= confidence - 1e-12
     return int(np.argmax(enough)) + 1
 
 
 def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Flat float64 scores, at least one, all finite."""
     array = np.asarray(values, dtype=np.float64).ravel()
     if array.size == 0:
         raise NomalyError(f"{name} must hold at least one score, got none.")

@@ -1,4 +1,7 @@
-"""Read and check the `datalist.json` of a data set: sections training, validation and test, as in the Decathlon."""
+"""Read and check the `datalist.json` of a data set: sections training, validation, calibration and test.
+
+The form is that of the Medical Segmentation Decathlon.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,27 @@ def load_datalist(
     Args:
         dataset_dir: folder with `datalist.json`. Each item is {"image": path, "label": 0|1, "mask"?: path,
             "subject"?: id, "group"?: pathology, "case"?: id}, paths relative to the folder. An image is a file or
-            the folder of a DICOM series. `label` may be left out in training and validation, which are healthy.
+            the folder of a DICOM series. `label` may be left out in training, validation and
+            calibration, which are healthy.
         required: sections that must not be empty.
 
     Returns:
         section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (from the
-        file's name unless given) and `subject` (`case` unless given).
+        file's name unless given) and `subject` (`case` unless given). Entries of the file that are neither a section
+        nor a list are passed over.
 
     Raises:
-        NomalyError: no folder or list; no JSON; a section or item of the wrong form; an abnormal item in training or
-            validation; a missing file; a path that leaves the folder; a case twice; a subject in two sections.
+        NomalyError: no folder or list; no JSON; a section or item of the wrong form; an abnormal item in a healthy
+            section; a missing file; a path that leaves the folder; a case twice; a subject in two sections.
     """
     root = Path(dataset_dir).absolute()
     content = _read(root)
+    for name in dict.fromkeys((*SECTIONS, *HEALTHY_SECTIONS)):
+        if not isinstance(content.get(name, []), list):
+            raise NomalyError(
+                f"{root / DATALIST}: section `{name}` must be a list of items, got {type(content[name]).__name__}; "
+                "put the items in [ ]."
+            )
     sections = {name: items for name, items in content.items() if isinstance(items, list)}
     for name in required:
         if not sections.get(name):
@@ -59,12 +70,13 @@ def datalist_hash(dataset_dir: str | os.PathLike) -> str:
 
 
 def _read(root: Path) -> dict[str, Any]:
+    """Content of the list, an object that is not empty."""
     path = root / DATALIST
     if not root.is_dir():
         raise NomalyError(f"dataset_dir must be an existing folder, got {root}; check the path.")
     if not path.is_file():
         raise NomalyError(
-            f"dataset_dir must hold {DATALIST}, but {root} does not; write one, or run `nomaly prepare`, "
+            f"dataset_dir must hold {DATALIST}, but {root} does not; write one, "
             "or leave dataset_dir out to use the synthetic phantom."
         )
     try:
@@ -73,7 +85,8 @@ def _read(root: Path) -> dict[str, Any]:
         raise NomalyError(f"{path} must be JSON: {error}; correct it there.") from None
     if not isinstance(content, dict) or not content:
         raise NomalyError(
-            f"{path} must be an object with sections training, validation and test; it is empty or another kind."
+            f"{path} must be an object with sections training, validation and test; it is empty or another kind. "
+            "Correct it there."
         )
     return content
 
@@ -98,6 +111,7 @@ def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
 
 
 def _path(root: Path, where: str, key: str, path: Any) -> str:
+    """Absolute path of an existing file or folder inside the data set."""
     # lexical on purpose: a data set may hold links to where its images live
     full = os.path.normpath(root / str(path))
     if os.path.commonpath([full, os.path.normpath(root)]) != os.path.normpath(root):
@@ -110,6 +124,7 @@ def _path(root: Path, where: str, key: str, path: Any) -> str:
 
 
 def _check_unique(sections: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse a case that stands twice and a subject in two sections."""
     cases: dict[str, str] = {}
     subjects: dict[str, str] = {}
     for section, items in sections.items():

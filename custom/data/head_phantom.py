@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from custom.errors import NomalyError
 from custom.transforms.head_anatomy import smooth_noise
+
+Head = tuple[np.ndarray, np.ndarray]  # millimetres in the head's frame (3, X*Y*Z), and its half axes
 
 DEFAULT_SHAPE = (80, 96, 56)
 DEFAULT_SPACING = (2.2, 2.2, 3.0)
@@ -49,8 +51,10 @@ def head_volume(
     return np.sqrt((volume * field + real) ** 2 + imaginary**2)[None]
 
 
-def _head_coordinates(rng, shape, spacing):
-    """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent."""
+def _head_coordinates(
+    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]
+) -> tuple[Head, float]:
+    """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent; and the vertex."""
     axes = [(np.arange(n) - (n - 1) / 2.0) * s for n, s in zip(shape, spacing)]
     top = axes[2][-1] - rng.uniform(5.0, 11.0)
     size = np.exp(0.025 * rng.standard_normal())
@@ -63,7 +67,7 @@ def _head_coordinates(rng, shape, spacing):
     return (points.reshape(3, -1), semi.astype(np.float32)), top
 
 
-def _rotation(angles) -> np.ndarray:
+def _rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation matrix for turns about x, then y, then z (radians)."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -72,7 +76,7 @@ def _rotation(angles) -> np.ndarray:
     return (about_z @ about_y @ about_x).astype(np.float32)
 
 
-def _surface(points, semi):
+def _surface(points: np.ndarray, semi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Radius (1 on the scalp) and millimetres below the scalp of an egg, wider at the back and flat on top."""
     x, y, z = points
     a = semi[0] * (1.0 + 0.07 * y / semi[1])
@@ -83,7 +87,9 @@ def _surface(points, semi):
     return r, (1.0 - r) / np.maximum(slope, 0.3 / semi[1])
 
 
-def _sheets(rng, points, wavelength, template, count=16):
+def _sheets(
+    rng: np.random.Generator, points: np.ndarray, wavelength: float, template: int, count: int = 16
+) -> np.ndarray:
     """Distance in millimetres to the zero level of band-limited noise: a labyrinth of walls, as sulci are.
 
     The labyrinth belongs to the species (`template`); a person shifts its walls a little, as main sulci do.
@@ -99,11 +105,13 @@ def _sheets(rng, points, wavelength, template, count=16):
     return np.abs(value) / (slope + 0.1 * np.sqrt(count) * 2.0 * np.pi / wavelength)
 
 
-def _hypot(wall, beyond):
+def _hypot(wall: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Distance to a wall that ends where ``beyond`` becomes positive."""
     return np.sqrt(wall**2 + np.maximum(beyond, 0.0) ** 2)
 
 
-def _tissue(rng, head, shape, spacing):
+def _tissue(rng: np.random.Generator, head: Head, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """Intensities (X, Y, Z) without field and noise: tissues are laid over one another from the inside to the scalp."""
     points, semi = head
     radius, depth = _surface(points, semi)
     inside = np.flatnonzero(depth > -4.0)
@@ -136,7 +144,14 @@ def _tissue(rng, head, shape, spacing):
     return volume.reshape(shape)
 
 
-def _cortex_distance(rng, points, radius, below, age, noise):
+def _cortex_distance(
+    rng: np.random.Generator,
+    points: np.ndarray,
+    radius: np.ndarray,
+    below: np.ndarray,
+    age: float,
+    noise: Callable[[float], np.ndarray],
+) -> np.ndarray:
     """Signed millimetres to the nearest outer CSF (rim, sulci, Sylvian and midline fissures); negative inside it."""
     x, y, z = points
     gap = 0.1 + 0.4 * age
@@ -156,7 +171,7 @@ def _cortex_distance(rng, points, radius, below, age, noise):
     return np.minimum.reduce([below, outer, sylvian, fissure, medial])
 
 
-def _ventricles(rng, points, age):
+def _ventricles(rng: np.random.Generator, points: np.ndarray, age: float) -> np.ndarray:
     """Millimetres inside the lateral ventricles (paired crescents) and the third one; negative outside."""
     x, y, z = points
     best = np.full(x.shape, -1e3, np.float32)
@@ -174,7 +189,9 @@ def _ventricles(rng, points, age):
     return np.maximum(best, (1.0 - third) * (1.2 + 1.5 * age))
 
 
-def _nuclei(rng, points, grey, white):
+def _nuclei(
+    rng: np.random.Generator, points: np.ndarray, grey: float, white: float
+) -> Iterator[tuple[np.ndarray, float]]:
     """Caudate, lentiform nucleus and thalamus of both sides: (millimetres inside, grey level)."""
     x, y, z = points
     tone = grey + (white - grey) * rng.uniform(0.2, 0.45)

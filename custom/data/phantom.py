@@ -129,6 +129,7 @@ def is_phantom(dataset_dir: str | os.PathLike) -> bool:
 
 
 def _is_made(target: Path, parameters: dict[str, Any]) -> bool:
+    """Whether this very phantom is there; False for a new or empty folder, an error for anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if not is_phantom(target):
@@ -157,6 +158,7 @@ def _publish(building: Path, target: Path, parameters: dict[str, Any]) -> None:
 
 
 def _build(root: Path, parameters: dict[str, Any]) -> None:
+    """Write all files of a phantom; each head has a seed of its own, by its place in the plan."""
     for folder in ("images", "masks", "unseen"):
         (root / folder).mkdir()
     seeds = np.random.SeedSequence(parameters["seed"])
@@ -183,7 +185,9 @@ def _build(root: Path, parameters: dict[str, Any]) -> None:
         (root / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _head(seeds: np.random.SeedSequence, parameters: dict[str, Any], group: str | None):
+def _head(
+    seeds: np.random.SeedSequence, parameters: dict[str, Any], group: str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Volume (X, Y, Z) in [0, 1] and mask of a head, with a lesion in the slab if a group is named."""
     head_seed, lesion_seed = (int(s) for s in seeds.generate_state(2))
     volume = head_volume(head_seed, parameters["shape"], parameters["spacing"])

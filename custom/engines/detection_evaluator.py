@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from custom.calibration.conformal import decide, p_values
-from custom.errors import NomalyError
+from custom.errors import NomalyError, find_mistake
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.score import StudyScore, foreground
 
@@ -154,11 +154,9 @@ def only_item(batch: list[Any]) -> Any:
 
 def root_cause(error: BaseException) -> str:
     """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
-    found: BaseException | None = error
-    last = error
-    while found is not None:
-        if isinstance(found, NomalyError):
-            return str(found)
-        last = found
-        found = found.__cause__ or found.__context__
-    return f"{type(last).__name__}: {last}"
+    mistake = find_mistake(error)
+    if mistake is not None:
+        return str(mistake)
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}"

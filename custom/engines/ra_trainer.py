@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
+from custom.errors import NomalyError
 from custom.losses.reversed_autoencoder import IntrospectiveObjective
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
 
@@ -37,6 +38,9 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         warmup_epochs: epochs of plain VAE training before the game.
         amp: bfloat16 autocast on any device; losses are computed in float32.
         kwargs: of SupervisedTrainer.
+
+    Raises:
+        NomalyError: if the loader has no batch; MONAI would skip the training and go on.
     """
 
     def __init__(
@@ -52,6 +56,11 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         amp: bool = False,
         **kwargs: Any,
     ) -> None:
+        if isinstance(train_data_loader, Sized) and len(train_data_loader) == 0:
+            raise NomalyError(
+                "training needs at least one whole batch of slices, got none: add studies to the training section or "
+                "lower batch_size."
+            )
         self.encoder_optimizer = encoder_optimizer
         self.decoder_optimizer = decoder_optimizer
         self.objective = objective

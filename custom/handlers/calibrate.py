@@ -50,12 +50,11 @@ class Calibrate:
         self.score_rule = score_rule
         self.alpha = alpha
         self.pixel_false_positive_rate = pixel_false_positive_rate
-        self.scores: dict[str, float] = {}
-        self.slices: list[int] = []
-        self.pixels = HealthyHistogram()
+        self._forget()
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
+        engine.add_event_handler(Events.STARTED, self._forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
@@ -64,6 +63,7 @@ class Calibrate:
         for study in engine.state.output:
             if "error" not in study:
                 self.scores[study["case"]] = study["score"]
+                self.subjects.add(study.get("subject", study["case"]))
                 self.slices.append(study["pred"].shape[-1])
                 self.pixels.add(study["pred"][study["foreground"]].numpy())
 
@@ -75,6 +75,12 @@ class Calibrate:
                 "calibrate on the kind that will be examined."
             )
         check_enough(len(self.scores), self.alpha)
+        if len(self.subjects) < len(self.scores):
+            logger.warning(
+                "%d healthy studies are of %d subjects only: the false-alarm rate is promised for one study a subject.",
+                len(self.scores),
+                len(self.subjects),
+            )
         threshold = pixel_threshold(self.pixels, self.pixel_false_positive_rate)
         self.network.calibration.fill(
             healthy_scores=sorted(self.scores.values()),
@@ -91,7 +97,15 @@ class Calibrate:
         )
         logger.info(message, len(self.scores), self.alpha, threshold, self.pixel_false_positive_rate, self.path)
 
+    def _forget(self) -> None:
+        """Start with no study."""
+        self.scores: dict[str, float] = {}
+        self.subjects: set[str] = set()
+        self.slices: list[int] = []
+        self.pixels = HealthyHistogram()
+
     def _summary(self, threshold: float) -> dict[str, Any]:
+        """Content of ``calibration.json``."""
         return {
             "healthy_studies": len(self.scores),
             "alpha": self.alpha,

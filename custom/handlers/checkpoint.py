@@ -95,9 +95,8 @@ class TrainingCheckpoint:
                 optimizer.load_state_dict(state["optimizers"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise NomalyError(
-                f"{self.checkpoint} must be of this network, but is of another architecture: give the settings "
-                "it was trained "
-                f"with, or another ckpt_dir ({str(error).splitlines()[0]})."
+                f"{self.checkpoint} must be of this network, but is of another architecture: give the settings it was "
+                f"trained with, or another ckpt_dir ({str(error).splitlines()[0]})."
             ) from error
         self.best = state["best"]
         engine.state.epoch = state["epoch"]
@@ -134,11 +133,11 @@ class TrainingCheckpoint:
         if bad:
             raise NomalyError(
                 f"Training stopped: weight {bad[0]} must be finite, but is not after epoch {epoch}. The last "
-                "good checkpoint is "
-                "kept. Start again with a lower learning_rate, or with amp false."
+                "good checkpoint is kept. Start again with a lower learning_rate, or with amp false."
             )
 
     def _keep_best(self, epoch: int) -> None:
+        """Write ``model.pt`` if this epoch was validated and ranks above all earlier ones."""
         metrics = self._validated(epoch)
         if metrics is None:
             return
@@ -158,21 +157,20 @@ class TrainingCheckpoint:
         return {name: float(self.validator.state.metrics[name]) for name in (self.key_metric, self.error_metric)}
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """Sort key of a validation, larger = better."""
         return metrics[self.key_metric], -metrics[self.error_metric]
 
     def _refuse_foreign_model(self) -> None:
         if self.model.exists():
             raise NomalyError(
                 f"ckpt_dir {self.directory} must not hold another run's network, but {self.model.name} is there "
-                "without "
-                "checkpoint.pt: give another ckpt_dir, or overwrite true to replace it."
+                "without checkpoint.pt: give another ckpt_dir, or overwrite true to replace it."
             )
 
     def _check_identity(self, stored: dict[str, str]) -> None:
         for name, value in self.identity.items():
             if stored.get(name) != value:
                 raise NomalyError(
-                    f"{self.checkpoint} was trained with {name} {stored.get(name)}, not {value}: give the same "
-                    f"{name}, another "
-                    "ckpt_dir, or overwrite true to start anew."
+                    f"{self.checkpoint} was trained with {name} {stored.get(name)}, not {value}: give the same {name}, "
+                    "another ckpt_dir, or overwrite true to start anew."
                 )

@@ -64,8 +64,10 @@ class LossLog:
             for name, value in means.items():
                 self.writer.add_scalar(f"loss/{name}", value, engine.state.epoch)
             self.writer.add_scalar("learning_rate", engine.optimizer.param_groups[0]["lr"], engine.state.epoch)
+            self.writer.flush()  # nothing closes the writer: what is not on the disk at the end is lost
 
     def _check(self, engine: Engine) -> None:
+        """Add the recent steps to the epoch's sum; the one place where the device is waited for."""
         if not self._recent:
             return
         steps = torch.stack(self._recent)
@@ -77,8 +79,7 @@ class LossLog:
             step, term = bad[0].tolist()
             raise NomalyError(
                 f"Training stopped: loss term '{self._names[term]}' must be finite, but is "
-                f"{steps[step, term].item()} at step "
-                f"{engine.state.iteration - len(steps) + 1 + step} (epoch {engine.state.epoch}). The last good "
-                "checkpoint is kept. "
-                "Start again with a lower learning_rate, or with amp false."
+                f"{steps[step, term].item()} at step {engine.state.iteration - len(steps) + 1 + step} "
+                f"(epoch {engine.state.epoch}). The last good checkpoint is kept. Start again with a lower "
+                "learning_rate, or with amp false."
             )

@@ -136,6 +136,7 @@ class ResultsFolder:
         logger.info("%d studies, %d failed: %s", len(self.rows), failed, self.folder / "report.html")
 
     def _row(self, study: dict[str, Any]) -> StudyResult:
+        """Row of a study, whose images are written on the way."""
         if "error" in study:
             return failed_row(study)
         image, anomaly_map = study["image"], study["pred"]
@@ -164,6 +165,7 @@ class ResultsFolder:
         return volumes
 
     def _picture(self, study: dict[str, Any]) -> bytes:
+        """PNG of the study's strongest slice, with the truth where it is known."""
         # Of a calibrated detector all pictures have one scale, so that they can be compared; strong maps saturate.
         vmax = None if self.threshold is None else 3 * self.threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
@@ -171,6 +173,7 @@ class ResultsFolder:
         return volume_picture(*parts, self.threshold, truth, vmax)[0]
 
     def _run_info(self) -> dict[str, Any]:
+        """What ``run.json`` and the report's end tell of the run."""
         calibration = self.network.calibration
         return {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

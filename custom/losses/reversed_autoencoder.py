@@ -1,8 +1,8 @@
 """Losses of RA: the reversed multi-scale embedding loss and the soft-introspective objectives of encoder and decoder.
 
 Source: Bercea et al., MIDL 2023 and arXiv 2401.10637; the introspective game is that of Soft-IntroVAE (Daniel and
-    Tamar, CVPR
-2021). Each objective returns its total and its named terms; all terms are means over the batch and unweighted.
+Tamar, CVPR 2021). Each objective returns its total and its named terms; all terms are means over the batch and
+unweighted.
 """
 
 from __future__ import annotations

@@ -161,14 +161,14 @@ def _check_lengths(cases: Sequence[str], columns: Mapping[str, Sequence]) -> Non
 
 
 def _json_able(value: object) -> object:
-    """NaN becomes None, at any depth, and an interval without a value becomes None as a whole."""
+    """NaN and infinity become None, at any depth, and an interval without a value becomes None as a whole."""
     if isinstance(value, dict):
         if "value" in value and math.isnan(value["value"]):
             return None
         return {key: _json_able(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_json_able(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table_markdown(evaluation: Mapping) -> str:

@@ -139,6 +139,7 @@ class PixelEvaluation:
         }
 
     def _mean_dice(self, weights: NDArray[np.float64]) -> dict[str, float]:
+        """Mean Dice of the abnormal studies, with the interval of the resamplings that hold any of them."""
         dices = np.array(list(self.dices.values()))
         weights = weights[:, [lesion.any() for lesion in self.truths]]
         total = weights.sum(1)
@@ -164,6 +165,7 @@ class PixelEvaluation:
 
 
 def _pixels(values: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Flat values and flat bool truth, checked."""
     values, truth = np.asarray(values).ravel(), np.asarray(truth).ravel().astype(bool)
     if values.shape != truth.shape:
         raise NomalyError(f"values and truth must hold equally many pixels, got {values.size} and {truth.size}.")

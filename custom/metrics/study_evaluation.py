@@ -100,6 +100,7 @@ class StudyEvaluation:
         return evaluation
 
     def _add_pixels(self, name: str, study: dict[str, Any], anomaly_map: torch.Tensor | None) -> None:
+        """Pool the pixels of the latest study for the method or a floor."""
         # An abnormal study without a mask has lesions somewhere: its pixels cannot be judged.
         if anomaly_map is None or (study["label"] and not study["mask"].any()):
             return
@@ -107,5 +108,6 @@ class StudyEvaluation:
         self.pixels[name].add(study["case"], self.studies[-1]["subject"], anomaly_map, study["foreground"], truth)
 
     def _floor(self, name: str) -> dict[str, Any]:
+        """What evaluate_scores takes of a floor. Its pixel interval is not shown, so two resamplings are enough."""
         pixel = self.pixels[name].result(resamplings=2, seed=self.seed)
         return {"scores": self.floor_scores[name], "pixel_ap": None if pixel is None else pixel["ap"]["value"]}

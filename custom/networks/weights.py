@@ -41,8 +41,7 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     except Exception as error:  # torch raises many types for truncated or foreign files
         raise NomalyError(
             f"{path} must be a weights file of tensors only, but cannot be read ({type(error).__name__}): it "
-            "may be truncated or "
-            "of another program; train again or copy it anew."
+            "may be truncated or of another program; train again or copy it anew."
         ) from error
 
 
@@ -58,7 +57,6 @@ def load_detector(network: nn.Module, path: str | Path, device: torch.device | s
         problem = " ".join(str(error).split())[:300]
         raise NomalyError(
             f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
-            "overlays that it was "
-            f"trained with ({problem})."
+            f"overlays that it was trained with ({problem})."
         ) from error
     return network.to(device).eval()

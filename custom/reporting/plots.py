@@ -107,6 +107,7 @@ def histogram_svg(
 
 
 def _edges(scores: NDArray[np.float64], threshold: float | None, bins: int) -> NDArray[np.float64]:
+    """Edges of equal bins over all scores and the threshold, with a little room at both ends."""
     values = scores if threshold is None else np.append(scores, threshold)
     low, high = float(values.min()), float(values.max())
     margin = (high - low) * 0.02 or max(abs(high) * 0.1, 1e-6)
@@ -114,6 +115,7 @@ def _edges(scores: NDArray[np.float64], threshold: float | None, bins: int) -> N
 
 
 def _lane(counts: NDArray[np.int64], xs: list[float], base: float, height: float, colour: str) -> list[str]:
+    """Bars of one histogram over its base line."""
     bars = [f'<line x1="{xs[0]:.1f}" y1="{base}" x2="{xs[-1]:.1f}" y2="{base}" style="stroke:{_LINE}"/>']
     for count, start, end in zip(counts, xs, xs[1:]):
         if count:

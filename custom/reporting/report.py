@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from custom.calibration.conformal import minimum_n
 from custom.reporting.files import atomic_write
 from custom.reporting.pictures import THUMBNAIL_KEY
 from custom.reporting.plots import histogram_svg, roc_svg
@@ -135,6 +136,7 @@ def verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _verdict(
     what: str, method: Mapping[str, Any] | None, floors: list[tuple[str, Mapping[str, Any]]]
 ) -> dict[str, Any] | None:
+    """One comparison of `verdicts`; None where it cannot be made."""
     floors = [(name, stat) for name, stat in floors if stat.get("value") is not None]
     if not floors or not method or method.get("value") is None:
         return None
@@ -156,10 +158,9 @@ def _calibration_notes(alpha: float | None, n_healthy: int) -> list[str]:
     """Warn where the smallest possible p-value, 1 / (n + 1), is over alpha: then nothing can ever be flagged."""
     if alpha is None or not n_healthy or 1 / (n_healthy + 1) <= alpha:
         return []
-    needed = math.ceil(1 / alpha - 1e-9) - 1
     return [
         f"Too few healthy calibration studies: with {n_healthy}, no study can be flagged at alpha = {alpha:g}. "
-        f"At least {needed} are needed."
+        f"At least {minimum_n(alpha)} are needed."
     ]
 
 

@@ -204,7 +204,8 @@ class GaussianBlur(nn.Module):
         self.register_buffer("kernel", None if kernel is None else kernel / kernel.sum(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S)."""
+        """(B, C, *S) -> (B, C, *S), in the image's own type also under autocast, which is meant for the network."""
         if self.kernel is None:
             return image
-        return separable_filtering(image, [self.kernel] * (image.ndim - 2), mode="replicate")
+        with torch.autocast(image.device.type, enabled=False):
+            return separable_filtering(image, [self.kernel] * (image.ndim - 2), mode="replicate")

@@ -111,7 +111,7 @@ class CropHead(CropForeground):
         vertex = vertex_slice(head)
         areas = head.sum(axis=(0, 1))
         if vertex == head.shape[2] - 1 and areas[-1] > CUT_AREA * areas.max():
-            logger.warning("%s does not reach the top of the head: slab_mm is counted from its first slice.", name)
+            logger.warning("%s does not reach the top of the head: slab_mm is counted from its topmost slice.", name)
         below = (vertex - np.arange(head.shape[2])) * step_mm
         chosen = np.flatnonzero((below >= self.slab_mm[0]) & (below <= self.slab_mm[1]) & (areas > 0))
         if chosen.size == 0:

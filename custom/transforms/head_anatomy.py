@@ -13,7 +13,9 @@ from custom.errors import NomalyError
 _PLANE = ndimage.generate_binary_structure(2, 1)[:, :, None]  # neighbours inside a slice only
 
 
-def smooth_noise(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], wavelength: float):
+def smooth_noise(
+    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], wavelength: float
+) -> np.ndarray:
     """Smooth random field of unit variance.
 
     A coarse grid of normal values, one node per half wavelength, is interpolated by normalised Gaussians, axis by axis.
@@ -93,6 +95,7 @@ def distance_in_slice(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask with the holes of each slice filled."""
     return np.stack([ndimage.binary_fill_holes(mask[..., z]) for z in range(mask.shape[2])], axis=-1)
 
 
@@ -120,6 +123,7 @@ def _ventricles(dark: np.ndarray, centre: np.ndarray, width: float, spacing: Seq
 
 
 def _head(volume: np.ndarray) -> np.ndarray:
+    """The largest bright object with all that it encloses, slice by slice."""
     bright = volume > max(0.12 * np.percentile(volume, 99), volume.min() + 1e-3)
     # closing mends a thin scalp; filling comes before the choice, lest a brain outweigh the scalp around it
     solid = _filled(ndimage.binary_closing(bright, _PLANE, 2))

@@ -7,7 +7,7 @@ Grey levels are relative to the head's own white matter and fluid, so that T1w s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,21 +152,23 @@ EFFECTS: dict[str, Effect] = {
 _CROSS = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
-def _axes(anatomy: HeadAnatomy, box: Box | None, centre) -> list[np.ndarray]:
+def _axes(anatomy: HeadAnatomy, box: Box | None, centre: Sequence[float]) -> list[np.ndarray]:
     """Millimetres from ``centre`` along each axis, broadcastable over the box (or the whole volume)."""
     box = box or tuple(slice(0, n) for n in anatomy.head.shape)
     lines = [(np.arange(b.start, b.stop) - c) * s for b, c, s in zip(box, centre, anatomy.spacing)]
     return list(np.ix_(*(line.astype(np.float32) for line in lines)))
 
 
-def _box(anatomy: HeadAnatomy, centre, reach) -> Box:
+def _box(anatomy: HeadAnatomy, centre: Sequence[float], reach: Sequence[float]) -> Box:
     """Voxels within ``reach`` millimetres of the centre, cut at the picture's edge."""
     low = [max(0, int(c - r / s)) for c, r, s in zip(centre, reach, anatomy.spacing)]
     high = [int(c + r / s) + 2 for c, r, s in zip(centre, reach, anatomy.spacing)]
     return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, anatomy.head.shape))
 
 
-def _local(anatomy: HeadAnatomy, p: LesionParameters, reach: float, roughness: float):
+def _local(
+    anatomy: HeadAnatomy, p: LesionParameters, reach: float, roughness: float
+) -> tuple[Box, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Box around a lesion, its normalised radius there (1 on its irregular border), and the offsets in millimetres."""
     box = _box(anatomy, p.centre, [reach * max(p.radii)] * 3)
     x, y, z = _axes(anatomy, box, p.centre)
@@ -190,12 +192,15 @@ def _brain_weight(anatomy: HeadAnatomy, box: Box) -> np.ndarray:
 
 
 def _placed(anatomy: HeadAnatomy, box: Box, local: np.ndarray) -> np.ndarray:
+    """Mask of the whole volume from the mask of a box."""
     mask = np.zeros(anatomy.head.shape, bool)
     mask[box] = local
     return mask
 
 
-def _blend(volume, anatomy, p, level, amount, softness) -> tuple[np.ndarray, np.ndarray]:
+def _blend(
+    volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, level: float, amount: float, softness: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Pull an irregular ellipsoid towards one grey level."""
     box, rho, _ = _local(anatomy, p, reach=1.7, roughness=0.18)
     weight = _ramp(rho, softness) * _brain_weight(anatomy, box)
@@ -205,7 +210,7 @@ def _blend(volume, anatomy, p, level, amount, softness) -> tuple[np.ndarray, np.
     return changed, _placed(anatomy, box, weight > 0.5)
 
 
-def _sample(volume, anatomy, box, shifts) -> np.ndarray:
+def _sample(volume: np.ndarray, anatomy: HeadAnatomy, box: Box, shifts: Sequence[np.ndarray]) -> np.ndarray:
     """Values of the box read at places shifted by ``shifts`` millimetres (three arrays); linear interpolation."""
     grid = np.ogrid[box]
     places = np.stack([g + s / step for g, s, step in zip(grid, np.broadcast_arrays(*shifts), anatomy.spacing)])
@@ -213,7 +218,7 @@ def _sample(volume, anatomy, box, shifts) -> np.ndarray:
     return np.stack([ndimage.map_coordinates(c, places, order=1, mode="nearest") for c in volume])
 
 
-def _nearest_in_slice(inner, spacing):
+def _nearest_in_slice(inner: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Distance to ``inner`` in millimetres and the indices (x, y) of its nearest voxel, per slice."""
     distance, nearest = ndimage.distance_transform_edt(
         ~inner, sampling=(spacing[0], spacing[1], 1e4), return_indices=True
@@ -222,21 +227,24 @@ def _nearest_in_slice(inner, spacing):
     return distance.astype(np.float32), nearest[:2]
 
 
-def _slits(anatomy, box) -> np.ndarray:
+def _slits(anatomy: HeadAnatomy, box: Box) -> np.ndarray:
+    """A pair of narrow slits beside the brain's middle, where no ventricle is seen."""
     x, y, _ = _axes(anatomy, box, anatomy.centre)
     side = (np.abs(x) - 0.05 * anatomy.width) / (0.02 * anatomy.width + anatomy.spacing[0])
     slit = np.sqrt(side**2 + (y / (0.15 * anatomy.width)) ** 2) < 1.0
     return np.broadcast_to(slit, anatomy.head[box].shape)
 
 
-def _ghosts(volume, anatomy, p, axis) -> np.ndarray:
+def _ghosts(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, axis: int) -> np.ndarray:
+    """The volume with two faint copies shifted along an in-plane axis, as motion leaves them."""
     share = 0.08 + 0.24 * p.strength
     shift = round(np.random.default_rng(p.seed).uniform(0.1, 0.3) * volume.shape[1 + axis])
     copies = np.roll(volume, shift, 1 + axis) + np.roll(volume, -shift, 1 + axis)
     return (1.0 - share) * volume + 0.6 * share * copies
 
 
-def _zipper(volume, anatomy, p, axis) -> np.ndarray:
+def _zipper(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, axis: int) -> np.ndarray:
+    """The volume with a line of random dots across an in-plane axis, as a stray frequency leaves it."""
     rng = np.random.default_rng(p.seed)
     away = np.abs(_axes(anatomy, None, p.centre)[axis])
     thick = max(anatomy.spacing[axis], rng.uniform(0.008, 0.02) * anatomy.width)

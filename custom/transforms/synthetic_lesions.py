@@ -184,12 +184,15 @@ def with_synthetic_twins(
 
 
 def _checked_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    """(low, high) within (0, 1], or the error that names the parameter."""
     if len(bounds) != 2 or not 0.0 < bounds[0] <= bounds[1] <= 1.0:
         raise NomalyError(f"{name} must be a range (low, high) with 0 < low <= high <= 1, got {tuple(bounds)}")
     return float(bounds[0]), float(bounds[1])
 
 
-def _as_volume(image, pixdim) -> tuple[np.ndarray, tuple[float, float, float], Callable]:
+def _as_volume(
+    image: np.ndarray | torch.Tensor, pixdim: Sequence[float] | None
+) -> tuple[np.ndarray, tuple[float, float, float], Callable[[np.ndarray], Any]]:
     """(C, X, Y, Z) float32 array, its spacing, and the way back to the image's own type and shape."""
     array = np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image, dtype=np.float32)
     if array.ndim not in (3, 4):
@@ -200,7 +203,7 @@ def _as_volume(image, pixdim) -> tuple[np.ndarray, tuple[float, float, float], C
     spacing = [1.0 if p is None else float(p) for p in (pixdim if pixdim is not None else (1.0, 1.0, 1.0))]
     spacing = tuple((spacing + [1.0])[:3])
 
-    def restore(result):
+    def restore(result: np.ndarray) -> Any:
         result = result[..., 0] if flat else result
         return convert_to_dst_type(result, image, dtype=np.float32)[0]
 

@@ -75,6 +75,8 @@ def test_case_is_the_file_name_without_ending(name, case):
         ([], "must be an object with sections"),
         ({"test": [{"image": "a.png", "label": 0}]}, "section `training` must list .* got no such section"),
         ({"training": []}, "section `training` must list .* got none"),
+        (sections(calibration={"image": "b.png"}), r"section `calibration` must be a list of items, got dict"),
+        (sections(calibration=[{"image": "b.png", "label": 1}]), r"b.png.*section `calibration` must be healthy"),
         (sections([{"label": 0}]), r"training\[0\] must be an object with a path in `image`"),
         (sections(["a.png"]), r"training\[0\] must be an object with a path in `image`, got 'a.png'"),
         (sections([{"image": "a.png", "label": 1}]), r"a.png.*section `training` must be healthy"),

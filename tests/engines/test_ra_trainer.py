@@ -366,6 +366,12 @@ def train_two_steps(x: torch.Tensor) -> dict[str, torch.Tensor]:
     return trainer.model.state_dict()
 
 
+def test_loader_without_a_whole_batch_is_refused_before_training() -> None:
+    too_few = DataLoader([{"image": images()[0]}], batch_size=2, drop_last=True)
+    with pytest.raises(NomalyError, match="training needs at least one whole batch of slices, got none"):
+        make_trainer(train_data_loader=too_few)
+
+
 @pytest.mark.slow
 def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}

@@ -68,3 +68,20 @@ def test_calibrating_again_replaces_the_earlier_scores(run_grey, grey_detector, 
     run_grey(items(0.5, 0.5, 0.5, 0.5, 0.5), val_handlers=[handler(grey_detector, tmp_path)])
     assert grey_detector.calibration.healthy_scores.tolist() == [0, 0, 0, 0, 0]
     assert read_tensors(tmp_path / "model.pt")["calibration.healthy_scores"].shape == (5,)
+
+
+def test_second_run_of_one_handler_forgets_the_studies_of_the_first(run_grey, grey_detector, tmp_path: Path) -> None:
+    calibrate = handler(grey_detector, tmp_path)
+    run_grey(items(0.6, 0.7, 0.8, 0.9, 1.0), val_handlers=[calibrate])
+    run_grey(items(0.5, 0.5, 0.5, 0.5, slices=1), val_handlers=[calibrate])
+    assert grey_detector.calibration.healthy_scores.tolist() == [0, 0, 0, 0]
+    assert grey_detector.calibration.slices.tolist() == [1, 1]
+    assert float(grey_detector.calibration.pixel_threshold) == pytest.approx(0, abs=1e-8)
+
+
+def test_several_studies_of_one_subject_are_warned_of(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
+    assert "subjects only" not in caplog.text
+    repeated = [{**study, "subject": "p"} for study in items(0.6, 0.7, 0.8, 0.9)]
+    run_grey(repeated, val_handlers=[handler(grey_detector, tmp_path)])
+    assert "4 healthy studies are of 1 subjects only" in caplog.text

@@ -18,6 +18,10 @@ class Writer:
 
     def __init__(self) -> None:
         self.scalars: list[tuple] = []
+        self.flushed = 0  # how many of them are on the disk
+
+    def flush(self) -> None:
+        self.flushed = len(self.scalars)
 
     def add_scalar(self, *entry) -> None:
         self.scalars.append(entry)
@@ -61,6 +65,7 @@ def test_tensorboard_gets_means_and_learning_rate_of_each_epoch() -> None:
         ("loss/b", 8.0, 2),
         ("learning_rate", 0.1, 2),
     ]
+    assert writer.flushed == 6  # nothing closes the writer, so what is not flushed may be lost
 
 
 @pytest.mark.parametrize("check_every", [None, 2, 3, 50])

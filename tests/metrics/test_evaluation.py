@@ -117,6 +117,15 @@ def test_table_compares_pixels_with_the_best_floor_and_names_synthetic_data() ->
     assert "these numbers say nothing about patients" in table
 
 
+def test_threshold_of_an_uncalibrated_detector_is_null_in_json() -> None:
+    pixel = PixelEvaluation(float("inf"), 0.0)
+    for case, label in zip(small_set()["cases"], small_set()["labels"]):
+        pixel.add(case, case, np.arange(4.0), np.ones(4), np.array([0, 0, 0, 1]) if label else None)
+    result = evaluate_scores(**small_set(pixel=pixel))
+    assert result["pixel"]["threshold"] is None and result["pixel"]["ap"]["value"] == 0.5
+    json.dumps(result, allow_nan=False)
+
+
 def test_columns_of_other_lengths_are_refused_by_name() -> None:
     with pytest.raises(NomalyError, match="p_values must have an entry a case, 8, got 1"):
         evaluate_scores(**small_set(p_values=[0.5]))

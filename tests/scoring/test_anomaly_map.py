@@ -207,3 +207,11 @@ def test_perceptual_power_is_the_exponent_of_the_perceptual_factor_alone() -> No
     assert torch.allclose(root.square(), whole * residual, atol=1e-7)
     with pytest.raises(NomalyError, match="perceptual_power must be > 0, got 0"):
         AdaptiveHistogramPerceptualMap(perceptual_power=0)
+
+
+def test_autocast_of_the_network_does_not_coarsen_the_blur() -> None:
+    image = PAIR[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        blurred = GaussianBlur(2.0)(image)
+    assert blurred.dtype == torch.float32
+    assert torch.equal(blurred, GaussianBlur(2.0)(image))
