@@ -80,9 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
     detect.add_argument("--output", required=True, help="results folder")
     detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
 
-    text = "see it all work on synthetic heads in about five minutes"
+    text = "see all of a bundle work on synthetic images in about five minutes"
     demo = commands.add_parser("demo", help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
-    demo.add_argument("--output", default="results/demo", help="results folder (default: %(default)s)")
+    demo.add_argument("--bundle", default="ra_brain", help="name under bundles/ or a path (default: %(default)s)")
+    demo.add_argument("--output", help="results folder (default: results/demo/BUNDLE)")
     demo.set_defaults(run=run_demo)
     return parser
 
@@ -127,7 +128,7 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train, calibrate, evaluate and detect on the phantom."""
     from custom.demo import run
 
-    return run(options.output, overrides)
+    return run(options.bundle, options.output or f"results/demo/{Path(options.bundle).name}", overrides)
 
 
 def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str, Any]:

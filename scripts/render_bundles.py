@@ -3,8 +3,10 @@
     python scripts/render_bundles.py            write bundles/*/configs/*.json
     python scripts/render_bundles.py --check    fail if a committed config differs from its sources
 
-Tools of MONAI's world read one config file, so each rendered file is complete. A source names the parts of common.yaml
-that it includes; a knob of variant.json replaces the top-level key of that name wherever it stands.
+Tools of MONAI's world read one config file, so each rendered file is complete. variant.json names the method (a folder
+of _base) and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name
+the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A knob of
+variant.json replaces the top-level key of that name wherever it stands.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ WIDTH = 120
 def render_bundle(folder: Path) -> dict[str, str]:
     """Text of every config of a bundle by file name."""
     variant = json.loads((folder / "variant.json").read_text())
-    base = BUNDLES / "_base" / variant["base"]
-    knobs = variant["knobs"]
-    parts = yaml.safe_load((base / "common.yaml").read_text())
-    sources = {path.stem: path for path in sorted(base.glob("*.yaml")) if path.name != "common.yaml"}
-    configs = {stem: include_parts(yaml.safe_load(path.read_text()), parts) for stem, path in sources.items()}
+    base = BUNDLES / "_base"
+    method, images, knobs = base / variant["method"], base / "images" / f"{variant['images']}.yaml", variant["knobs"]
+    parts_files = (base / "common.yaml", method / "parts.yaml", images)
+    parts = {name: part for path in parts_files for name, part in yaml.safe_load(path.read_text()).items()}
+    sources = {path.stem: path for path in (*base.glob("*.yaml"), *method.glob("*.yaml")) if path not in parts_files}
+    configs = {stem: include_parts(yaml.safe_load(path.read_text()), parts) for stem, path in sorted(sources.items())}
     overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
 
     known = set().union(*(configs[stem] for stem in configs if stem not in overlays))
@@ -42,7 +45,7 @@ def render_bundle(folder: Path) -> dict[str, str]:
         else:
             config = {key: knobs.get(key, value) for key, value in config.items()}
         note = (
-            f"Rendered by scripts/render_bundles.py from bundles/_base/{variant['base']} and variant.json: edit those."
+            "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
         )
         text = dump({"_note_": note, **config}).replace("{bundle}", folder.name)
         texts[f"{stem}.json"] = text + "\n"

@@ -17,6 +17,8 @@ class CalibrationState(nn.Module):
         pixel_threshold: () float64, the map value that the stated share of healthy foreground pixels exceeds.
         pixel_false_positive_rate: () float64, that share.
         slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
+        plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
+            of small windows.
         score_rule: (2,) float64, what the scores are, see :meth:`custom.scoring.score.StudyScore.rule`.
     """
 
@@ -28,6 +30,7 @@ class CalibrationState(nn.Module):
         self.register_buffer("pixel_threshold", torch.tensor(float("inf"), dtype=torch.float64))
         self.register_buffer("pixel_false_positive_rate", torch.zeros((), dtype=torch.float64))
         self.register_buffer("slices", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("plane", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("score_rule", torch.zeros(2, dtype=torch.float64))
 
     @property
@@ -35,10 +38,16 @@ class CalibrationState(nn.Module):
         """Whether healthy scores are there."""
         return len(self.healthy_scores) > 0
 
-    def holds_for(self, slices: int, rule: Sequence[float]) -> bool:
-        """Whether a study of this many slices, scored by this rule, is of the kind that was calibrated on."""
-        same_kind = (slices == 1) == (int(self.slices.max()) == 1)
-        return same_kind and torch.allclose(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
+    def holds_for(self, shape: Sequence[int], rule: Sequence[float]) -> bool:
+        """Whether a study of this shape (X, Y, Z), scored by this rule, is of the kind that was calibrated on.
+
+        A picture is no volume, and a slice has at most a tenth fewer or more pixels than those of the calibration.
+        """
+        width, height, depth = shape
+        same_depth = (depth == 1) == (int(self.slices.max()) == 1)
+        same_plane = 0.9 * int(self.plane[0]) <= width * height <= 1.1 * int(self.plane[1])
+        same_rule = torch.allclose(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
+        return same_depth and same_plane and same_rule
 
     def fill(self, **values: Any) -> None:
         """Set buffers by name."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from custom.data.datalist import load_datalist
 from custom.errors import NomalyError
+from custom.synthetic.lesions import with_synthetic_twins
 from custom.transforms.study import STUDY_SUFFIXES, case_name
-from custom.transforms.synthetic_lesions import with_synthetic_twins
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +89,13 @@ def healthy_section(datalist: dict[str, Items]) -> Items:
     return datalist["validation"]
 
 
-def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, seed: int) -> Items:
+def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, anatomy: str, seed: int) -> Items:
     """The test section, with a synthetic twin of each healthy study where asked for.
 
     Args:
         datalist: of the data set.
         synthetic_lesions: True, False, or "auto": only if the test section has no abnormal study.
+        anatomy: whose lesions are drawn.
         seed: of the lesions.
 
     Raises:
@@ -108,7 +109,7 @@ def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, 
     abnormal = [item for item in items if item["label"]]
     if synthetic_lesions is True or (synthetic_lesions == "auto" and not abnormal):
         healthy = [item for item in items if not item["label"]]
-        return with_synthetic_twins(healthy, seed) + abnormal
+        return with_synthetic_twins(healthy, anatomy, seed) + abnormal
     return items
 
 

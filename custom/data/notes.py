@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from custom.data.phantom import is_phantom
+from custom.synthetic.dataset import is_phantom
 
 PHANTOM = "Synthetic phantom data: these figures show that the software works and say nothing about patients."
 LESIONS = "Synthetic lesions, drawn into healthy images: the figures say nothing about real disease."

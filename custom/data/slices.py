@@ -1,8 +1,9 @@
-"""Training data of 2-D networks: every slice of every healthy study."""
+"""Training data of 2-D networks: every slice of every healthy study, larger ones cut into windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ class SliceDataset(Randomizable, Dataset):
         data: datalist items.
         transform: deterministic preprocessing to ``image`` (C, X, Y, Z).
         augmentation: random transforms of a slice's dictionary; None for none.
+        window: side in pixels of the network's input; larger slices are cut into windows that lie side by side, the last
+            ones flush with the edge. None = slices stay whole.
         progress: show a progress bar while studies are read.
 
     Raises:
@@ -31,13 +34,15 @@ class SliceDataset(Randomizable, Dataset):
         data: Sequence[dict[str, Any]],
         transform: Callable,
         augmentation: Callable | None = None,
+        window: int | None = None,
         progress: bool = True,
     ) -> None:
         if not data:
             raise NomalyError("data must hold at least one study, got none: fill the section of datalist.json.")
         self.augmentation = augmentation
+        self.window = window
         with tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress) as studies:
-            slices = [part for item in studies for part in study_slices(transform(item)["image"])]
+            slices = [part for item in studies for part in study_slices(transform(item)["image"], window)]
         super().__init__(slices)
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> SliceDataset:
@@ -55,11 +60,38 @@ class SliceDataset(Randomizable, Dataset):
         return item if self.augmentation is None else self.augmentation(item)
 
 
-def study_slices(image: torch.Tensor) -> list[torch.Tensor]:
-    """Slices (C, X, Y) of a study (C, X, Y, Z), as plain tensors."""
-    return list(torch.as_tensor(image).as_subclass(torch.Tensor).permute(3, 0, 1, 2).contiguous())
+def study_slices(image: torch.Tensor, window: int | None = None) -> list[torch.Tensor]:
+    """Slices (C, X, Y) of a study (C, X, Y, Z), or their windows (C, window, window), as plain tensors."""
+    slices = torch.as_tensor(image).as_subclass(torch.Tensor).permute(3, 0, 1, 2)
+    side = window or 0
+    starts = [window_starts(length, side or length) for length in slices.shape[2:]]
+    return [
+        part[:, x : x + (side or part.shape[1]), y : y + (side or part.shape[2])].contiguous()
+        for part in slices
+        for x, y in product(*starts)
+    ]
 
 
-def load_slices(data: Sequence[dict[str, Any]], transform: Callable, progress: bool = True) -> torch.Tensor:
-    """All slices (N, C, X, Y) of the studies in ``data``."""
-    return SliceDataset(data, transform, progress=progress).images()
+def window_starts(length: int, window: int) -> list[int]:
+    """Where windows begin that cover an axis side by side, the last one flush with its end."""
+    return [min(number * window, length - window) for number in range(-(-length // window))]
+
+
+def load_slices(
+    data: Sequence[dict[str, Any]], transform: Callable, window: int | None = None, progress: bool = True
+) -> torch.Tensor:
+    """All slices, or their windows, (N, C, X, Y) of the studies in ``data``."""
+    return SliceDataset(data, transform, window=window, progress=progress).images()
+
+
+def check_loader(loader: object) -> None:
+    """Refuse a training loader without a batch.
+
+    Raises:
+        NomalyError: if it has none; MONAI would skip the training and go on.
+    """
+    if isinstance(loader, Sized) and len(loader) == 0:
+        raise NomalyError(
+            "training needs at least one whole batch of slices, got none: add studies to the training section or "
+            "lower batch_size."
+        )

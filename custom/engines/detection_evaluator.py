@@ -128,20 +128,20 @@ class DetectionEvaluator(SupervisedEvaluator):
         with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             anomaly_map, reconstruction = (part[0] for part in self.inferer(x, self.network.explain))
         mask = foreground(x[0], self.foreground_threshold, reconstruction)
-        score = float(self.score(anomaly_map, mask))
+        score = float(self.score(anomaly_map, mask, x[0], reconstruction))
         return {
             Keys.PRED: anomaly_map.cpu(),
             "reconstruction": reconstruction.cpu(),
             "foreground": mask.cpu(),
             "score": score,
             "squared_error": float(squared_error(x[0].movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
-            **self.judge(score, slices=x.shape[-1]),
+            **self.judge(score, x.shape[2:]),
         }
 
-    def judge(self, score: float, slices: int) -> dict[str, Any]:
-        """p-value and decision; None where the detector is not calibrated for studies of this kind."""
+    def judge(self, score: float, shape: Sequence[int]) -> dict[str, Any]:
+        """p-value and decision; None where the detector is not calibrated for studies of this shape (X, Y, Z)."""
         calibration = self.network.calibration
-        if not calibration.is_calibrated or not calibration.holds_for(slices, self.score.rule()):
+        if not calibration.is_calibrated or not calibration.holds_for(shape, self.score.rule()):
             return {"p_value": None, "decision": None}
         p_value = float(p_values(calibration.healthy_scores.cpu().numpy(), [score])[0])
         return {"p_value": p_value, "decision": decide(p_value, self.alpha)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
-from custom.errors import NomalyError
+from custom.data.slices import check_loader
 from custom.losses.reversed_autoencoder import IntrospectiveObjective
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
 
@@ -56,11 +56,7 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         amp: bool = False,
         **kwargs: Any,
     ) -> None:
-        if isinstance(train_data_loader, Sized) and len(train_data_loader) == 0:
-            raise NomalyError(
-                "training needs at least one whole batch of slices, got none: add studies to the training section or "
-                "lower batch_size."
-            )
+        check_loader(train_data_loader)
         self.encoder_optimizer = encoder_optimizer
         self.decoder_optimizer = decoder_optimizer
         self.objective = objective

@@ -64,7 +64,9 @@ class Calibrate:
             if "error" not in study:
                 self.scores[study["case"]] = study["score"]
                 self.subjects.add(study.get("subject", study["case"]))
-                self.slices.append(study["pred"].shape[-1])
+                width, height, depth = study["pred"].shape[1:]
+                self.slices.append(depth)
+                self.planes.append(width * height)
                 self.pixels.add(study["pred"][study["foreground"]].numpy())
 
     def finish(self, engine: Engine) -> None:
@@ -87,6 +89,7 @@ class Calibrate:
             pixel_threshold=threshold,
             pixel_false_positive_rate=self.pixel_false_positive_rate,
             slices=(min(self.slices), max(self.slices)),
+            plane=(min(self.planes), max(self.planes)),
             score_rule=self.score_rule,
         )
         save_tensors(self.network.state_dict(), self.path)
@@ -102,6 +105,7 @@ class Calibrate:
         self.scores: dict[str, float] = {}
         self.subjects: set[str] = set()
         self.slices: list[int] = []
+        self.planes: list[int] = []
         self.pixels = HealthyHistogram()
 
     def _summary(self, threshold: float) -> dict[str, Any]:
@@ -112,6 +116,7 @@ class Calibrate:
             "pixel_threshold": threshold,
             "pixel_false_positive_rate": self.pixel_false_positive_rate,
             "slices": [min(self.slices), max(self.slices)],
+            "plane": [min(self.planes), max(self.planes)],
             "weight_hash": weight_hash(self.network.state_dict()),
             "scores": dict(sorted(self.scores.items(), key=lambda entry: entry[1])),
         }

@@ -50,10 +50,12 @@ class ValidationLog:
         for study in engine.state.output:
             if "error" in study:
                 continue
-            if len(self._shown) < self.pictures:
+            plane = study["image"].shape[:3]
+            # pictures of one size make a grid
+            if len(self._shown) < self.pictures and all(shown["image"].shape[:3] == plane for shown in self._shown):
                 self._shown.append(study)
             if self._references is None and int(study["label"]) == 0:
-                self._healthy += study_slices(study["image"])
+                self._healthy += study_slices(study["image"], self.training.window)
 
     def log(self, engine: Engine) -> None:
         """Write figures and pictures of one validation."""

@@ -1,7 +1,8 @@
 """Floors: simple detectors that any learned method must beat, fitted on the same healthy training slices.
 
 Each floor has ``score(study (C, X, Y, Z)) -> float`` and ``map(study) -> (1, X, Y, Z) or None``, larger = more
-abnormal. Studies are stacks of slices along Z on the training slices' grid, values in [0, 1].
+abnormal. Studies are stacks of slices along Z, values in [0, 1], on the training slices' grid or larger: a larger slice
+is reconstructed in overlapping windows, as the method's own network does it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
 from custom.errors import NomalyError
+from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore, foreground
 
 logger = logging.getLogger(__name__)
-ScoreRule = Callable[[Tensor, Tensor], Tensor]
+ScoreRule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def fit_floors(train: Tensor, epochs: int = 20, seed: int = 0, score: ScoreRule | None = None) -> dict[str, Floor]:
@@ -29,8 +31,8 @@ def fit_floors(train: Tensor, epochs: int = 20, seed: int = 0, score: ScoreRule 
         train: (N, C, H, W) healthy slices in [0, 1].
         epochs: passes over `train` for the autoencoder.
         seed: seed of the autoencoder's weights and batches; the other floors draw nothing.
-        score: rule (map (1, *S), foreground (1, *S)) -> score of the floors that have a map: give the method's own;
-            None = ``StudyScore("top_q")``.
+        score: rule (map (1, *S), foreground (1, *S), study, reconstruction (C, *S)) -> score of the floors that
+            reconstruct: give the method's own; None = ``StudyScore("top_q")``.
 
     Returns:
         "brightness", "histogram", "mean_image", "pca", "autoencoder" -> floor.
@@ -116,10 +118,11 @@ class Floor(ABC):
 
     def slices(self, study: Tensor) -> Tensor:
         """(C, X, Y, Z) -> (Z, C, X, Y), after a check against the training slices."""
-        if study.ndim != 4 or tuple(study.shape[:3]) != self.shape:
+        fits = study.ndim == 4 and study.shape[0] == self.shape[0]
+        if not fits or study.shape[1] < self.shape[1] or study.shape[2] < self.shape[2]:
             raise NomalyError(
-                f"study must be (C, X, Y, Z) = {(*self.shape, 'Z')} as the training slices, got {tuple(study.shape)}: "
-                "bring it to the network's grid first."
+                f"study must be (C, X, Y, Z) = {(*self.shape, 'Z')} as the training slices, or larger, got "
+                f"{tuple(study.shape)}: bring it to the network's grid first."
             )
         return study.float().permute(3, 0, 1, 2)
 
@@ -190,17 +193,20 @@ class ReconstructionFloor(Floor):
 
     def map(self, study: Tensor) -> Tensor:
         """Mean over channels of |x - x_hat|, (1, X, Y, Z)."""
-        return self._map_and_foreground(study)[0]
+        return self._compare(study)[0]
 
     def score(self, study: Tensor) -> float:
         """The rule's score of the map over the foreground of the study and of its reconstruction."""
-        return self.rule(*self._map_and_foreground(study)).item()
+        return self.rule(*self._compare(study)).item()
 
     @torch.no_grad()
-    def _map_and_foreground(self, study: Tensor) -> tuple[Tensor, Tensor]:
-        reconstruction = self.reconstruct(self.slices(study)).permute(1, 2, 3, 0)
+    def _compare(self, study: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map, foreground, study and reconstruction."""
+        slices = self.slices(study)
+        inferer = SliceWiseInferer(window=self.shape[1:], sw_batch_size=max(len(slices), 16))
+        reconstruction = inferer(study.float()[None], self.reconstruct)[0]
         residual = (study.float() - reconstruction).abs().mean(0, keepdim=True)
-        return residual, foreground(study, reconstruction=reconstruction)
+        return residual, foreground(study, reconstruction=reconstruction), study.float(), reconstruction
 
 
 class PcaFloor(ReconstructionFloor):

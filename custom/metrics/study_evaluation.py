@@ -26,6 +26,7 @@ class StudyEvaluation:
     Args:
         training: healthy datalist items that the floors are fitted on; empty for no floors.
         transform: preprocessing.
+        window: side in pixels of the windows that the floors, as the network, learn from; None = whole slices.
         score: map to study score, the same for method and floors.
         calibration: of the detector; gives the pixel threshold.
         alpha: promised false-alarm rate.
@@ -38,6 +39,7 @@ class StudyEvaluation:
         self,
         training: Sequence[dict[str, Any]],
         transform: Callable,
+        window: int | None,
         score: StudyScore,
         calibration: CalibrationState,
         alpha: float,
@@ -47,6 +49,7 @@ class StudyEvaluation:
     ) -> None:
         self.training = training
         self.transform = transform
+        self.window = window
         self.score = score
         self.calibration = calibration
         self.alpha = alpha
@@ -58,7 +61,7 @@ class StudyEvaluation:
         """Fit the floors and forget all studies."""
         self.floors: dict[str, Floor] = {}
         if self.training:
-            slices = load_slices(self.training, self.transform)
+            slices = load_slices(self.training, self.transform, self.window)
             self.floors = fit_floors(slices, self.floor_epochs, self.seed, self.score)
         else:
             logger.warning("No healthy training studies: the floors are left out.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from custom.errors import NomalyError
+from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 
 def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | None = None) -> Tensor:
@@ -28,31 +29,46 @@ def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | 
     return mask
 
 
-MODES = ("top_q", "mean", "max")
+MODES = ("top_q", "mean", "max", "ms_ssim")
 
 
 class StudyScore:
-    """Reduce a study's anomaly map to its score; larger = more abnormal, never clamped.
+    """Reduce a study to its score; larger = more abnormal, never clamped.
 
     Args:
-        mode: "top_q" (mean of the highest share `q` of the foreground, for local lesions), "mean" or "max" of the
-            foreground.
+        mode: "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean" or "max" of
+            the foreground, or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their absolute
+            difference, over whole slices; a study has the mean of its slices).
         q: share of the foreground's pixels that "top_q" averages, in (0, 1]; at least one pixel is taken.
+        similarity: map with ``blended_score``, for "ms_ssim" alone.
 
     Raises:
-        NomalyError: unknown mode or q out of range; at the call, an empty foreground or a map that is not finite.
+        NomalyError: unknown mode, q out of range or no similarity where it is needed; at the call, an empty foreground
+            or a map that is not finite.
     """
 
-    def __init__(self, mode: str = "top_q", q: float = 0.02) -> None:
+    def __init__(self, mode: str = "top_q", q: float = 0.02, similarity: StructuralSimilarityMap | None = None) -> None:
         if mode not in MODES:
-            raise NomalyError(f"mode must be 'top_q', 'mean' or 'max', got {mode!r}.")
+            raise NomalyError(f"score_mode must be one of {', '.join(MODES)}, got {mode!r}.")
         if not 0 < q <= 1:
             raise NomalyError(f"q must be in (0, 1], got {q}.")
+        if mode == "ms_ssim" and similarity is None:
+            raise NomalyError("score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another mode.")
         self.mode = mode
         self.q = q
+        self.similarity = similarity
 
-    def __call__(self, anomaly_map: Tensor, mask: Tensor) -> Tensor:
-        """Score, a float32 tensor without axes, of a map (1, *S) over a bool mask (1, *S)."""
+    def __call__(
+        self, anomaly_map: Tensor, mask: Tensor, image: Tensor | None = None, reconstruction: Tensor | None = None
+    ) -> Tensor:
+        """Score, a float32 tensor without axes.
+
+        Args:
+            anomaly_map: (1, *S).
+            mask: bool foreground (1, *S).
+            image: study (C, X, Y, Z), for "ms_ssim" alone.
+            reconstruction: pseudo-healthy study (C, X, Y, Z), for "ms_ssim" alone.
+        """
         values = anomaly_map[mask.bool()].float()
         if values.numel() == 0:
             raise NomalyError("foreground must hold at least one pixel, got an empty mask: the study shows no body.")
@@ -60,6 +76,8 @@ class StudyScore:
             raise NomalyError(
                 "anomaly_map must hold finite values, got NaN or infinity: check the model and the study."
             )
+        if self.mode == "ms_ssim":
+            return self.similarity.blended_score(image.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()
         if self.mode == "max":
             return values.max()
         if self.mode == "top_q":
@@ -69,4 +87,5 @@ class StudyScore:
 
     def rule(self) -> tuple[float, float]:
         """What the score is, as two numbers that calibration keeps: scores of another rule cannot be compared."""
-        return float(MODES.index(self.mode)), self.q if self.mode == "top_q" else 0.0
+        detail = {"top_q": self.q, "ms_ssim": self.similarity and self.similarity.fingerprint()}
+        return float(MODES.index(self.mode)), float(detail.get(self.mode) or 0)

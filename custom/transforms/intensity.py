@@ -18,6 +18,7 @@ RANGE_KEY = "intensity_range"
 class ScaleStudyIntensity(Transform):
     """Scale a study, (C, X, Y, Z), to [0, 1]: its `lower` percentile becomes 0 and its `upper` one `target`.
 
+    With ``source_range`` its two values become 0 and 1 instead, for images whose values mean the same in every study.
     What lies beyond is cut off at 0 and 1. With `upper` = 95 and `target` = 0.75, white matter of a T1w head lands
     near 0.75 whatever the brightness of its fat, and a lesion up to a third brighter still shows. For pictures in
     which nothing lies above the normal range take 99.5 and 1.
@@ -29,12 +30,19 @@ class ScaleStudyIntensity(Transform):
         lower: percentile of all voxels that becomes 0.
         upper: percentile of all voxels that becomes `target`.
         target: value in (0, 1] of the `upper` percentile.
+        source_range: intensities (low, high) of the file that become 0 and 1; None = by percentiles.
 
     Raises:
         NomalyError: if an argument is out of range, or both percentiles of a study are equal.
     """
 
-    def __init__(self, lower: float = 1.0, upper: float = 95.0, target: float = 0.75) -> None:
+    def __init__(
+        self,
+        lower: float = 1.0,
+        upper: float = 95.0,
+        target: float = 0.75,
+        source_range: Sequence[float] | None = None,
+    ) -> None:
         if not 0 <= lower < upper <= 100 or not 0 < target <= 1:
             raise NomalyError(
                 "lower, upper and target must be 0 <= lower < upper <= 100 and 0 < target <= 1, got "
@@ -43,8 +51,22 @@ class ScaleStudyIntensity(Transform):
         self.lower = lower
         self.upper = upper
         self.target = target
+        if source_range is not None and not (len(source_range) == 2 and source_range[0] < source_range[1]):
+            raise NomalyError(
+                f"source_range must be (low, high) with low < high, or null for percentiles, got {list(source_range)}. "
+                "Correct the config."
+            )
+        self.source_range = source_range
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        low, white = self.source_range or self._measure(image)
+        scaled = ((image - low) / (white - low)).clamp(0.0, 1.0)
+        if isinstance(scaled, MetaTensor):
+            scaled.meta[RANGE_KEY] = np.asarray([low, white])
+        return scaled
+
+    def _measure(self, image: torch.Tensor) -> tuple[float, float]:
+        """Intensities of the study that become 0 and 1, by its percentiles."""
         low, high = (float(value) for value in np.percentile(np.asarray(image), [self.lower, self.upper]))
         if high <= low:
             name = image.meta.get("filename_or_obj", "the study") if isinstance(image, MetaTensor) else "the study"
@@ -52,11 +74,7 @@ class ScaleStudyIntensity(Transform):
                 f"{name}: the intensities at percentiles {self.lower:g} and {self.upper:g} must differ, but both are "
                 f"{low:g}: nearly the whole image is one value. Check the study, or raise `upper`."
             )
-        white = low + (high - low) / self.target
-        scaled = ((image - low) / (white - low)).clamp(0.0, 1.0)
-        if isinstance(scaled, MetaTensor):
-            scaled.meta[RANGE_KEY] = np.asarray([low, white])
-        return scaled
+        return low, low + (high - low) / self.target
 
 
 class ScaleStudyIntensityd(MapTransform):
@@ -68,10 +86,11 @@ class ScaleStudyIntensityd(MapTransform):
         lower: float = 1.0,
         upper: float = 95.0,
         target: float = 0.75,
+        source_range: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scaler = ScaleStudyIntensity(lower, upper, target)
+        self.scaler = ScaleStudyIntensity(lower, upper, target, source_range)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import CropForeground, InvertibleTransform, Orientation, Resize, SpatialPad
+from monai.transforms import CropForeground, InvertibleTransform, Orientation, Resize, SpatialCrop, SpatialPad
 from monai.transforms.utils import convert_applied_interp_mode, reset_ops_id
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,6 +25,7 @@ INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
     "Orientation": lambda: Orientation(axcodes="LPS"),
     "CropHead": CropHead,
     "CropForeground": CropForeground,
+    "SpatialCrop": lambda: SpatialCrop(roi_start=(0, 0, 0), roi_end=(1, 1, 1)),
     "Resize": lambda: Resize(spatial_size=(-1, -1, -1)),
     "SpatialPad": lambda: SpatialPad(spatial_size=(-1, -1, -1)),
 }

@@ -9,7 +9,7 @@ import pytest
 
 from custom.data.inputs import calibration_items, evaluation_items, find_studies, floor_items, inference_items
 from custom.errors import NomalyError
-from custom.transforms.synthetic_lesions import GROUPS
+from custom.synthetic.head_lesions import GROUPS
 
 HEALTHY = [{"image": f"h{i}.png", "case": f"h{i}", "subject": f"h{i}", "label": 0} for i in range(2)]
 ABNORMAL = [{"image": "a.png", "case": "a", "subject": "a", "label": 1, "group": "mass"}]
@@ -92,7 +92,7 @@ def test_calibration_without_studies_says_how_to_give_them() -> None:
     ],
 )
 def test_synthetic_twins_are_added_where_asked(items, setting, cases) -> None:
-    chosen = evaluation_items({"test": items}, setting, seed=0)
+    chosen = evaluation_items({"test": items}, setting, "head", seed=0)
     assert [item["case"] for item in chosen] == cases
     assert [item["label"] for item in chosen] == [int(case[0] == "a" or "_" in case) for case in cases]
     assert GROUPS[:2] == ("hyperintense", "hypointense")
@@ -107,7 +107,7 @@ def test_synthetic_twins_are_added_where_asked(items, setting, cases) -> None:
 )
 def test_evaluation_that_means_nothing_is_refused(items, setting, message: str) -> None:
     with pytest.raises(NomalyError, match=message):
-        evaluation_items({"test": items}, setting, seed=0)
+        evaluation_items({"test": items}, setting, "head", seed=0)
 
 
 def test_floors_are_fitted_on_another_data_set_if_named(tmp_path: Path) -> None:

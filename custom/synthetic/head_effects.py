@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from custom.transforms.head_anatomy import HeadAnatomy, smooth_noise
+from custom.synthetic.head_anatomy import HeadAnatomy, smooth_noise
 
 Box = tuple[slice, slice, slice]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from custom.errors import NomalyError
-from custom.transforms.head_anatomy import smooth_noise
+from custom.synthetic.head_anatomy import smooth_noise
 
 Head = tuple[np.ndarray, np.ndarray]  # millimetres in the head's frame (3, X*Y*Z), and its half axes
 

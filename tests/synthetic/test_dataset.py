@@ -8,10 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.transforms import LoadImage, Orientation
+from PIL import Image
 
 from custom.data.datalist import load_datalist
-from custom.data.phantom import dataset_or_phantom, head_volume, is_phantom, make_head_phantom
 from custom.errors import NomalyError
+from custom.synthetic.dataset import dataset_or_phantom, is_phantom, make_phantom
+from custom.synthetic.head import head_volume
 
 SMALL = {"shape": (36, 44, 28), "spacing": (4.9, 4.8, 6.0)}
 FEW = {"num_training": 2, "num_validation": 1, "num_calibration": 0, "num_test_healthy": 1, "num_test_abnormal": 8, **SMALL, "seed": 3}
@@ -19,7 +21,7 @@ FEW = {"num_training": 2, "num_validation": 1, "num_calibration": 0, "num_test_h
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return make_head_phantom(tmp_path_factory.mktemp("phantom") / "heads", **FEW)
+    return make_phantom(tmp_path_factory.mktemp("phantom") / "heads", "head", **FEW)
 
 
 def test_equal_seeds_give_equal_heads_and_others_differ():
@@ -102,14 +104,14 @@ def test_unseen_study_is_oblique_anisotropic_and_unlisted(dataset):
 
 def test_same_parameters_reuse_and_others_are_refused(dataset):
     before = (Path(dataset) / "datalist.json").stat().st_mtime_ns
-    assert make_head_phantom(dataset, **FEW) == dataset
+    assert make_phantom(dataset, "head", **FEW) == dataset
     assert (Path(dataset) / "datalist.json").stat().st_mtime_ns == before
     with pytest.raises(NomalyError, match=r"is a phantom of other parameters \(seed\)"):
-        make_head_phantom(dataset, **{**FEW, "seed": 4})
+        make_phantom(dataset, "head", **{**FEW, "seed": 4})
 
 
 def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):
-    again = make_head_phantom(tmp_path / "again", **FEW)
+    again = make_phantom(tmp_path / "again", "head", **FEW)
     for first, second in zip(load_datalist(dataset)["test"], load_datalist(again)["test"]):
         for key in {"image", "mask"} & first.keys():
             np.testing.assert_array_equal(nib.load(first[key]).dataobj, nib.load(second[key]).dataobj)
@@ -118,28 +120,28 @@ def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):
 def test_folder_with_other_content_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(NomalyError, match="must be new, empty or hold a phantom"):
-        make_head_phantom(tmp_path, **FEW)
+        make_phantom(tmp_path, "head", **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_failed_build_leaves_no_folder_behind(tmp_path):
     with pytest.raises(NomalyError, match="shape x spacing"):
-        make_head_phantom(tmp_path / "heads", **{**FEW, "spacing": (1.0, 1.0, 1.0)})
+        make_phantom(tmp_path / "heads", "head", **{**FEW, "spacing": (1.0, 1.0, 1.0)})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_negative_count_is_refused_by_name(tmp_path):
-    with pytest.raises(NomalyError, match="num_training must be a number of heads >= 0, got -1"):
-        make_head_phantom(tmp_path / "heads", num_training=-1)
+    with pytest.raises(NomalyError, match="num_training must be a number of studies >= 0, got -1"):
+        make_phantom(tmp_path / "heads", "head", num_training=-1)
 
 
 def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
-    assert dataset_or_phantom("/my/data", str(tmp_path / "cache")) == "/my/data"
+    assert dataset_or_phantom("/my/data", str(tmp_path / "cache"), "head") == "/my/data"
     assert not caplog.records and not (tmp_path / "cache").exists()
     one = {**SMALL, "num_training": 1, "num_validation": 0, "num_calibration": 0}
     one |= {"num_test_healthy": 0, "num_test_abnormal": 0}
     with caplog.at_level(logging.WARNING):
-        made = dataset_or_phantom(None, str(tmp_path / "cache"), **one)
+        made = dataset_or_phantom(None, str(tmp_path / "cache"), "head", **one)
     assert "SYNTHETIC" in caplog.text
     assert is_phantom(made) and not is_phantom(tmp_path)
     assert json.loads((Path(made) / "phantom.json").read_text())["synthetic"] is True
@@ -148,4 +150,30 @@ def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
 
 def test_empty_data_set_name_is_refused_instead_of_taken_for_none(tmp_path):
     with pytest.raises(NomalyError, match="dataset_dir must name a folder with datalist.json, got an empty text"):
-        dataset_or_phantom(" ", str(tmp_path))
+        dataset_or_phantom(" ", str(tmp_path), "head")
+
+
+def test_unknown_setting_of_an_anatomy_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(NomalyError, match="the phantom colon has no setting slab_mm: it has num_training, .*size"):
+        make_phantom(tmp_path / "colon", "colon", slab_mm=[45, 75])
+
+
+@pytest.mark.parametrize(("anatomy", "mode", "scale"), [("colon", "RGB", 4), ("chest", "L", 2)])
+def test_pictures_are_written_as_png_with_masks_and_a_larger_unseen_one(tmp_path, anatomy, mode, scale):
+    few = {name: 2 for name in ("num_training", "num_validation", "num_calibration", "num_test_healthy")}
+    folder = Path(make_phantom(tmp_path / anatomy, anatomy, **few, num_test_abnormal=3, size=32))
+    sections = load_datalist(folder)
+    assert {name: len(items) for name, items in sections.items()} == {
+        "training": 2,
+        "validation": 2,
+        "test": 5,
+        "calibration": 2,
+    }
+    for item in sections["test"]:
+        with Image.open(item["image"]) as picture:
+            assert (picture.size, picture.mode) == ((32, 32), mode)
+        if item["label"]:
+            values = np.unique(np.asarray(Image.open(item["mask"])))
+            assert values.tolist() == [0, 255]
+    unseen = sorted((folder / "unseen").iterdir())
+    assert [Image.open(path).size for path in unseen] == [(32 * scale, 32 * scale)] * 2

@@ -1,31 +1,27 @@
-"""Synthetic abnormalities for pictures of heads: eight groups, replayable, for tests and for labelled evaluation.
+"""Synthetic lesions of heads: eight groups, replayable.
 
-They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them. The
-groups follow those that unsupervised brain MRI papers report (Bercea et al., arXiv 2401.10637, on fastMRI+ labels).
+The groups follow those that unsupervised brain MRI papers report (Bercea et al., arXiv 2401.10637, on fastMRI+ labels).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
 from custom.errors import NomalyError
-from custom.transforms.head_anatomy import HeadAnatomy
-from custom.transforms.lesion_effects import EFFECTS, LesionParameters
+from custom.synthetic.head_anatomy import HeadAnatomy
+from custom.synthetic.head_effects import EFFECTS, LesionParameters
 
 GROUPS = tuple(EFFECTS)  # hyperintense, hypointense, mass, ..., artefact: the order of the reports
 ATTEMPTS = 12
 MIN_CONTRAST = 0.05  # mean change inside the mask below which a lesion could not be seen at all
 
 
-class SyntheticLesion:
+class HeadLesion:
     """Add one lesion of a group to a head.
 
     Args:
@@ -116,71 +112,6 @@ class SyntheticLesion:
         """Apply drawn parameters to (C, X, Y, Z); returns the changed volume in [0, 1] and a boolean mask (X, Y, Z)."""
         changed, mask = EFFECTS[self.group](volume, anatomy, parameters)
         return np.clip(changed, 0.0, 1.0).astype(np.float32), mask
-
-
-class SyntheticLesiond(MapTransform):
-    """Dictionary twin: applies ``item["synthetic"] = {"group", "seed"}`` and writes the truth to ``mask_key``.
-
-    An item without ``synthetic`` keeps its mask, or gets one of zeros.
-
-    Args:
-        keys: the image, (C, X, Y, Z) or (C, H, W); one key, values in [0, 1].
-        mask_key: where the mask is written.
-        strength: range of strengths, as in ``SyntheticLesion``.
-        synthetic_key: where the group and the seed are read.
-        allow_missing_keys: leave items without the image alone.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        mask_key: str = "mask",
-        strength: tuple[float, float] = (0.35, 1.0),
-        synthetic_key: str = "synthetic",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.mask_key, self.synthetic_key = mask_key, synthetic_key
-        self.strength = _checked_range("strength", strength)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            image, wanted = item[key], item.get(self.synthetic_key)
-            if wanted:
-                pixdim = image.pixdim.tolist()[: image.ndim - 1] if isinstance(image, MetaTensor) else None
-                lesion = SyntheticLesion(wanted["group"], self.strength)
-                item[key], item[self.mask_key] = lesion(image, int(wanted["seed"]), pixdim)
-            elif self.mask_key not in item:
-                zeros = np.zeros((1, *image.shape[1:]), np.float32)
-                item[self.mask_key] = convert_to_dst_type(zeros, image, dtype=np.float32)[0]
-        return item
-
-
-def with_synthetic_twins(
-    items: Sequence[Mapping[str, Any]], seed: int = 0, groups: Sequence[str] = GROUPS
-) -> list[dict[str, Any]]:
-    """Every healthy item, followed by a twin with a synthetic lesion; the groups take turns. Abnormal items stay alone.
-
-    Args:
-        items: datalist items with ``case``.
-        seed: the twin of the n-th healthy item gets a lesion seed derived from it and n.
-        groups: the groups that take turns.
-    """
-    if not groups or set(groups) - set(GROUPS):
-        raise NomalyError(f"groups must be some of {', '.join(GROUPS)}, got {list(groups)}")
-    paired: list[dict[str, Any]] = []
-    turn = 0
-    for item in items:
-        paired.append(dict(item))
-        if item.get("label", 0):
-            continue
-        group = groups[turn % len(groups)]
-        lesion_seed = int(np.random.SeedSequence([seed, turn]).generate_state(1)[0] >> 1)
-        twin = {**item, "label": 1, "group": group, "case": f"{item['case']}_{group}"}
-        paired.append({**twin, "synthetic": {"group": group, "seed": lesion_seed}})
-        turn += 1
-    return paired
 
 
 def _checked_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
 
-from custom.data.head_phantom import head_volume
 from custom.errors import NomalyError
-from custom.transforms.head_anatomy import HeadAnatomy, smooth_noise
-from custom.transforms.lesion_effects import LesionParameters
-from custom.transforms.synthetic_lesions import GROUPS, SyntheticLesion, SyntheticLesiond, with_synthetic_twins
+from custom.synthetic.head import head_volume
+from custom.synthetic.head_anatomy import HeadAnatomy, smooth_noise
+from custom.synthetic.head_effects import LesionParameters
+from custom.synthetic.head_lesions import GROUPS, HeadLesion
 
 SPACING = (2.2, 2.2, 3.0)
 FOCAL = ("hyperintense", "hypointense", "mass", "resection", "oedema")
@@ -35,7 +33,7 @@ def disc(size=96):
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_changes_what_its_mask_marks(group, slab):
     for seed in range(3):
-        image, mask = SyntheticLesion(group)(slab, seed, SPACING)
+        image, mask = HeadLesion(group)(slab, seed, SPACING)
         assert image.shape == slab.shape and mask.shape == (1, *slab.shape[1:]) and image.dtype == np.float32
         assert set(np.unique(mask)) == {0.0, 1.0}
         assert image.min() >= 0.0 and image.max() <= 1.0
@@ -46,7 +44,7 @@ def test_every_group_changes_what_its_mask_marks(group, slab):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_same_seed_repeats_and_another_seed_differs(group, plane):
-    lesion = SyntheticLesion(group)
+    lesion = HeadLesion(group)
     first, again, other = (lesion(plane, seed, SPACING)[0] for seed in (7, 7, 8))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.02
@@ -54,21 +52,21 @@ def test_same_seed_repeats_and_another_seed_differs(group, plane):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_slice_and_volume_of_one_slice_agree(group, plane):
-    flat, flat_mask = SyntheticLesion(group)(plane, 3, SPACING[:2])
-    thin, thin_mask = SyntheticLesion(group)(plane[..., None], 3, (2.2, 2.2, 1.0))
+    flat, flat_mask = HeadLesion(group)(plane, 3, SPACING[:2])
+    thin, thin_mask = HeadLesion(group)(plane[..., None], 3, (2.2, 2.2, 1.0))
     np.testing.assert_array_equal(flat, thin[..., 0])
     np.testing.assert_array_equal(flat_mask, thin_mask[..., 0])
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_head_without_visible_ventricles_still_gets_a_lesion(group):
-    image, mask = SyntheticLesion(group)(disc(), 0)
+    image, mask = HeadLesion(group)(disc(), 0)
     assert mask.any() and np.abs(image - disc())[mask > 0].mean() > 0.04
 
 
 @pytest.mark.parametrize("group", FOCAL)
 def test_local_groups_leave_the_far_side_untouched(group, slab):
-    image, mask = SyntheticLesion(group, radius=(0.06, 0.06))(slab, 4, SPACING)
+    image, mask = HeadLesion(group, radius=(0.06, 0.06))(slab, 4, SPACING)
     places = np.argwhere(mask[0] > 0) * SPACING
     everywhere = np.argwhere(np.ones(slab.shape[1:], bool)) * SPACING
     distance = np.linalg.norm(everywhere - places.mean(0), axis=1).reshape(slab.shape[1:])
@@ -79,7 +77,7 @@ def test_local_groups_leave_the_far_side_untouched(group, slab):
 
 def test_groups_brighten_and_darken_as_their_names_say(slab):
     def signed(group):
-        image, mask = SyntheticLesion(group)(slab, 1, SPACING)
+        image, mask = HeadLesion(group)(slab, 1, SPACING)
         return float((image - slab)[mask > 0].mean())
 
     assert signed("hyperintense") > 0.05
@@ -88,14 +86,14 @@ def test_groups_brighten_and_darken_as_their_names_say(slab):
 
 def test_enlarged_ventricles_add_dark_fluid_beside_the_old_one(slab):
     before = HeadAnatomy.of(slab[0], SPACING).ventricles
-    image, mask = SyntheticLesion("enlarged_ventricles", strength=(1.0, 1.0))(slab, 1, SPACING)
+    image, mask = HeadLesion("enlarged_ventricles", strength=(1.0, 1.0))(slab, 1, SPACING)
     after = (image[0] < 0.5 * np.median(slab[0][slab[0] > 0.3])) & (before | (mask[0] > 0))
     assert after.sum() > 1.3 * before.sum()
 
 
 def test_stronger_lesions_change_more(slab):
     def change(strength):
-        lesion = SyntheticLesion("hypointense", strength=(strength, strength))
+        lesion = HeadLesion("hypointense", strength=(strength, strength))
         image, mask = lesion(slab, 11, SPACING)
         return float(np.abs(image - slab)[mask > 0].mean())
 
@@ -104,7 +102,7 @@ def test_stronger_lesions_change_more(slab):
 
 def test_millimetre_spacing_makes_the_lesion_flat_in_thick_slices(slab):
     def extent(pixdim):
-        _, mask = SyntheticLesion("hypointense", radius=(0.1, 0.1))(slab, 2, pixdim)
+        _, mask = HeadLesion("hypointense", radius=(0.1, 0.1))(slab, 2, pixdim)
         return mask[0].any(axis=(0, 1)).sum()
 
     assert extent((2.2, 2.2, 10.0)) < extent((2.2, 2.2, 3.0))
@@ -112,12 +110,12 @@ def test_millimetre_spacing_makes_the_lesion_flat_in_thick_slices(slab):
 
 def test_lesion_centre_stays_within_the_asked_slices(slab):
     for seed in range(4):
-        _, mask = SyntheticLesion("hypointense", radius=(0.05, 0.05))(slab, seed, SPACING, slices=(2, 4))
+        _, mask = HeadLesion("hypointense", radius=(0.05, 0.05))(slab, seed, SPACING, slices=(2, 4))
         assert mask[0, :, :, 2:4].any()
 
 
 def test_drawn_parameters_replay_the_same_lesion(slab):
-    lesion = SyntheticLesion("mass")
+    lesion = HeadLesion("mass")
     anatomy = HeadAnatomy.of(slab[0], SPACING)
     drawn = lesion.draw(anatomy, np.random.default_rng(0), (0, slab.shape[3]))
     assert isinstance(drawn, LesionParameters)
@@ -128,13 +126,13 @@ def test_drawn_parameters_replay_the_same_lesion(slab):
 def test_input_array_is_never_changed_in_place(slab):
     for group in GROUPS:
         copy = slab.copy()
-        SyntheticLesion(group)(copy, 0, SPACING)
+        HeadLesion(group)(copy, 0, SPACING)
         np.testing.assert_array_equal(copy, slab)
 
 
 def test_all_channels_of_a_picture_change_alike(plane):
     grey = np.repeat(plane, 3, axis=0)
-    image, mask = SyntheticLesion("mass")(grey, 0, SPACING)
+    image, mask = HeadLesion("mass")(grey, 0, SPACING)
     assert mask.shape == (1, *plane.shape[1:])
     np.testing.assert_array_equal(image[0], image[2])
 
@@ -142,7 +140,7 @@ def test_all_channels_of_a_picture_change_alike(plane):
 @pytest.mark.parametrize("empty", [np.zeros((1, 32, 32)), np.full((1, 32, 32), 0.5), np.eye(32)[None]])
 def test_image_without_a_head_is_refused(empty):
     with pytest.raises(NomalyError, match="image has no foreground"):
-        SyntheticLesion("mass")(empty, 0)
+        HeadLesion("mass")(empty, 0)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,7 @@ def test_image_without_a_head_is_refused(empty):
 )
 def test_wrong_settings_are_refused_by_name(arguments, message):
     with pytest.raises(NomalyError, match=message):
-        SyntheticLesion(**arguments)
+        HeadLesion(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -168,43 +166,7 @@ def test_wrong_settings_are_refused_by_name(arguments, message):
 )
 def test_wrong_images_are_refused_with_reason(image, message):
     with pytest.raises(NomalyError, match=message):
-        SyntheticLesion("mass")(image, 0)
-
-
-def test_dictionary_twin_matches_the_array_version_in_type_and_value(slab):
-    affine = torch.diag(torch.tensor([-2.2, -2.2, 3.0, 1.0], dtype=torch.float64))
-    item = {"image": MetaTensor(slab, affine=affine), "synthetic": {"group": "mass", "seed": 5}}
-    result = SyntheticLesiond()(item)
-    image, mask = SyntheticLesion("mass")(slab, 5, SPACING)
-    assert isinstance(result["image"], MetaTensor) and isinstance(result["mask"], MetaTensor)
-    torch.testing.assert_close(result["mask"].affine, affine)
-    np.testing.assert_allclose(result["image"].numpy(), image, atol=1e-6)
-    np.testing.assert_array_equal(result["mask"].numpy(), mask)
-    np.testing.assert_array_equal(item["image"].numpy(), slab)
-
-
-def test_item_without_lesion_gets_zeros_or_keeps_its_mask(plane):
-    image = torch.as_tensor(plane)
-    assert SyntheticLesiond()({"image": image})["mask"].sum() == 0
-    kept = SyntheticLesiond()({"image": image, "mask": torch.ones_like(image)})
-    assert kept["mask"].all() and kept["image"] is image
-
-
-def test_twins_follow_healthy_items_with_groups_in_turn():
-    items = [{"image": f"{i}.png", "label": int(i == 1), "case": str(i), "subject": "s"} for i in range(4)]
-    paired = with_synthetic_twins(items, seed=1, groups=("mass", "oedema"))
-    assert [item["case"] for item in paired] == ["0", "0_mass", "1", "2", "2_oedema", "3", "3_mass"]
-    twin = paired[1]
-    assert (twin["label"], twin["group"], twin["subject"], twin["synthetic"]["group"]) == (1, "mass", "s", "mass")
-    assert paired == with_synthetic_twins(items, seed=1, groups=("mass", "oedema"))
-    seeds = {item["synthetic"]["seed"] for item in paired if "synthetic" in item}
-    assert len(seeds) == 3
-    assert "synthetic" not in items[0]
-
-
-def test_unknown_group_of_twins_is_refused():
-    with pytest.raises(NomalyError, match="groups must be some of"):
-        with_synthetic_twins([], groups=("bruise",))
+        HeadLesion("mass")(image, 0)
 
 
 def test_anatomy_finds_the_brain_inside_the_skull():

@@ -1,0 +1,235 @@
+"""MemMC-MAE: memory-augmented multi-level cross-attentional masked autoencoder.
+
+Source: Tian et al., arXiv 2203.11725 (MLMI 2023). No code and few settings of it are public: widths, depths, number of
+slots and masks are ours, each an argument. See :mod:`custom.networks.attention` for the operators.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks.pos_embed_utils import build_sincos_position_embedding
+from monai.utils import ensure_tuple_rep
+from torch import Tensor, nn
+
+from custom.errors import NomalyError
+from custom.networks.attention import DecoderBlock, EncoderBlock, linear
+from custom.networks.patches import (
+    complementary_visible,
+    is_masked,
+    patchify,
+    random_visible,
+    unpatchify,
+    visible_count,
+)
+
+
+class MemMCMaskedAutoencoder(nn.Module):
+    """Masked autoencoder that rebuilds hidden patches of an image from the few visible ones.
+
+    The encoder sees the visible patches alone, its blocks have memory slots; the decoder, with a learnt token at each
+    masked place, attends to itself and to the outputs of all encoder blocks. Positions are fixed sines and cosines.
+
+    At inference a fixed ensemble of complementary masks hides every patch equally often; a pixel's pseudo-healthy value
+    is the mean of its reconstructions while hidden, so nothing of the image itself is let through.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the images.
+        image_size: sides of the images in pixels; one number for equal sides.
+        patch_size: sides of a patch; must divide the image's.
+        hidden_size: channels of the encoder's tokens, a multiple of 2 * spatial_dims.
+        depth: number of encoder blocks.
+        num_heads: heads of the encoder.
+        decoder_hidden_size: channels of the decoder's tokens, a multiple of 2 * spatial_dims.
+        decoder_depth: number of decoder blocks.
+        decoder_num_heads: heads of the decoder.
+        mlp_ratio: width of the MLPs in units of the channels.
+        memory_slots: memory slots of each encoder block; 0 = none.
+        levels: the decoder attends to the outputs of so many last encoder blocks; None = all, 1 = standard
+            cross-attention, 0 = none (the decoder of the plain masked autoencoder).
+        level_normalisation: "sqrt", "mean" or "sum", see custom.networks.attention.MultiLevelCrossAttention.
+        mask_ratio: share of patches that is hidden, in training and at inference.
+        masks: number of masks of the ensemble.
+        mask_seed: of the ensemble.
+        masks_per_pass: how many masks of the ensemble go through the network at once; None = all.
+
+    Raises:
+        NomalyError: a number out of range, a size that does not fit, mask_ratio outside (0, 1), or masks that cannot
+            hide every patch equally often.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        image_size: int | Sequence[int],
+        patch_size: int | Sequence[int],
+        hidden_size: int = 256,
+        depth: int = 4,
+        num_heads: int = 8,
+        decoder_hidden_size: int = 128,
+        decoder_depth: int = 1,
+        decoder_num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        memory_slots: int = 40,
+        levels: int | None = None,
+        level_normalisation: str = "sqrt",
+        mask_ratio: float = 0.75,
+        masks: int = 8,
+        mask_seed: int = 0,
+        masks_per_pass: int | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise NomalyError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if masks_per_pass is not None and masks_per_pass < 1:
+            raise NomalyError(f"masks_per_pass must be >= 1, or null for all masks at once, got {masks_per_pass}.")
+        self.in_channels = in_channels
+        self.image_size = ensure_tuple_rep(image_size, spatial_dims)
+        self.patch_size = ensure_tuple_rep(patch_size, spatial_dims)
+        self.grid = patch_grid(self.image_size, self.patch_size)
+        self.levels = check_levels(levels, depth)
+        self.mask_ratio = mask_ratio
+        self.masks_per_pass = masks_per_pass
+        self.num_patches, self.patch_values = math.prod(self.grid), in_channels * math.prod(self.patch_size)
+        self.num_visible = visible_count(self.num_patches, mask_ratio)
+
+        self.patch_embedding = linear(self.patch_values, hidden_size)
+        self.encoder = nn.ModuleList(
+            EncoderBlock(hidden_size, num_heads, mlp_ratio, memory_slots) for _ in range(depth)
+        )
+        self.encoder_norm = nn.LayerNorm(hidden_size)
+        self.level_norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(self.levels))
+        self.decoder_embedding = linear(hidden_size, decoder_hidden_size)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_hidden_size) * 0.02)
+        self.decoder = nn.ModuleList(
+            DecoderBlock(
+                decoder_hidden_size, hidden_size, decoder_num_heads, mlp_ratio, self.levels, level_normalisation
+            )
+            for _ in range(decoder_depth)
+        )
+        self.decoder_norm = nn.LayerNorm(decoder_hidden_size)
+        self.head = linear(decoder_hidden_size, self.patch_values)
+
+        for name, size in (("positions", hidden_size), ("decoder_positions", decoder_hidden_size)):
+            self.register_buffer(name, sincos_positions(self.grid, size), persistent=False)
+        ensemble = complementary_visible(self.grid, self.num_visible, masks, mask_seed)
+        self.register_buffer("ensemble", ensemble, persistent=False)
+
+    def forward(self, image: Tensor, visible: Tensor) -> Tensor:
+        """Reconstructed patches (B, N, C * patch pixels) of images (B, C, *S) of which patches ``visible`` (B, V) are
+        seen.
+        """
+        self.check_image(image)
+        check_visible(visible, image.shape[0], self.num_patches)
+        return self.decode(*self.encode(patchify(image, self.patch_size), visible), visible)
+
+    def draw_visible(self, batch_size: int) -> Tensor:
+        """Random indices (batch_size, V) of visible patches, on the network's device."""
+        return random_visible(batch_size, self.num_patches, self.num_visible, self.positions.device)
+
+    def encode(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, V, D) of the visible patches, and the outputs of the last ``levels`` blocks."""
+        tokens = self.patch_embedding(take(patches, visible)) + take(
+            self.positions.expand(visible.shape[0], -1, -1), visible
+        )
+        outputs = []
+        for block in self.encoder:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        return self.encoder_norm(tokens), outputs[len(outputs) - self.levels :]
+
+    def decode(self, tokens: Tensor, outputs: Sequence[Tensor], visible: Tensor) -> Tensor:
+        """Patches (B, N, C * patch pixels) from the encoder's tokens and levels."""
+        seen = self.decoder_embedding(tokens)
+        everywhere = self.mask_token.to(seen.dtype).expand(seen.shape[0], self.num_patches, -1)
+        y = everywhere.scatter(1, visible.unsqueeze(-1).expand_as(seen), seen) + self.decoder_positions
+        context = torch.stack([norm(x) for norm, x in zip(self.level_norms, outputs)]) if self.levels else None
+        for block in self.decoder:
+            y = block(y, context)
+        return self.head(self.decoder_norm(y))
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Pseudo-healthy image of (B, C, *S): the mean over the masks."""
+        return self.ensemble_statistics(image)[0]
+
+    def ensemble_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each pixel over the masks that hide it, both (B, C, *S), float32."""
+        self.check_image(image)
+        patches = patchify(image, self.patch_size)
+        passes = self.ensemble.split(self.masks_per_pass or len(self.ensemble))
+        predicted = torch.cat([self.predict_all(patches, visible) for visible in passes], 1)
+        hidden = is_masked(self.ensemble, self.num_patches)[None, :, :, None]
+        count = hidden.sum(1)
+        mean = (predicted * hidden).sum(1) / count
+        variance = ((predicted - mean.unsqueeze(1)).square() * hidden).sum(1) / count
+        return tuple(unpatchify(part, self.patch_size, self.grid) for part in (mean, variance.sqrt()))
+
+    def predict_all(self, patches: Tensor, visible: Tensor) -> Tensor:
+        """Reconstructions (B, K, N, values), float32, of patches (B, N, values) under each of K masks (K, V)."""
+        batch, masks = patches.shape[0], len(visible)
+        visible = visible.expand(batch, -1, -1).flatten(0, 1)
+        patches = patches.unsqueeze(1).expand(-1, masks, -1, -1).flatten(0, 1)
+        return self.decode(*self.encode(patches, visible), visible).float().unflatten(0, (batch, masks))
+
+    def check_image(self, image: Tensor) -> None:
+        """Refuse images of another shape than the network's."""
+        expected = (self.in_channels, *self.image_size)
+        if tuple(image.shape[1:]) != expected:
+            raise NomalyError(
+                f"image must have the shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}: bring it "
+                "to image_size and in_channels, or set these to the image's."
+            )
+
+
+def take(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Tokens (B, V, D) at the indices (B, V) of (B, N, D)."""
+    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def sincos_positions(grid: Sequence[int], size: int) -> Tensor:
+    """Fixed sine-cosine positions (1, N, size)."""
+    if size % (2 * len(grid)):
+        raise NomalyError(
+            f"hidden sizes must be multiples of {2 * len(grid)} for a grid of {len(grid)} axes, got {size}."
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*meshgrid.*")  # MONAI names no indexing
+        return build_sincos_position_embedding(list(grid), size, len(grid)).detach().clone()
+
+
+def patch_grid(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """Number of patches along each axis."""
+    if any(patch < 1 or side % patch for side, patch in zip(image_size, patch_size)):
+        raise NomalyError(
+            f"patch_size must divide image_size along each axis, got {list(patch_size)} for {list(image_size)}: choose "
+            "an image_size that is a multiple of patch_size."
+        )
+    grid = tuple(side // patch for side, patch in zip(image_size, patch_size))
+    if math.prod(grid) < 2:
+        raise NomalyError(f"patch_size must cut the image into at least 2 patches, got {list(patch_size)}.")
+    return grid
+
+
+def check_levels(levels: int | None, depth: int) -> int:
+    """Number of levels, ``depth`` for None."""
+    levels = depth if levels is None else levels
+    if not 0 <= levels <= depth:
+        raise NomalyError(
+            f"levels must be between 0 and the depth {depth} of the encoder, or null for all, got {levels}."
+        )
+    return levels
+
+
+def check_visible(visible: Tensor, batch_size: int, num_patches: int) -> None:
+    """Refuse a mask of the wrong shape or kind."""
+    fits = visible.ndim == 2 and visible.shape[0] == batch_size and 0 < visible.shape[-1] < num_patches
+    if not fits or visible.dtype != torch.long:
+        raise NomalyError(
+            f"visible must be indices of visible patches, int64 of the shape ({batch_size}, V) with V from 1 to "
+            f"{num_patches - 1}, got {visible.dtype} of {tuple(visible.shape)}: draw it by draw_visible."
+        )

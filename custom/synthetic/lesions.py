@@ -1,0 +1,92 @@
+"""Synthetic lesions in healthy studies, for tests, the choice of a checkpoint and labelled evaluation.
+
+They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+
+from custom.synthetic.phantoms import find_phantom
+
+
+class SyntheticLesiond(MapTransform):
+    """Draw the lesion that ``item["synthetic"] = {"anatomy", "group", "seed"}`` asks for; the truth goes to
+    ``mask_key``.
+
+    An item without ``synthetic`` keeps its mask, or gets one of zeros.
+
+    Args:
+        keys: the image, (C, X, Y, Z), values in [0, 1]; one key.
+        mask_key: where the mask (1, X, Y, Z) is written.
+        strength: range of strengths within (0, 1], small = subtle.
+        synthetic_key: where anatomy, group and seed are read.
+        allow_missing_keys: leave items without the image alone.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        mask_key: str = "mask",
+        strength: tuple[float, float] = (0.35, 1.0),
+        synthetic_key: str = "synthetic",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key, self.synthetic_key = mask_key, synthetic_key
+        self.strength = strength
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image, wanted = item[key], item.get(self.synthetic_key)
+            if wanted:
+                item[key], item[self.mask_key] = self.draw(image, **wanted)
+            elif self.mask_key not in item:
+                zeros = np.zeros((1, *image.shape[1:]), np.float32)
+                item[self.mask_key] = convert_to_dst_type(zeros, image, dtype=np.float32)[0]
+        return item
+
+    def draw(self, image: MetaTensor, anatomy: str, group: str, seed: int) -> tuple[MetaTensor, MetaTensor]:
+        """Image with the lesion and its mask (1, X, Y, Z), of the image's own type."""
+        spacing = tuple(float(side) for side in image.pixdim) if isinstance(image, MetaTensor) else (1.0, 1.0, 1.0)
+        changed, mask = find_phantom(anatomy).add_lesion(np.asarray(image), group, int(seed), self.strength, spacing)
+        mask = mask[None].astype(np.float32)
+        return tuple(convert_to_dst_type(part, image, dtype=np.float32)[0] for part in (changed, mask))
+
+
+def with_synthetic_twins(
+    items: Sequence[Mapping[str, Any]], anatomy: str, seed: int = 0, groups: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Every healthy item, followed by a twin with a synthetic lesion; the groups take turns. Abnormal items stay alone.
+
+    Args:
+        items: datalist items with ``case``.
+        anatomy: name of the phantom whose lesions are drawn.
+        seed: the twin of the n-th healthy item gets a lesion seed derived from it and n.
+        groups: the groups that take turns; None = all of the anatomy.
+
+    Raises:
+        NomalyError: if ``anatomy`` or a group is unknown.
+    """
+    phantom = find_phantom(anatomy)
+    groups = phantom.check_groups(phantom.groups if groups is None else groups)
+    paired: list[dict[str, Any]] = []
+    turn = 0
+    for item in items:
+        paired.append(dict(item))
+        if item.get("label", 0):
+            continue
+        group = groups[turn % len(groups)]
+        lesion_seed = int(np.random.SeedSequence([seed, turn]).generate_state(1)[0] >> 1)
+        twin = {**item, "label": 1, "group": group, "case": f"{item['case']}_{group}"}
+        paired.append({**twin, "synthetic": {"anatomy": anatomy, "group": group, "seed": lesion_seed}})
+        turn += 1
+    return paired
