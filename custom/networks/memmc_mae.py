@@ -154,8 +154,8 @@ class MemMCMaskedAutoencoder(nn.Module):
         return self.head(self.decoder_norm(y))
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """Pseudo-healthy image of (B, C, *S): the mean over the masks."""
-        return self.ensemble_statistics(image)[0]
+        """Pseudo-healthy image of (B, C, *S) in [0, 1]: the mean over the masks."""
+        return self.ensemble_statistics(image)[0].clamp(0, 1)
 
     def ensemble_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each pixel over the masks that hide it, both (B, C, *S), float32."""
