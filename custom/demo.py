@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from custom.cli import find_bundle, path_of, run_bundle
-from custom.synthetic.dataset import make_phantom
-from custom.synthetic.phantoms import find_phantom
 from custom.errors import NomalyError
 from custom.reporting.results import read_results_csv
+from custom.synthetic.dataset import make_phantom
+from custom.synthetic.phantoms import find_phantom
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
 def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
-    """Train with the demo overlay, calibrate, evaluate, infer on an unseen study with a lesion, and say what came of it.
+    """Train with the demo overlay, calibrate, evaluate, infer on an unseen study with a lesion, say what came of it.
 
     It may be run again: training goes on where it stopped, results are made anew in the same folder.
     """
@@ -68,7 +68,9 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]
     study = read_results_csv(folder / "unseen_study" / "results.csv")[0]
     map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
-    p_value = "no p-value: of another size than the calibrated ones" if study.p_value is None else f"p = {study.p_value:.3f}"
+    p_value = (
+        "no p-value: of another size than the calibrated ones" if study.p_value is None else f"p = {study.p_value:.3f}"
+    )
     lines = [
         "",
         f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: it shows that the "

@@ -44,9 +44,7 @@ def render_bundle(folder: Path) -> dict[str, str]:
             refuse_unknown(config, known | new, f"{folder.name}: {stem}")
         else:
             config = {key: knobs.get(key, value) for key, value in config.items()}
-        note = (
-            "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
-        )
+        note = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
         text = dump({"_note_": note, **config}).replace("{bundle}", folder.name)
         texts[f"{stem}.json"] = text + "\n"
     texts["logging.conf"] = (base / "logging.conf").read_text()

@@ -89,13 +89,20 @@ def healthy_section(datalist: dict[str, Items]) -> Items:
     return datalist["validation"]
 
 
-def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, anatomy: str, seed: int) -> Items:
+def evaluation_items(
+    datalist: dict[str, Items],
+    synthetic_lesions: bool | str,
+    anatomy: str,
+    lesion_groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Items:
     """The test section, with a synthetic twin of each healthy study where asked for.
 
     Args:
         datalist: of the data set.
         synthetic_lesions: True, False, or "auto": only if the test section has no abnormal study.
         anatomy: whose lesions are drawn.
+        lesion_groups: which of them; None = all.
         seed: of the lesions.
 
     Raises:
@@ -109,7 +116,7 @@ def evaluation_items(datalist: dict[str, Items], synthetic_lesions: bool | str, 
     abnormal = [item for item in items if item["label"]]
     if synthetic_lesions is True or (synthetic_lesions == "auto" and not abnormal):
         healthy = [item for item in items if not item["label"]]
-        return with_synthetic_twins(healthy, anatomy, seed) + abnormal
+        return with_synthetic_twins(healthy, anatomy, seed, lesion_groups) + abnormal
     return items
 
 

@@ -35,9 +35,7 @@ class SliceWiseInferer(SliceInferer):
         sw_batch_size: int = 8,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            spatial_dim=2, roi_size=(1, 1), sw_batch_size=sw_batch_size, overlap=overlap, **kwargs
-        )
+        super().__init__(spatial_dim=2, roi_size=(1, 1), sw_batch_size=sw_batch_size, overlap=overlap, **kwargs)
         self.window = None if window is None else ensure_tuple_rep(window, 2)
 
     def __call__(

@@ -36,8 +36,8 @@ class StudyScore:
     """Reduce a study to its score; larger = more abnormal, never clamped.
 
     Args:
-        mode: "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean" or "max" of
-            the foreground, or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their absolute
+        mode: "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean" or "max"
+            of the foreground, or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their absolute
             difference, over whole slices; a study has the mean of its slices).
         q: share of the foreground's pixels that "top_q" averages, in (0, 1]; at least one pixel is taken.
         similarity: map with ``blended_score``, for "ms_ssim" alone.
@@ -53,7 +53,9 @@ class StudyScore:
         if not 0 < q <= 1:
             raise NomalyError(f"q must be in (0, 1], got {q}.")
         if mode == "ms_ssim" and similarity is None:
-            raise NomalyError("score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another mode.")
+            raise NomalyError(
+                "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another mode."
+            )
         self.mode = mode
         self.q = q
         self.similarity = similarity

@@ -51,10 +51,8 @@ def head_volume(
     return np.sqrt((volume * field + real) ** 2 + imaginary**2)[None]
 
 
-def _head_coordinates(
-    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]
-) -> tuple[Head, float]:
-    """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted and slightly bent; and the vertex."""
+def _head_coordinates(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[Head, float]:
+    """Millimetres of each voxel in the head's own frame (3, X*Y*Z): shifted, tilted, slightly bent; and the vertex."""
     axes = [(np.arange(n) - (n - 1) / 2.0) * s for n, s in zip(shape, spacing)]
     top = axes[2][-1] - rng.uniform(5.0, 11.0)
     size = np.exp(0.025 * rng.standard_normal())

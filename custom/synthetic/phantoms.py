@@ -48,7 +48,7 @@ class Phantom(ABC):
         strength: Sequence[float],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw a lesion into any image of this anatomy, (C, X, Y, Z) in [0, 1]; returns image and bool mask (X, Y, Z)."""
+        """Draw a lesion into any image (C, X, Y, Z) of this anatomy, in [0, 1]; image and bool mask (X, Y, Z)."""
 
     @abstractmethod
     def write(self, path: Path, image: np.ndarray, settings: Settings) -> None:

@@ -27,8 +27,8 @@ class CropMargin(Transform):
         fits = len(margin) == 4 and min(margin) >= 0
         if not fits or margin[0] + margin[2] >= 1 or margin[1] + margin[3] >= 1:
             raise NomalyError(
-                "crop_margin must be the shares (left, top, right, bottom) to cut off, each >= 0 and opposite ones below "
-                f"1 together, got {list(margin)}. Correct the config."
+                "crop_margin must be the shares (left, top, right, bottom) to cut off, each >= 0 and opposite "
+                f"ones below 1 together, got {list(margin)}. Correct the config."
             )
         self.margin = margin
 

@@ -1,0 +1,190 @@
+"""What memory and multi-level cross-attention bring to a MemMC-MAE bundle, and what they cost.
+
+    python scripts/ablate_memmc.py memmc_pneumonia --dataset_dir DATA --output results/ablation --max_epochs 40
+    python scripts/ablate_memmc.py memmc_pneumonia --steps-only
+
+Each variant is trained with the same seed and schedule, calibrated and evaluated on the data set's test section
+(without --dataset_dir on the phantom, which is synthetic). Training steps are timed apart: the variants take turns, one
+step each, on random images, so that what else the machine does falls on all of them alike. Written are ablation.md and
+ablation.csv. It may be run again: trainings go on where they stopped, evaluations are made anew. Further options are
+knobs of the bundle, such as --mask_ratio 0.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from custom.cli import find_bundle, find_mistake, parse_overrides, path_of, run_bundle
+from custom.errors import NomalyError
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain masked autoencoder": {"memory_slots": 0, "levels": 0},
+    "cross-attention to the last level": {"memory_slots": 0, "levels": 1},
+    "memory": {"levels": 1},
+    "multi-level": {"memory_slots": 0},
+    "memory and multi-level (MemMC)": {},
+}
+REFERENCE = "cross-attention to the last level"  # the same network without memory and levels
+COLUMNS = (
+    "variant",
+    "parameters",
+    "step_seconds",
+    "step_ratio",
+    "validation_auroc",
+    "healthy_error",
+    "auroc",
+    "low",
+    "high",
+)
+
+
+def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds of a training step and number of parameters, by variant; the first turn is not counted."""
+    import torch
+    from monai.bundle import ConfigParser
+
+    from custom.losses.masked_autoencoder import MaskedPatchLoss
+    from custom.networks.patches import patchify
+
+    networks = {}
+    for name, knobs in VARIANTS.items():
+        parser = ConfigParser()
+        parser.read_config(str(path_of(find_bundle(bundle), "train")))
+        parser.update({"device": "cpu", **overrides, **knobs})
+        networks[name] = parser.get_parsed_content("network_def").reconstructor
+    optimizers = {name: torch.optim.AdamW(network.parameters(), fused=True) for name, network in networks.items()}
+    loss = MaskedPatchLoss()
+    first = networks[REFERENCE]
+    images = torch.rand(batch_size, first.in_channels, *first.image_size)
+
+    def step(name: str) -> float:
+        started = time.perf_counter()
+        network = networks[name]
+        visible = network.draw_visible(batch_size)
+        optimizers[name].zero_grad(set_to_none=True)
+        loss(network(images, visible), patchify(images, network.patch_size), visible)[0].backward()
+        optimizers[name].step()
+        return time.perf_counter() - started
+
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(1 + repeats):
+        for name in networks:
+            seconds[name].append(step(name))
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    return {
+        name: {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "step_seconds": medians[name],
+            "step_ratio": medians[name] / medians[REFERENCE],
+        }
+        for name, network in networks.items()
+    }
+
+
+def train_and_evaluate(
+    bundle: str, folder: Path, data: dict[str, Any], overrides: dict[str, Any], knobs: dict[str, Any]
+) -> dict[str, float]:
+    """Validation figures of the chosen checkpoint, and image AUROC on the test section with its interval."""
+    from custom.networks.weights import read_tensors
+
+    models = {"ckpt_dir": str(folder / "models")}
+    run_bundle(bundle, ["train"], {**data, **models, **overrides, **knobs, "output_dir": str(folder / "train")})
+    known = {
+        config: set(json.loads(path_of(find_bundle(bundle), config).read_text()))
+        for config in ("calibrate", "evaluate")
+    }
+    shared = {
+        config: {k: v for k, v in {**overrides, **knobs}.items() if k in names} for config, names in known.items()
+    }
+    run_bundle(bundle, ["calibrate"], {**data, **models, **shared["calibrate"]})
+    results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
+    run_bundle(bundle, ["evaluate"], {**data, **models, **shared["evaluate"], **results})
+    best = read_tensors(folder / "models" / "checkpoint.pt")["best"]
+    auroc = json.loads((folder / "evaluation" / "metrics.json").read_text())["image"]["auroc"]
+    return {
+        "validation_auroc": best["synthetic_auroc"],
+        "healthy_error": best["healthy_error"],
+        "auroc": auroc["value"],
+        "low": auroc["low"],
+        "high": auroc["high"],
+    }
+
+
+def table(rows: list[dict[str, Any]], note: str) -> str:
+    """Markdown table of the rows, and what they rest on."""
+    lines = [
+        "| variant | parameters | step, s | ratio | validation AUROC (synthetic) | healthy error | test AUROC |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        figures = [f"{row['parameters'] / 1e6:.2f} M", f"{row['step_seconds']:.3f}", f"{row['step_ratio']:.2f}"]
+        if "auroc" in row:
+            figures += [f"{row['validation_auroc']:.3f}", f"{row['healthy_error']:.1f}"]
+            figures += [f"{row['auroc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"]
+        else:
+            figures += ["-"] * 3
+        lines.append(f"| {' | '.join([row['variant'], *figures])} |")
+    return "\n".join([*lines, "", note])
+
+
+def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Command line: options of this script, and knobs of the bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", metavar="BUNDLE", help="a MemMC-MAE bundle, such as memmc_pneumonia")
+    parser.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
+    parser.add_argument("--output", type=Path, default=Path("results/ablation"), help="folder (default: %(default)s)")
+    parser.add_argument("--steps-only", action="store_true", help="time training steps, train nothing")
+    parser.add_argument("--repeats", type=int, default=11, help="counted steps of each variant (default 11)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images of a timed step (default 64)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    args, words = parser.parse_known_args(arguments)
+    if min(args.repeats, args.batch_size, args.threads) < 1:
+        parser.error("--repeats, --batch-size and --threads must be at least 1")
+    return args, parse_overrides(words)
+
+
+def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Time, train, evaluate, print and write."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    steps = time_steps(args.bundle, overrides, args.batch_size, args.repeats)
+    data = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
+    rows = []
+    for number, (name, knobs) in enumerate(VARIANTS.items()):
+        row = {"variant": name, **steps[name]}
+        if not args.steps_only:
+            row |= train_and_evaluate(args.bundle, args.output / f"variant_{number}", data, overrides, knobs)
+        rows.append(row)
+    source = f"data set {Path(args.dataset_dir).name}" if args.dataset_dir else "SYNTHETIC phantom"
+    note = f"{args.bundle}, {source}, one seed each; knobs {overrides or 'as they are'}; {args.threads} threads."
+    text = table(rows, note)
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "ablation.md").write_text(text + "\n")
+    with open(args.output / "ablation.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run; a mistake of the user is said in one sentence."""
+    try:
+        run(*parse(arguments))
+    except Exception as error:  # MONAI wraps a config component's error in its own
+        mistake = find_mistake(error)
+        if not isinstance(mistake, NomalyError):
+            raise
+        sys.exit(f"ablate_memmc: {mistake}")
+
+
+if __name__ == "__main__":
+    main()
