@@ -27,7 +27,7 @@ from custom.errors import NomalyError
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain masked autoencoder": {"memory_slots": 0, "levels": 0},
     "cross-attention to the last level": {"memory_slots": 0, "levels": 1},
-    "memory": {"levels": 1},
+    "memory": {"levels": 0},
     "multi-level": {"memory_slots": 0},
     "memory and multi-level (MemMC)": {},
 }

@@ -1,4 +1,4 @@
-"""Shared by all tests: the command line in this process, a tiny phantom, and bundles trained on it."""
+"""Shared by all tests: the command line in this process, tiny phantoms, and bundles trained on them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,35 @@ from torch import nn
 
 from custom import cli
 from custom.calibration.state import CalibrationState
-from custom.data.phantom import make_head_phantom
 from custom.engines.detection_evaluator import DetectionEvaluator, StudyDataset, StudyLoader
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
+from custom.synthetic.dataset import make_phantom
 
-# Knobs that make a network of a bundle's base as small as its layers allow, and its training a matter of a second.
-TINY_NETWORK = {"ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8}}
-TINY_TRAINING = {"ra": {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}}
-# The five healthy validation heads of the tiny phantom are enough for this alpha; masks at this rate are never empty.
+# Knobs that make a network of a method as small as its layers allow, and its training a matter of a second.
+TINY_NETWORK = {
+    "ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8},
+    "memmc": {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "decoder_hidden_size": 16,
+        "decoder_num_heads": 2,
+        "memory_slots": 4,
+        "masks": 4,
+    },
+}
+TINY_TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
+# The five healthy validation studies of a tiny phantom are enough for this alpha; masks at this rate are never empty.
 CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2}
-HEADS = {"num_training": 4, "num_validation": 5, "num_calibration": 0, "num_test_healthy": 4, "num_test_abnormal": 4}
+SECTIONS = {"num_training": 4, "num_validation": 5, "num_calibration": 0, "num_test_healthy": 4, "num_test_abnormal": 4}
+TINY_GEOMETRY = {
+    "head": {"shape": (30, 36, 28), "spacing": (6.0, 6.0, 6.0)},
+    "colon": {"size": 32},
+    "chest": {"size": 32},
+}
 
 
 @dataclass
@@ -62,6 +80,16 @@ def untouched_process() -> Iterator[None]:
             logger.manager._clear_cache()
 
 
+def method_of(bundle: str) -> str:
+    """Method of a bundle."""
+    return json.loads((cli.BUNDLES / bundle / "variant.json").read_text())["method"]
+
+
+def anatomy_of(bundle: str) -> str:
+    """What a bundle's images show."""
+    return json.loads((cli.BUNDLES / bundle / "configs" / "train.json").read_text())["anatomy"]
+
+
 def words_of(knobs: dict) -> list[str]:
     """Knobs as a user writes them."""
     return [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
@@ -88,10 +116,21 @@ def nomaly() -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def tiny_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A data set of seventeen coarse synthetic studies of a bundle's anatomy."""
+
+    @functools.cache
+    def folder(anatomy: str) -> Path:
+        path = tmp_path_factory.mktemp("phantom") / anatomy
+        return Path(make_phantom(path, anatomy, **SECTIONS, **TINY_GEOMETRY[anatomy]))
+
+    return lambda bundle: folder(anatomy_of(bundle))
+
+
+@pytest.fixture(scope="session")
+def tiny_phantom(tiny_data) -> Path:
     """A data set of seventeen coarse synthetic heads."""
-    folder = tmp_path_factory.mktemp("phantom") / "heads"
-    return Path(make_head_phantom(folder, **HEADS, shape=(30, 36, 28), spacing=(6.0, 6.0, 6.0)))
+    return tiny_data("ra_brain")
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +153,7 @@ def tiny_network() -> Callable[[str], dict]:
     """Knobs of the smallest network of a bundle."""
 
     def knobs(bundle: str) -> dict:
-        return TINY_NETWORK[json.loads((cli.BUNDLES / bundle / "variant.json").read_text())["base"]]
+        return TINY_NETWORK[method_of(bundle)]
 
     return knobs
 
@@ -124,23 +163,22 @@ def train_tiny(nomaly, tiny_network) -> Callable[..., Outcome]:
     """Train the smallest network of a bundle into a folder, which then holds models/ and train/."""
 
     def train(bundle: str, dataset_dir: Path, output: Path, **knobs) -> Outcome:
-        base = json.loads((cli.BUNDLES / bundle / "variant.json").read_text())["base"]
-        knobs = tiny_network(bundle) | TINY_TRAINING[base] | knobs
+        knobs = tiny_network(bundle) | TINY_TRAINING | knobs
         return nomaly("train", bundle, "--dataset_dir", dataset_dir, "--output", output, **knobs)
 
     return train
 
 
 @pytest.fixture(scope="session")
-def trained(nomaly, train_tiny, tiny_network, tiny_phantom, tmp_path_factory) -> Callable[[str], Path]:
-    """Folder of a bundle that is trained and calibrated on the tiny phantom; copy it before you change it."""
+def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Callable[[str], Path]:
+    """Folder of a bundle that is trained and calibrated on its tiny phantom; copy it before you change it."""
 
     @functools.cache
     def folder(bundle: str) -> Path:
         output = tmp_path_factory.mktemp(bundle)
-        assert train_tiny(bundle, tiny_phantom, output).code == 0
+        assert train_tiny(bundle, tiny_data(bundle), output).code == 0
         weights = output / "models" / "model.pt"
-        knobs = {"dataset_dir": tiny_phantom, "weights": weights, **CALIBRATION, **tiny_network(bundle)}
+        knobs = {"dataset_dir": tiny_data(bundle), "weights": weights, **CALIBRATION, **tiny_network(bundle)}
         assert nomaly("calibrate", bundle, **knobs).code == 0
         return output
 

@@ -61,7 +61,11 @@ class SliceDataset(Randomizable, Dataset):
 
 
 def study_slices(image: torch.Tensor, window: int | None = None) -> list[torch.Tensor]:
-    """Slices (C, X, Y) of a study (C, X, Y, Z), or their windows (C, window, window), as plain tensors."""
+    """Slices (C, X, Y) of a study (C, X, Y, Z), or their windows (C, window, window), as plain tensors.
+
+    Raises:
+        NomalyError: if a slice is smaller than the window.
+    """
     slices = torch.as_tensor(image).as_subclass(torch.Tensor).permute(3, 0, 1, 2)
     side = window or 0
     starts = [window_starts(length, side or length) for length in slices.shape[2:]]
@@ -73,7 +77,16 @@ def study_slices(image: torch.Tensor, window: int | None = None) -> list[torch.T
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """Where windows begin that cover an axis side by side, the last one flush with its end."""
+    """Where windows begin that cover an axis side by side, the last one flush with its end.
+
+    Raises:
+        NomalyError: if not even one fits.
+    """
+    if length < window:
+        raise NomalyError(
+            f"each side of a slice must have at least the window's {window} pixels, got {length}: cut less off, bring "
+            "the studies to a larger size, or lower image_size."
+        )
     return [min(number * window, length - window) for number in range(-(-length // window))]
 
 

@@ -69,9 +69,9 @@ class DetectionEvaluator(SupervisedEvaluator):
     """Run a detector on studies.
 
     ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger
-    = more abnormal), ``reconstruction`` (C, X, Y, Z), ``foreground`` (1, X, Y, Z) bool, ``score``, ``p_value`` and
-    ``decision`` (None where not calibrated), ``squared_error`` (summed over a slice, mean over slices), ``seconds``; or
-    ``error`` alone.
+    = more abnormal), ``reconstruction`` (C, X, Y, Z), ``deviation`` (1, X, Y, Z; of ensembles alone), ``foreground``
+    (1, X, Y, Z) bool, ``score``, ``p_value`` and ``decision`` (None where not calibrated), ``squared_error`` (sum over
+    a slice, mean over slices), ``seconds``; or ``error`` alone.
 
     Args:
         device: to compute on.
@@ -126,12 +126,13 @@ class DetectionEvaluator(SupervisedEvaluator):
         x = torch.as_tensor(image).as_subclass(torch.Tensor)[None].to(self.state.device)
         self.network.eval()
         with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            anomaly_map, reconstruction = (part[0] for part in self.inferer(x, self.network.explain))
+            anomaly_map, reconstruction, *deviation = (part[0] for part in self.inferer(x, self.network.explain))
         mask = foreground(x[0], self.foreground_threshold, reconstruction)
         score = float(self.score(anomaly_map, mask, x[0], reconstruction))
         return {
             Keys.PRED: anomaly_map.cpu(),
             "reconstruction": reconstruction.cpu(),
+            **({"deviation": deviation[0].cpu()} if deviation else {}),
             "foreground": mask.cpu(),
             "score": score,
             "squared_error": float(squared_error(x[0].movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),

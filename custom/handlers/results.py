@@ -159,7 +159,10 @@ class ResultsFolder:
         return row
 
     def _volumes(self, study: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Images to write by name."""
         volumes = {"map": study["pred"], "pseudo_healthy": study["reconstruction"]}
+        if "deviation" in study:
+            volumes["deviation"] = study["deviation"]
         if self.threshold is not None:
             volumes["mask"] = (study["pred"] > self.threshold).float()
         return volumes

@@ -9,6 +9,8 @@ import torch
 from monai.inferers import SliceInferer
 from monai.utils import BlendMode, ensure_tuple_rep
 
+from custom.errors import NomalyError
+
 
 class SliceWiseInferer(SliceInferer):
     """Apply a 2-D network to the axial slices of (B, C, X, Y, Z) and stack the results along Z.
@@ -25,6 +27,7 @@ class SliceWiseInferer(SliceInferer):
         kwargs: further options of monai.inferers.SlidingWindowInferer, such as `sw_device` and `device`.
 
     Raises:
+        NomalyError: if a slice is smaller than the window.
         ValueError: if the input does not have five axes.
     """
 
@@ -45,6 +48,11 @@ class SliceWiseInferer(SliceInferer):
             raise ValueError(f"SliceWiseInferer needs (B, C, X, Y, Z), got shape {tuple(inputs.shape)}. Add a Z axis.")
         plane = tuple(inputs.shape[2:4])
         self.orig_roi_size = self.window or plane
+        if any(side < window for side, window in zip(plane, self.orig_roi_size)):
+            raise NomalyError(
+                f"each side of a slice must have at least the window's {list(self.orig_roi_size)} pixels, got "
+                f"{list(plane)}: cut less off, bring the study to a larger size, or lower image_size."
+            )
         # one window needs no blending: its values come out bit for bit
         self.mode = BlendMode.CONSTANT if self.orig_roi_size == plane else BlendMode.GAUSSIAN
         return super().__call__(inputs, network, *args, **kwargs)

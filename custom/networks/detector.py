@@ -16,7 +16,8 @@ class AnomalyDetector(nn.Module):
     model with its calibration.
 
     Args:
-        reconstructor: network with ``reconstruct(x)`` and, if the head asks for it, ``embed(x)``.
+        reconstructor: network with ``reconstruct(x)`` and, if it has them, ``embed(x)`` for the head and
+            ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's reconstructions.
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
     """
 
@@ -30,10 +31,19 @@ class AnomalyDetector(nn.Module):
         """Pseudo-healthy image of x, both (B, C, *S) in [0, 1]."""
         return self.reconstructor.reconstruct(x)
 
-    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map (B, 1, *S) and pseudo-healthy image (B, C, *S) of x in one pass, both float32."""
-        x_hat = self.reconstruct(x).float()
-        return self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float(), x_hat
+    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Anomaly map (B, 1, *S) and pseudo-healthy image (B, C, *S) of x in one pass, float32.
+
+        Where the reconstructor is an ensemble the standard deviation of its members, (B, 1, *S), mean over the
+        channels, comes third: how sure it is of each pixel.
+        """
+        if hasattr(self.reconstructor, "ensemble_statistics"):
+            mean, deviation = self.reconstructor.ensemble_statistics(x)
+            x_hat, others = mean.float().clamp(0, 1), (deviation.float().mean(1, keepdim=True),)
+        else:
+            x_hat, others = self.reconstruct(x).float(), ()
+        anomaly_map = self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float()
+        return anomaly_map, x_hat, *others
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Anomaly map (B, 1, *S) of x (B, C, *S), float32, larger = more abnormal."""

@@ -90,7 +90,7 @@ def write_study_outputs(
         image: the study as it went into the network.
         volumes: results (C, X, Y, Z) on the grid of `image`, by name. "mask" is resampled to the nearest and written
             as uint8 (0/1 in NIfTI, 0/255 in PNG); "pseudo_healthy" is brought back to the intensities of the file;
-            any other, such as "map", is written as float32, in PNG as 16 bit with
+            any other, such as "map" and "deviation", is written as float32, in PNG as 16 bit with
             value = nomaly_offset + nomaly_scale * pixel (text chunks of the PNG).
 
     Returns:

@@ -23,9 +23,9 @@ def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
     return {"image": MetaTensor(image), "case": case, "label": 0}
 
 
-def calibrate(detector, *scores: float, slices: int = 2, score: StudyScore | None = None) -> None:
-    rule = (score or StudyScore("mean")).rule()
-    detector.calibration.fill(healthy_scores=scores, pixel_threshold=0.1, slices=(slices, slices), score_rule=rule)
+def calibrate(detector, *scores: float, slices: int = 2, plane: int = 16, score: StudyScore | None = None) -> None:
+    kind = {"slices": (slices, slices), "plane": (plane, plane), "score_rule": (score or StudyScore("mean")).rule()}
+    detector.calibration.fill(healthy_scores=scores, pixel_threshold=0.1, **kind)
 
 
 # By hand
@@ -68,6 +68,8 @@ def test_larger_alpha_flags_what_a_smaller_one_does_not(run_grey, grey_detector)
         ({}, True),
         ({"slices": 9}, True),  # volumes of other lengths are still volumes
         ({"slices": 1}, False),  # calibrated on pictures, asked about a volume
+        ({"plane": 15}, True),  # of 15 pixels a tenth more is 16.5
+        ({"plane": 64}, False),  # calibrated on larger slices
         ({"score": StudyScore("max")}, False),
         ({"score": StudyScore("top_q", 0.5)}, False),
     ],

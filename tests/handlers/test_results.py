@@ -38,7 +38,7 @@ def head(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
-    values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3)}
+    values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
     grey_detector.calibration.fill(healthy_scores=[0.1, 0.2, 0.3, 0.4], score_rule=MAXIMUM.rule(), **values)
     return grey_detector
 

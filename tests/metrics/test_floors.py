@@ -141,6 +141,6 @@ def test_wrong_shapes_and_empty_studies_are_refused_by_name(floors: dict) -> Non
     ):
         fit_floors(torch.zeros(1, 1, 4, 4))
     with pytest.raises(NomalyError, match=r"study must be \(C, X, Y, Z\) = \(1, 24, 20, 'Z'\) as the training slices"):
-        floors["pca"].score(torch.zeros(1, 24, 24, 1))
+        floors["pca"].score(torch.zeros(1, 24, 16, 1))
     with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
         floors["brightness"].score(torch.zeros(1, 24, 20, 2))

@@ -32,7 +32,7 @@ def test_scores_above_one_are_not_clamped() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "median"}, "mode must be 'top_q', 'mean' or 'max', got 'median'"),
+        ({"mode": "median"}, "score_mode must be one of top_q, mean, max, ms_ssim, got 'median'"),
         ({"q": 0.0}, r"q must be in \(0, 1\], got 0.0"),
     ],
 )
