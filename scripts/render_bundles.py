@@ -34,6 +34,10 @@ def render_bundle(folder: Path) -> dict[str, str]:
     configs = {stem: include_parts(yaml.safe_load(path.read_text()), parts) for stem, path in sorted(sources.items())}
     overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
 
+    if strange := sorted(set(variant) - {"method", "images", "knobs"} - overlays):
+        sys.exit(
+            f"{folder.name}/variant.json: {', '.join(strange)} is no overlay; there are {', '.join(sorted(overlays))}"
+        )
     known = set().union(*(configs[stem] for stem in configs if stem not in overlays))
     refuse_unknown(knobs, known, f"{folder.name}/variant.json")
     texts = {}

@@ -32,12 +32,20 @@ def test_each_run_gets_only_the_knobs_that_it_has(ran) -> None:
     }
 
 
-def test_all_runs_share_weights_and_write_into_the_output_folder(ran) -> None:
-    demo.run("ra_brain", "out", {})
+@pytest.mark.parametrize(
+    ("bundle", "unseen"),
+    [
+        ("ra_brain", "head_with_lesion.nii.gz"),
+        ("memmc_colonoscopy", "frame_with_polyp.png"),
+        ("memmc_covid", "film_with_opacity.png"),
+    ],
+)
+def test_all_runs_share_weights_and_write_into_the_output_folder(ran, bundle: str, unseen: str) -> None:
+    demo.run(bundle, "out", {})
     assert {knobs["ckpt_dir"] for knobs in ran.values()} == {str(Path("out/models"))}
     folders = [knobs["output_dir"] for knobs in ran.values() if "output_dir" in knobs]
     assert folders == [str(Path("out") / name) for name in ("train", "evaluation", "unseen_study")]
-    assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen/head_with_lesion.nii.gz")
+    assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen") / unseen
 
 
 def test_knob_of_no_run_is_refused_before_the_training(ran) -> None:

@@ -21,8 +21,8 @@ class SliceDataset(Randomizable, Dataset):
         data: datalist items.
         transform: deterministic preprocessing to ``image`` (C, X, Y, Z).
         augmentation: random transforms of a slice's dictionary; None for none.
-        window: side in pixels of the network's input; larger slices are cut into windows that lie side by side, the last
-            ones flush with the edge. None = slices stay whole.
+        window: side in pixels of the network's input; larger slices are cut into windows that lie side by side, the
+            last ones flush with the edge. None = slices stay whole.
         progress: show a progress bar while studies are read.
 
     Raises:

@@ -69,9 +69,9 @@ class DetectionEvaluator(SupervisedEvaluator):
     """Run a detector on studies.
 
     ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger
-    = more abnormal), ``reconstruction`` (C, X, Y, Z), ``deviation`` (1, X, Y, Z; of ensembles alone), ``foreground``
-    (1, X, Y, Z) bool, ``score``, ``p_value`` and ``decision`` (None where not calibrated), ``squared_error`` (sum over
-    a slice, mean over slices), ``seconds``; or ``error`` alone.
+    = more abnormal, 0 off the foreground), ``reconstruction`` (C, X, Y, Z), ``deviation`` (1, X, Y, Z; of ensembles
+    alone), ``foreground`` (1, X, Y, Z) bool, ``score``, ``p_value`` and ``decision`` (None where not calibrated),
+    ``squared_error`` (summed over a slice, mean over slices), ``seconds``; or ``error`` alone.
 
     Args:
         device: to compute on.
@@ -130,7 +130,8 @@ class DetectionEvaluator(SupervisedEvaluator):
         mask = foreground(x[0], self.foreground_threshold, reconstruction)
         score = float(self.score(anomaly_map, mask, x[0], reconstruction))
         return {
-            Keys.PRED: anomaly_map.cpu(),
+            # what is black in both images is air or the border of a view: nothing there can be compared
+            Keys.PRED: anomaly_map.where(mask, 0).cpu(),
             "reconstruction": reconstruction.cpu(),
             **({"deviation": deviation[0].cpu()} if deviation else {}),
             "foreground": mask.cpu(),

@@ -20,7 +20,8 @@ class ValidationLog:
     """Log metrics after each validation, the healthy error beside those of the mean image and of PCA.
 
     A network whose healthy error is not well below that of PCA with eight components has learned little, whatever its
-    losses say. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
+    losses say. Where slices are larger than the training's windows, the errors of mean image and PCA are those of all
+    windows of a slice together. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
 
     Args:
         training: training slices, from which mean image and PCA are computed.
@@ -37,6 +38,7 @@ class ValidationLog:
         self.pictures = pictures
         self._references: dict[str, float] | None = None
         self._healthy: list[torch.Tensor] = []
+        self._slices = 0
         self._shown: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -56,6 +58,7 @@ class ValidationLog:
                 self._shown.append(study)
             if self._references is None and int(study["label"]) == 0:
                 self._healthy += study_slices(study["image"], self.training.window)
+                self._slices += study["image"].shape[-1]
 
     def log(self, engine: Engine) -> None:
         """Write figures and pictures of one validation."""
@@ -65,7 +68,9 @@ class ValidationLog:
                     "validation needs at least one healthy study that can be read, got none: mend the validation "
                     "section of datalist.json, each study's reason is above."
                 )
-            self._references = reference_errors(self.training.images(), torch.stack(self._healthy))
+            windows = len(self._healthy) / self._slices  # of a slice
+            errors = reference_errors(self.training.images(), torch.stack(self._healthy))
+            self._references = {name: windows * error for name, error in errors.items()}
             self._healthy.clear()
         references = ", ".join(f"{name} {error:.1f}" for name, error in self._references.items())
         auroc, error = (engine.state.metrics[name] for name in ("synthetic_auroc", "healthy_error"))

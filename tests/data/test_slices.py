@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import RandScaleIntensityd
 
-from custom.data.slices import SliceDataset, load_slices, study_slices
+from custom.data.slices import SliceDataset, load_slices, study_slices, window_starts
 from custom.errors import NomalyError
 
 
@@ -62,3 +62,34 @@ def test_no_study_at_all_is_refused() -> None:
         NomalyError, match="data must hold at least one study, got none: fill the section of datalist.json"
     ):
         SliceDataset([], lambda item: item)
+
+
+# Windows of larger slices
+
+
+@pytest.mark.parametrize(
+    ("length", "starts"), [(32, [0]), (33, [0, 1]), (64, [0, 32]), (100, [0, 32, 64, 68]), (128, [0, 32, 64, 96])]
+)
+def test_windows_lie_side_by_side_and_the_last_ends_with_the_axis(length: int, starts: list[int]) -> None:
+    assert window_starts(length, 32) == starts
+
+
+def test_windows_are_cut_from_every_slice_where_they_begin() -> None:
+    x, y, z = torch.meshgrid(torch.arange(5.0), torch.arange(4.0), torch.arange(2.0), indexing="ij")
+    image = MetaTensor((x + 10 * y + 100 * z)[None])
+    windows = study_slices(image, window=3)
+    # along x they begin at 0 and 2, along y at 0 and 1
+    assert [int(window[0, 0, 0]) for window in windows] == [0, 10, 2, 12, 100, 110, 102, 112]
+    assert {tuple(window.shape) for window in windows} == {(1, 3, 3)}
+    assert windows[3][0].tolist() == [[12, 22, 32], [13, 23, 33], [14, 24, 34]]
+
+
+def test_data_set_and_floors_learn_from_windows_of_studies_of_any_size() -> None:
+    studies = [{"image": torch.zeros(3, *size)} for size in ((4, 4, 2), (8, 5, 1))]
+    assert SliceDataset(studies, lambda item: item, window=4, progress=False).images().shape == (2 + 4, 3, 4, 4)
+    assert load_slices(studies, lambda item: item, window=4, progress=False).shape == (2 + 4, 3, 4, 4)
+
+
+def test_slice_smaller_than_the_window_is_refused() -> None:
+    with pytest.raises(NomalyError, match="must have at least the window's 4 pixels, got 3: cut less off"):
+        study_slices(torch.zeros(1, 9, 3, 1), window=4)

@@ -99,6 +99,20 @@ def test_air_counts_only_where_health_has_a_body(run_grey, grey_detector, monkey
     assert int(found["foreground"].sum()) == 2 * 4 * 2 + 2
 
 
+def test_map_is_nothing_where_both_images_are_black(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # dissimilarity of black and black means nothing, and need not even be a number
+        return torch.full_like(x, 0.7).where(x > 0, torch.nan), torch.zeros_like(x)
+
+    monkeypatch.setattr(grey_detector, "explain", explain)
+    image = torch.zeros(1, 4, 4, 1)
+    image[:, :2] = 0.5
+    _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
+    assert study["pred"][:, :2].unique().tolist() == pytest.approx([0.7])
+    assert study["pred"][:, 2:].unique().tolist() == [0]
+    assert study["score"] == pytest.approx(0.7)
+
+
 def test_network_is_set_to_evaluation_and_needs_no_gradients(run_grey, grey_detector) -> None:
     grey_detector.train()
     _, (study,) = run_grey([item()])

@@ -36,7 +36,7 @@ def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_de
     # 176 pixels: 48 of 0, 32 each of 0.1, 0.2, 0.3 and 0.4; 35 may lie above, which are those of 0.4 alone.
     assert float(calibration.pixel_threshold) == pytest.approx(0.3, rel=1e-3)
     assert float(calibration.pixel_false_positive_rate) == 0.2
-    assert calibration.slices.tolist() == [2, 3]
+    assert (calibration.slices.tolist(), calibration.plane.tolist()) == ([2, 3], [16, 16])
     assert calibration.score_rule.tolist() == [1.0, 0.0]
 
 
@@ -48,6 +48,7 @@ def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector,
     summary = json.loads((tmp_path / "calibration.json").read_text())
     assert list(summary["scores"]) == ["h1", "h2", "h3", "h0"]  # ascending by score
     assert (summary["healthy_studies"], summary["alpha"], summary["slices"]) == (4, 0.2, [2, 2])
+    assert summary["plane"] == [16, 16]
 
 
 def test_study_that_failed_is_left_out(run_grey, grey_detector, tmp_path: Path) -> None:
@@ -85,3 +86,16 @@ def test_several_studies_of_one_subject_are_warned_of(run_grey, grey_detector, t
     repeated = [{**study, "subject": "p"} for study in items(0.6, 0.7, 0.8, 0.9)]
     run_grey(repeated, val_handlers=[handler(grey_detector, tmp_path)])
     assert "4 healthy studies are of 1 subjects only" in caplog.text
+
+
+def test_planes_are_kept_from_the_smallest_to_the_largest(run_grey, grey_detector, tmp_path: Path) -> None:
+    larger = {**items(0.9)[0], "image": torch.full((1, 5, 6, 2), 0.9), "case": "larger"}
+    run_grey([*items(0.6, 0.7, 0.8), larger], val_handlers=[handler(grey_detector, tmp_path)])
+    assert grey_detector.calibration.plane.tolist() == [16, 30]
+
+
+def test_pictures_and_volumes_are_not_calibrated_together(run_grey, grey_detector, tmp_path: Path) -> None:
+    picture = {**items(0.5, slices=1)[0], "case": "picture"}
+    with pytest.raises(NomalyError, match="healthy studies must be all pictures or all volumes, got both"):
+        run_grey([*items(0.6, 0.7, 0.8), picture], val_handlers=[handler(grey_detector, tmp_path)])
+    assert list(tmp_path.iterdir()) == []

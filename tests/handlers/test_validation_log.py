@@ -88,6 +88,27 @@ def test_references_are_computed_once(run_grey, training, monkeypatch: pytest.Mo
     assert log._healthy == [] and len(log._shown) == 2
 
 
+def test_linear_models_see_all_windows_of_a_larger_slice(run_grey, caplog) -> None:
+    studies = [study(str(grey), grey, 0, slices=1) for grey in (0.4, 0.6)]
+    training = SliceDataset(studies, lambda item: item, window=16, progress=False)
+    large = {**STUDIES[0], "image": torch.full((1, 32, 48, 2), 0.75)}
+    with caplog.at_level(logging.INFO, "custom.handlers.validation_log"):
+        run_grey([large, STUDIES[1]], **METRICS, val_handlers=[ValidationLog(training)])
+    # six windows of 256 pixels that are 0.25 from grey
+    assert "healthy error 96.0 (mean_image 96.0, pca_8 0.0, pca_32 0.0)" in caplog.records[-1].message
+
+
+def test_picture_shows_studies_of_one_size_only(run_grey, training) -> None:
+    shapes = []
+    for side in (16, 32):
+        writer = Writer()
+        studies = [{**STUDIES[0], "image": torch.full((1, 16, 16, 2), 0.75)}]
+        studies += [{**STUDIES[1], "image": torch.full((1, side, side, 2), 1.0)}]
+        run_grey(studies, **METRICS, val_handlers=[ValidationLog(training, writer)])
+        shapes.append(writer.images["validation/input_healthy_map"].shape)
+    assert shapes[0][1] > shapes[1][1]
+
+
 def test_failed_study_is_left_out(run_grey, training, caplog) -> None:
     broken = study("broken", float("nan"), 0)
     with caplog.at_level(logging.INFO, "custom.handlers.validation_log"):

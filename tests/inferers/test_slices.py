@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.inferers import sliding_window_inference
 from torch import nn
 
+from custom.errors import NomalyError
 from custom.inferers.slices import SliceWiseInferer
 
 
@@ -59,3 +61,48 @@ def test_one_inferer_serves_studies_of_different_sizes():
 def test_picture_without_a_slice_axis_is_refused():
     with pytest.raises(ValueError, match=r"SliceWiseInferer needs \(B, C, X, Y, Z\), got shape \(1, 2, 9, 12\)"):
         SliceWiseInferer()(torch.zeros(1, 2, 9, 12), Counting())
+
+
+# Slices larger than the network's window
+
+SLOPE = torch.arange(48.0).reshape(1, 1, 6, 8)
+
+
+def sloping(x: torch.Tensor) -> torch.Tensor:
+    """A network whose answer depends on the place in its window."""
+    return x * 0.3 + SLOPE
+
+
+@pytest.mark.parametrize("size", [(12, 16), (13, 9), (6, 21)])
+def test_windows_are_blended_as_monai_does_it_in_two_dimensions(size: tuple[int, int]) -> None:
+    volume = torch.rand(2, 1, *size, 3, generator=torch.Generator().manual_seed(0))
+    result = SliceWiseInferer(window=(6, 8), overlap=0.25, sw_batch_size=5)(volume, sloping)
+    slices = [
+        sliding_window_inference(part, (6, 8), 4, sloping, overlap=0.25, mode="gaussian") for part in volume.unbind(-1)
+    ]
+    torch.testing.assert_close(result, torch.stack(slices, -1), rtol=1e-5, atol=1e-5)
+
+
+def test_constant_answer_stays_constant_under_overlapping_windows() -> None:
+    result = SliceWiseInferer(window=8)(torch.rand(1, 3, 19, 30, 2), lambda x: torch.full_like(x[:, :1], 0.7))
+    torch.testing.assert_close(result, torch.full((1, 1, 19, 30, 2), 0.7))
+
+
+def test_slice_of_the_windows_size_comes_out_bit_for_bit() -> None:
+    volume = torch.rand(1, 1, 6, 8, 5, generator=torch.Generator().manual_seed(0))
+    loop = torch.stack([sloping(part) for part in volume.unbind(-1)], -1)
+    assert torch.equal(SliceWiseInferer(window=(6, 8))(volume, sloping), loop)
+    assert torch.equal(SliceWiseInferer()(volume, sloping), loop)
+
+
+def test_one_window_after_a_larger_slice_is_not_blended() -> None:
+    inferer, volume = SliceWiseInferer(window=(6, 8)), torch.rand(1, 1, 6, 8, 1)
+    inferer(torch.rand(1, 1, 12, 8, 1), sloping)
+    assert torch.equal(inferer(volume, sloping)[..., 0], sloping(volume[..., 0]))
+
+
+@pytest.mark.parametrize("size", [(5, 8), (6, 7), (40, 7)])
+def test_slice_smaller_than_the_window_is_refused(size: tuple[int, int]) -> None:
+    message = rf"must have at least the window's \[6, 8\] pixels, got \[{size[0]}, {size[1]}\]: cut less off"
+    with pytest.raises(NomalyError, match=message):
+        SliceWiseInferer(window=(6, 8))(torch.zeros(1, 1, *size, 1), sloping)

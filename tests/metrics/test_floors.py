@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.inferers import sliding_window_inference
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -144,3 +145,39 @@ def test_wrong_shapes_and_empty_studies_are_refused_by_name(floors: dict) -> Non
         floors["pca"].score(torch.zeros(1, 24, 16, 1))
     with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
         floors["brightness"].score(torch.zeros(1, 24, 20, 2))
+
+
+# Studies larger than the training slices
+
+
+def test_larger_study_is_reconstructed_in_overlapping_windows(floors: dict) -> None:
+    study = torch.rand(1, 40, 31, 2, generator=torch.Generator().manual_seed(0))
+    for name in ("mean_image", "pca", "autoencoder"):
+        network = floors[name].reconstruct
+        slices = [
+            sliding_window_inference(part[None], (24, 20), 4, network, 0.5, "gaussian") for part in study.unbind(-1)
+        ]
+        expected = (study - torch.stack(slices, -1)[0]).abs()
+        torch.testing.assert_close(floors[name].map(study), expected, rtol=0, atol=1e-5)
+
+
+def test_feature_floors_score_a_larger_study_as_a_whole() -> None:
+    train = torch.full((3, 1, 4, 4), 0.5)
+    floor = BrightnessFloor()
+    floor.fit(train)
+    study = torch.full((1, 4, 12, 1), 0.5)
+    study[:, :, :4] = 0.8  # a third of the study is 0.3 brighter
+    assert floor.score(study) == pytest.approx(0.1)
+
+
+def test_rule_gets_map_foreground_study_and_reconstruction() -> None:
+    given = []
+    floor = PcaFloor(0, lambda *parts: given.append(parts) or torch.tensor(7.0))
+    floor.fit(torch.full((2, 2, 4, 4), 0.25))
+    study = torch.zeros(2, 8, 4, 1)
+    study[0, :2] = 0.75
+    assert floor.score(study) == 7
+    ((anomaly_map, foreground, image, reconstruction),) = given
+    torch.testing.assert_close(reconstruction, torch.full((2, 8, 4, 1), 0.25))
+    torch.testing.assert_close(anomaly_map[0, :, 0, 0], torch.tensor(2 * [(0.5 + 0.25) / 2] + 6 * [0.25]))
+    assert torch.equal(image, study) and foreground.shape == (1, 8, 4, 1) and foreground.all()

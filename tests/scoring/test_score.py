@@ -7,6 +7,7 @@ import torch
 
 from custom.errors import NomalyError
 from custom.scoring.score import StudyScore, foreground
+from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 MAP = torch.arange(100.0).reshape(1, 10, 10, 1)
 EVERYWHERE = torch.ones_like(MAP, dtype=torch.bool)
@@ -34,6 +35,7 @@ def test_scores_above_one_are_not_clamped() -> None:
     [
         ({"mode": "median"}, "score_mode must be one of top_q, mean, max, ms_ssim, got 'median'"),
         ({"q": 0.0}, r"q must be in \(0, 1\], got 0.0"),
+        ({"mode": "ms_ssim"}, "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(settings: dict, message: str) -> None:
@@ -64,3 +66,25 @@ def test_rule_tells_apart_the_scores_that_cannot_be_compared() -> None:
     assert StudyScore("top_q", 0.02).rule() != StudyScore("top_q", 0.05).rule()
     assert StudyScore("mean").rule() != StudyScore("max").rule()
     assert StudyScore("mean", 0.02).rule() == StudyScore("mean", 0.05).rule()  # q has no part in a mean
+
+
+# Structural similarity
+
+
+def test_ms_ssim_is_the_mean_blended_score_of_the_slices() -> None:
+    similarity = StructuralSimilarityMap(window=7)
+    generator = torch.Generator().manual_seed(0)
+    image, reconstruction = (torch.rand(3, 32, 40, 2, generator=generator) for _ in range(2))
+    anomaly_map = torch.rand(1, 32, 40, 2)
+    score = StudyScore("ms_ssim", similarity=similarity)(anomaly_map, anomaly_map > 0.5, image, reconstruction)
+    slices = [similarity.blended_score(image[None, ..., z], reconstruction[None, ..., z]) for z in range(2)]
+    assert score.shape == () and score.item() == pytest.approx(torch.cat(slices).mean().item())
+    assert StudyScore("ms_ssim", similarity=similarity)(anomaly_map, anomaly_map > 0.5, image, image) == 0
+
+
+def test_rule_of_ms_ssim_tells_settings_apart() -> None:
+    settings = [{}, {"window": 7}, {"l1_weight": 0.5}, {"weights": (0.5, 0.5)}, {"sigma": 2.0}]
+    rules = [StudyScore("ms_ssim", similarity=StructuralSimilarityMap(**setting)).rule() for setting in settings]
+    assert len(set(rules)) == len(rules)
+    assert rules[0] == StudyScore("ms_ssim", 0.5, similarity=StructuralSimilarityMap()).rule()  # q has no part in it
+    assert rules[0] != StudyScore("mean", similarity=StructuralSimilarityMap()).rule()

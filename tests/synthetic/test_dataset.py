@@ -16,7 +16,15 @@ from custom.synthetic.dataset import dataset_or_phantom, is_phantom, make_phanto
 from custom.synthetic.head import head_volume
 
 SMALL = {"shape": (36, 44, 28), "spacing": (4.9, 4.8, 6.0)}
-FEW = {"num_training": 2, "num_validation": 1, "num_calibration": 0, "num_test_healthy": 1, "num_test_abnormal": 8, **SMALL, "seed": 3}
+FEW = {
+    "num_training": 2,
+    "num_validation": 1,
+    "num_calibration": 0,
+    "num_test_healthy": 1,
+    "num_test_abnormal": 8,
+    **SMALL,
+    "seed": 3,
+}
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,6 @@ def test_unknown_group_of_twins_is_refused():
         with_synthetic_twins([], "head", groups=("bruise",))
 
 
-
-
 def test_unknown_anatomy_is_refused_with_the_known_ones():
     with pytest.raises(NomalyError, match="anatomy must be one of head, colon, chest.*got 'knee'"):
         with_synthetic_twins([], "knee")

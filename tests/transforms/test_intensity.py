@@ -58,3 +58,22 @@ def test_settings_out_of_range_are_refused(options):
 def test_unscaling_an_unscaled_study_is_refused():
     with pytest.raises(ValueError, match=r"meta\['intensity_range'\] of the image is missing"):
         unscale_intensity(torch.zeros(1), study([0, 1]))
+
+
+def test_source_range_is_the_same_for_every_study():
+    for values in ([0, 51, 255], [51, 102, 204]):
+        scaled = ScaleStudyIntensity(source_range=(0, 255))(study(values))
+        np.testing.assert_allclose(scaled.flatten(), np.array(values) / 255, rtol=1e-6)
+        np.testing.assert_allclose(unscale_intensity(scaled, scaled).flatten(), values, rtol=1e-5)
+
+
+def test_values_beyond_the_source_range_are_cut_off():
+    scaled = ScaleStudyIntensityd(keys="image", source_range=[100, 200])({"image": study([50, 150, 300])})["image"]
+    assert scaled.flatten().tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("source_range", [[255, 0], [7, 7], [255], [0, 1, 2]])
+def test_source_range_that_is_no_range_is_refused(source_range):
+    message = rf"source_range must be \(low, high\) with low < high, or null for percentiles, got \[{source_range[0]}"
+    with pytest.raises(NomalyError, match=message):
+        ScaleStudyIntensity(source_range=source_range)

@@ -1,0 +1,60 @@
+"""Shared by the tests of the bundles: what a tiny detector of each makes of its phantom."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from custom.cli import BUNDLES
+from custom.synthetic.phantoms import find_phantom
+
+ALPHA = 0.2
+
+
+@pytest.fixture(scope="session")
+def knobs(trained, tiny_network) -> Callable[[str], dict]:
+    """What a user of the tiny detector of a bundle gives to every command after training."""
+    return lambda bundle: {"weights": trained(bundle) / "models" / "model.pt", "alpha": ALPHA, **tiny_network(bundle)}
+
+
+@pytest.fixture(scope="session")
+def unseen(tiny_data) -> Callable[[str], Path]:
+    """The study with a lesion beside a bundle's phantom: an oblique head of another resolution, a larger picture."""
+
+    def path(bundle: str) -> Path:
+        train = json.loads((BUNDLES / bundle / "configs" / "train.json").read_text())
+        phantom = find_phantom(train["anatomy"])
+        return tiny_data(bundle) / "unseen" / f"{phantom.unseen}{phantom.suffix}"
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def detection(nomaly, knobs, unseen, tmp_path_factory) -> Callable[[str], Path]:
+    """Results folder of the unseen study."""
+
+    @functools.cache
+    def folder(bundle: str) -> Path:
+        path = tmp_path_factory.mktemp(bundle) / "detection"
+        assert nomaly("detect", bundle, unseen(bundle), "--output", path, **knobs(bundle)).code == 0
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluation(nomaly, knobs, tiny_data, tmp_path_factory) -> Callable[[str], Path]:
+    """Results folder of the labelled test section."""
+
+    @functools.cache
+    def folder(bundle: str) -> Path:
+        path = tmp_path_factory.mktemp(bundle) / "evaluation"
+        words = ("--dataset_dir", tiny_data(bundle), "--output", path)
+        assert nomaly("evaluate", bundle, *words, floor_epochs=1, **knobs(bundle)).code == 0
+        return path
+
+    return folder
