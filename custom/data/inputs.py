@@ -83,8 +83,8 @@ def healthy_section(datalist: dict[str, Items]) -> Items:
     if datalist.get("calibration"):
         return datalist["calibration"]
     logger.warning(
-        "Calibrating on the validation section, which has also chosen the checkpoint, so that its scores may be a little "
-        "low: a section `calibration` in datalist.json, or --healthy, with healthy studies of its own makes the "
+        "Calibrating on the validation section, which has also chosen the checkpoint, so that its scores may be a "
+        "little low: a section `calibration` in datalist.json, or --healthy, with healthy studies of its own makes the "
         "false-alarm rate exact."
     )
     return datalist["validation"]
