@@ -19,12 +19,14 @@ class AnomalyDetector(nn.Module):
         reconstructor: network with ``reconstruct(x)`` and, if it has them, ``embed(x)`` for the head and
             ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's reconstructions.
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
+        normalisation: a HealthyNormalisation of that map; None = none.
     """
 
-    def __init__(self, reconstructor: nn.Module, map_head: nn.Module) -> None:
+    def __init__(self, reconstructor: nn.Module, map_head: nn.Module, normalisation: nn.Module | None = None) -> None:
         super().__init__()
         self.reconstructor = reconstructor
         self.map_head = map_head
+        self.normalisation = normalisation
         self.calibration = CalibrationState()
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
@@ -37,6 +39,11 @@ class AnomalyDetector(nn.Module):
         Where the reconstructor is an ensemble the standard deviation of its members, (B, 1, *S), mean over the
         channels, comes third: how sure it is of each pixel.
         """
+        anomaly_map, *others = self.compare(x)
+        return anomaly_map if self.normalisation is None else self.normalisation(anomaly_map), *others
+
+    def compare(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As :meth:`explain`, with the map before its normalisation."""
         if hasattr(self.reconstructor, "ensemble_statistics"):
             mean, deviation = self.reconstructor.ensemble_statistics(x)
             x_hat, others = mean.float().clamp(0, 1), (deviation.float().mean(1, keepdim=True),)

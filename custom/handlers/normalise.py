@@ -1,0 +1,55 @@
+"""Fits the normalisation of anomaly maps on healthy training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from ignite.engine import Engine, Events
+
+from custom.data.slices import SliceDataset
+from custom.networks.detector import AnomalyDetector
+
+
+class FitNormalisation:
+    """Fit the detector's HealthyNormalisation as each validation starts, so that it belongs to the network as it is.
+
+    Args:
+        network: its normalisation is fitted; one without is left alone.
+        training: healthy slices; they are taken without augmentation.
+        max_images: so many at most, spread evenly over the training slices.
+        batch_size: images of one pass.
+        amp: bfloat16 autocast of the network, as in the validation.
+    """
+
+    def __init__(
+        self,
+        network: AnomalyDetector,
+        training: SliceDataset,
+        max_images: int = 512,
+        batch_size: int = 16,
+        amp: bool = False,
+    ) -> None:
+        self.network = network
+        self.training = training
+        self.max_images = max_images
+        self.batch_size = batch_size
+        self.amp = amp
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        if self.network.normalisation is not None:
+            engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.network.eval()
+        with torch.no_grad():
+            self.network.normalisation.fit(self.raw_maps(engine.state.device))
+
+    def raw_maps(self, device: torch.device) -> Iterator[torch.Tensor]:
+        """Maps of healthy images before normalisation."""
+        images = self.training.images()
+        chosen = torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()
+        for batch in images[chosen].split(self.batch_size):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+                yield self.network.compare(batch.to(device))[0]

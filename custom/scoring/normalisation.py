@@ -1,0 +1,68 @@
+"""Anomaly maps in units of what is usual in healthy images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from monai.utils import ensure_tuple_rep
+from torch import Tensor, nn
+
+from custom.errors import NomalyError
+from custom.scoring.anomaly_map import GaussianBlur
+
+
+class HealthyNormalisation(nn.Module):
+    """Express a map in standard deviations above the mean that healthy images have at the same pixel.
+
+    z = max(0, (G * A - mean) / (std + floor)), with G a Gaussian blur. The borders of ribs or of the skull are hard to
+    rebuild in everyone; after this they count no more than what is easy. It is for images whose anatomy lies alike.
+    (Not part of either published method.)
+
+    Until it is fitted the map passes unchanged. Mean and deviation are buffers, so they are stored with the weights.
+
+    Args:
+        image_size: sides of the network's images in pixels; one number for equal sides.
+        spatial_dims: 2 or 3.
+        sigma: of the blur in pixels; 0 = none.
+        floor: what is added to each pixel's deviation, as a share of the deviations' mean: where all healthy images
+            agree, as in air, a small difference is not infinitely unusual.
+    """
+
+    def __init__(
+        self, image_size: int | Sequence[int], spatial_dims: int = 2, sigma: float = 1.5, floor: float = 0.1
+    ) -> None:
+        super().__init__()
+        if floor <= 0:
+            raise NomalyError(f"floor must be > 0, a share of the mean deviation, got {floor}.")
+        size = ensure_tuple_rep(image_size, spatial_dims)
+        self.blur = GaussianBlur(sigma)
+        self.floor = floor
+        self.register_buffer("mean", torch.zeros(1, *size))
+        self.register_buffer("std", torch.zeros(1, *size))
+        self.register_buffer("images", torch.zeros((), dtype=torch.int64))
+
+    def fit(self, maps: Iterable[Tensor]) -> None:
+        """Take mean and standard deviation from raw maps of healthy images, batches (B, 1, *S).
+
+        Raises:
+            NomalyError: if they are fewer than two.
+        """
+        count, total, square = 0, 0.0, 0.0
+        for batch in maps:
+            blurred = self.blur(batch).double()
+            count += len(blurred)
+            total = total + blurred.sum(0)
+            square = square + blurred.square().sum(0)
+        if count < 2:
+            raise NomalyError(f"normalisation needs at least 2 healthy images, got {count}.")
+        mean = total / count
+        self.mean.copy_(mean)
+        self.std.copy_((square / count - mean.square()).clamp(min=0).sqrt())
+        self.images.fill_(count)
+
+    def forward(self, anomaly_map: Tensor) -> Tensor:
+        """Map (B, 1, *S) -> (B, 1, *S), never negative, larger = more abnormal."""
+        z = (self.blur(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
+        # no branch on the buffer: a graph that is exported before it is fitted stays right after
+        return torch.where(self.images > 0, z.clamp(min=0), anomaly_map)
