@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from custom.scoring.score import StudyScore
 
 
 class CalibrationState(nn.Module):
@@ -19,7 +23,7 @@ class CalibrationState(nn.Module):
         slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
         plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
             of small windows.
-        score_rule: (2,) float64, what the scores are, see :meth:`custom.scoring.score.StudyScore.rule`.
+        score_rule: (2,) float64, what the scores are, see :func:`scoring_rule`.
     """
 
     healthy_scores: torch.Tensor
@@ -46,7 +50,7 @@ class CalibrationState(nn.Module):
         width, height, depth = shape
         same_depth = (depth == 1) == (int(self.slices.max()) == 1)
         same_plane = 0.9 * int(self.plane[0]) <= width * height <= 1.1 * int(self.plane[1])
-        same_rule = torch.allclose(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
+        same_rule = torch.equal(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
         return same_depth and same_plane and same_rule
 
     def fill(self, **values: Any) -> None:
@@ -61,3 +65,23 @@ class CalibrationState(nn.Module):
         if stored is not None:
             self.healthy_scores = self.healthy_scores.new_zeros(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def scoring_rule(score: StudyScore, network: nn.Module) -> tuple[float, float]:
+    """What a detector's scores are, as two numbers: scores of another mode, map or ensemble cannot be compared.
+
+    The second is a checksum of all settings that are not in the weights.
+    """
+    mode, detail = score.rule()
+    heads = [getattr(network, name, None) for name in ("map_head", "normalisation")]
+    settings = [_settings(module) for head in heads if head is not None for module in head.modules()]
+    ensemble = getattr(getattr(network, "reconstructor", None), "ensemble", None)
+    masks = None if ensemble is None else ensemble.tolist()
+    return mode, float(zlib.crc32(repr((detail, settings, masks)).encode()))
+
+
+def _settings(module: nn.Module) -> list[tuple[str, Any]]:
+    """Name and plain values of what a module was made with."""
+    plain = (bool, int, float, str, tuple)
+    values = vars(module).items()
+    return sorted((k, v) for k, v in values if k != "training" and not k.startswith("_") and isinstance(v, plain))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from custom.calibration.conformal import decide, p_values
+from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError, find_mistake
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.score import StudyScore, foreground
@@ -143,7 +144,7 @@ class DetectionEvaluator(SupervisedEvaluator):
     def judge(self, score: float, shape: Sequence[int]) -> dict[str, Any]:
         """p-value and decision; None where the detector is not calibrated for studies of this shape (X, Y, Z)."""
         calibration = self.network.calibration
-        if not calibration.is_calibrated or not calibration.holds_for(shape, self.score.rule()):
+        if not calibration.is_calibrated or not calibration.holds_for(shape, scoring_rule(self.score, self.network)):
             return {"p_value": None, "decision": None}
         p_value = float(p_values(calibration.healthy_scores.cpu().numpy(), [score])[0])
         return {"p_value": p_value, "decision": decide(p_value, self.alpha)}

@@ -12,10 +12,12 @@ from torch import nn
 
 from custom.calibration.conformal import check_enough
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
+from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.networks.weights import save_tensors
 from custom.reporting.files import atomic_write
 from custom.reporting.results import weight_hash
+from custom.scoring.score import StudyScore
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class Calibrate:
     Args:
         network: the detector; its calibration is filled.
         path: of its weights, which are written anew.
-        score_rule: of the scores, see custom.scoring.score.StudyScore.rule.
+        score: map to study score.
         alpha: false-alarm rate that the decisions shall have.
         pixel_false_positive_rate: share of healthy foreground pixels that may lie above the pixel threshold.
 
@@ -41,13 +43,13 @@ class Calibrate:
         self,
         network: nn.Module,
         path: str,
-        score_rule: tuple[float, float],
+        score: StudyScore,
         alpha: float = 0.05,
         pixel_false_positive_rate: float = 0.01,
     ) -> None:
         self.network = network
         self.path = Path(path)
-        self.score_rule = score_rule
+        self.score = score
         self.alpha = alpha
         self.pixel_false_positive_rate = pixel_false_positive_rate
         self._forget()
@@ -90,7 +92,7 @@ class Calibrate:
             pixel_false_positive_rate=self.pixel_false_positive_rate,
             slices=(min(self.slices), max(self.slices)),
             plane=(min(self.planes), max(self.planes)),
-            score_rule=self.score_rule,
+            score_rule=scoring_rule(self.score, self.network),
         )
         save_tensors(self.network.state_dict(), self.path)
         with atomic_write(self.path.with_name("calibration.json")) as file:

@@ -200,6 +200,7 @@ class GaussianBlur(nn.Module):
         super().__init__()
         if sigma < 0:
             raise NomalyError(f"sigma must be >= 0 pixels, got {sigma}.")
+        self.sigma = sigma
         kernel = gaussian_1d(torch.tensor(float(sigma))) if sigma > 0 else None
         self.register_buffer("kernel", None if kernel is None else kernel / kernel.sum(), persistent=False)
 

@@ -15,9 +15,9 @@ from custom.scoring.anomaly_map import GaussianBlur
 class HealthyNormalisation(nn.Module):
     """Express a map in standard deviations above the mean that healthy images have at the same pixel.
 
-    z = max(0, (G * A - mean) / (std + floor)), with G a Gaussian blur. The borders of ribs or of the skull are hard to
-    rebuild in everyone; after this they count no more than what is easy. It is for images whose anatomy lies alike.
-    (Not part of either published method.)
+    z = (G * A - mean) / (std + floor), with G a Gaussian blur; negative where less than usual. The borders of ribs or of
+    the skull are hard to rebuild in everyone; after this they count no more than what is easy. It is for images whose
+    anatomy lies alike. (Not part of either published method.)
 
     Until it is fitted the map passes unchanged. Mean and deviation are buffers, so they are stored with the weights.
 
@@ -62,7 +62,7 @@ class HealthyNormalisation(nn.Module):
         self.images.fill_(count)
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
-        """Map (B, 1, *S) -> (B, 1, *S), never negative, larger = more abnormal."""
+        """Map (B, 1, *S) -> (B, 1, *S), larger = more abnormal, 0 = as in the mean healthy image."""
         z = (self.blur(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
         # no branch on the buffer: a graph that is exported before it is fitted stays right after
-        return torch.where(self.images > 0, z.clamp(min=0), anomaly_map)
+        return torch.where(self.images > 0, z, anomaly_map)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from custom.calibration.state import CalibrationState
+from custom.calibration.state import CalibrationState, scoring_rule
+from custom.networks.detector import AnomalyDetector
+from custom.networks.memmc_mae import MemMCMaskedAutoencoder
+from custom.scoring.anomaly_map import ResidualMap
+from custom.scoring.normalisation import HealthyNormalisation
+from custom.scoring.score import StudyScore
+from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 RULE = (0.0, 0.02)
 
@@ -47,3 +53,24 @@ def test_state_loads_into_a_new_one_with_any_number_of_scores() -> None:
     loaded.load_state_dict(saved.state_dict())
     assert loaded.is_calibrated and loaded.plane.tolist() == [100, 200]
     assert loaded.healthy_scores.tolist() == [0.1, 0.2]
+
+
+def detector(sigma: float = 1.0, masks: int = 4) -> AnomalyDetector:
+    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
+    network = MemMCMaskedAutoencoder(2, 1, 16, 4, **sizes, masks=masks)
+    return AnomalyDetector(network, ResidualMap(), HealthyNormalisation(16, sigma=sigma))
+
+
+def test_rule_changes_with_whatever_changes_scores_and_is_not_in_the_weights() -> None:
+    mean = StudyScore("mean")
+    rule = scoring_rule(mean, detector())
+    assert rule == scoring_rule(mean, detector())  # weights have no part in it
+    others = [
+        scoring_rule(StudyScore("max"), detector()),
+        scoring_rule(mean, detector(sigma=2.0)),
+        scoring_rule(mean, detector(masks=8)),
+        scoring_rule(mean, AnomalyDetector(detector().reconstructor, ResidualMap())),
+        scoring_rule(mean, AnomalyDetector(detector().reconstructor, StructuralSimilarityMap())),
+        scoring_rule(mean, AnomalyDetector(detector().reconstructor, StructuralSimilarityMap(l1_weight=0.5))),
+    ]
+    assert len({rule, *others}) == 7

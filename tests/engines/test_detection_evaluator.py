@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from custom.calibration.state import scoring_rule
 from custom.engines.detection_evaluator import StudyDataset, StudyLoader, root_cause
 from custom.errors import NomalyError
 from custom.scoring.score import StudyScore
@@ -24,7 +25,8 @@ def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
 
 
 def calibrate(detector, *scores: float, slices: int = 2, plane: int = 16, score: StudyScore | None = None) -> None:
-    kind = {"slices": (slices, slices), "plane": (plane, plane), "score_rule": (score or StudyScore("mean")).rule()}
+    rule = scoring_rule(score or StudyScore("mean"), detector)
+    kind = {"slices": (slices, slices), "plane": (plane, plane), "score_rule": rule}
     detector.calibration.fill(healthy_scores=scores, pixel_threshold=0.1, **kind)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.handlers.calibrate import Calibrate
 from custom.networks.weights import read_tensors
@@ -24,7 +25,7 @@ def items(*greys: float, slices: int = 2) -> list[dict[str, Any]]:
 
 
 def handler(detector, folder: Path, **settings) -> Calibrate:
-    defaults = {"alpha": 0.2, "pixel_false_positive_rate": 0.25, "score_rule": StudyScore("mean").rule()}
+    defaults = {"alpha": 0.2, "pixel_false_positive_rate": 0.25, "score": StudyScore("mean")}
     return Calibrate(detector, str(folder / "model.pt"), **defaults | settings)
 
 
@@ -37,7 +38,7 @@ def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_de
     assert float(calibration.pixel_threshold) == pytest.approx(0.3, rel=1e-3)
     assert float(calibration.pixel_false_positive_rate) == 0.2
     assert (calibration.slices.tolist(), calibration.plane.tolist()) == ([2, 3], [16, 16])
-    assert calibration.score_rule.tolist() == [1.0, 0.0]
+    assert calibration.score_rule.tolist() == list(scoring_rule(StudyScore("mean"), grey_detector))
 
 
 def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector, tmp_path: Path) -> None:

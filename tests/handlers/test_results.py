@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from monai.transforms import Compose
 
+from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
 from custom.reporting.results import read_results_csv, weight_hash
@@ -39,7 +40,9 @@ def head(tmp_path: Path) -> dict[str, Any]:
 def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
     values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
-    grey_detector.calibration.fill(healthy_scores=[0.1, 0.2, 0.3, 0.4], score_rule=MAXIMUM.rule(), **values)
+    grey_detector.calibration.fill(
+        healthy_scores=[0.1, 0.2, 0.3, 0.4], score_rule=scoring_rule(MAXIMUM, grey_detector), **values
+    )
     return grey_detector
 
 
