@@ -15,9 +15,9 @@ from custom.scoring.anomaly_map import GaussianBlur
 class HealthyNormalisation(nn.Module):
     """Express a map in standard deviations above the mean that healthy images have at the same pixel.
 
-    z = (G * A - mean) / (std + floor), with G a Gaussian blur; negative where less than usual. The borders of ribs or of
-    the skull are hard to rebuild in everyone; after this they count no more than what is easy. It is for images whose
-    anatomy lies alike. (Not part of either published method.)
+    z = (G * A - mean) / (std + floor), with G a Gaussian blur; negative where less than usual. The borders of ribs or
+    of the skull are hard to rebuild in everyone; after this they count no more than what is easy. It is for images
+    whose anatomy lies alike. (Not part of either published method.)
 
     Until it is fitted the map passes unchanged. Mean and deviation are buffers, so they are stored with the weights.
 

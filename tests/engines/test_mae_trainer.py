@@ -15,10 +15,15 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Events
 from monai.data import DataLoader
+from monai.transforms import Compose, EnsureTyped, RandAffined
 from torch.nn.parallel import DistributedDataParallel
 
+from custom.data.slices import SliceDataset
 from custom.engines.mae_trainer import MaskedAutoencoderTrainer
 from custom.errors import NomalyError
+from custom.handlers.checkpoint import TrainingCheckpoint
+from custom.handlers.loss_log import LossLog
+from custom.handlers.schedule import EpochSeed, PhasedLearningRate
 from custom.losses.masked_autoencoder import MaskedPatchLoss
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.patches import patchify
@@ -163,6 +168,58 @@ def test_trainings_of_one_seed_are_equal_bit_for_bit() -> None:
     first, second, other = (train(seed, batches=[{"image": images()}] * 3) for seed in (5, 5, 6))
     assert torch.equal(weights(first.model), weights(second.model))
     assert not torch.equal(weights(first.model), weights(other.model))
+
+
+def assemble_training(directory: Path) -> tuple[MaskedAutoencoderTrainer, TrainingCheckpoint]:
+    """A training as the bundle puts it together: shuffling, augmentation, fused AdamW, schedule, checkpoints."""
+    augmentation = Compose(
+        [
+            RandAffined(keys="image", prob=1.0, rotate_range=0.2, translate_range=2, padding_mode="border"),
+            EnsureTyped(keys="image", track_meta=False),
+        ]
+    )
+    studies = [{"image": images(3, seed).permute(1, 2, 3, 0)} for seed in range(2)]
+    dataset = SliceDataset(studies, lambda study: study, augmentation, progress=False)
+    trainer = make_trainer(
+        DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True),
+        max_epochs=4,
+        optimizer=lambda parameters, rate: torch.optim.AdamW(parameters, rate, fused=True),
+        rate=1e-3,
+    )
+    checkpoint = TrainingCheckpoint(
+        str(directory), trainer.model, {"model": trainer.optimizer}, None, {"datalist": "abc"}
+    )
+    schedule = PhasedLearningRate([trainer.optimizer], 1, 4, 1e-5, 1e-2, 1e-5)
+    for handler in (EpochSeed(0, dataset), schedule, LossLog(), checkpoint):
+        handler.attach(trainer)
+    return trainer, checkpoint
+
+
+def test_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    uninterrupted, expected = assemble_training(tmp_path / "a")
+    uninterrupted.run()
+
+    torch.manual_seed(22)
+    killed, _ = assemble_training(tmp_path / "b")
+
+    @killed.on(Events.ITERATION_COMPLETED(once=8))  # the second of three steps of epoch 3
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+
+    torch.manual_seed(33)
+    resumed, checkpoint = assemble_training(tmp_path / "b")
+    steps = []
+    resumed.add_event_handler(Events.ITERATION_COMPLETED, lambda: steps.append(resumed.state.iteration))
+    resumed.run()
+    assert steps == list(range(7, 13))
+    assert torch.equal(weights(resumed.model), weights(uninterrupted.model))
+    for name in ("checkpoint", "model"):
+        ours, theirs = (torch.load(getattr(run, name), weights_only=True) for run in (checkpoint, expected))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_bfloat16_training_stays_near_float32() -> None:
