@@ -45,7 +45,7 @@ COLUMNS = (
 )
 
 
-def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int, repeats: int) -> dict[str, dict[str, float]]:
+def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int | None, repeats: int) -> dict[str, dict]:
     """Median seconds of a training step and number of parameters, by variant; the first turn is not counted."""
     import torch
     from monai.bundle import ConfigParser
@@ -59,6 +59,7 @@ def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int, repeats:
         parser.read_config(str(path_of(find_bundle(bundle), "train")))
         parser.update({"device": "cpu", **overrides, **knobs})
         networks[name] = parser.get_parsed_content("network_def").reconstructor
+        batch_size = batch_size or parser["batch_size"]
     optimizers = {name: torch.optim.AdamW(network.parameters(), fused=True) for name, network in networks.items()}
     loss = MaskedPatchLoss()
     first = networks[REFERENCE]
@@ -142,10 +143,10 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[
     parser.add_argument("--output", type=Path, default=Path("results/ablation"), help="folder (default: %(default)s)")
     parser.add_argument("--steps-only", action="store_true", help="time training steps, train nothing")
     parser.add_argument("--repeats", type=int, default=11, help="counted steps of each variant (default 11)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images of a timed step (default 64)")
+    parser.add_argument("--batch-size", type=int, help="images of a timed step (default: the bundle's batch_size)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
     args, words = parser.parse_known_args(arguments)
-    if min(args.repeats, args.batch_size, args.threads) < 1:
+    if min(args.repeats, args.batch_size or 1, args.threads) < 1:
         parser.error("--repeats, --batch-size and --threads must be at least 1")
     return args, parse_overrides(words)
 
@@ -163,8 +164,9 @@ def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
         if not args.steps_only:
             row |= train_and_evaluate(args.bundle, args.output / f"variant_{number}", data, overrides, knobs)
         rows.append(row)
-    source = f"data set {Path(args.dataset_dir).name}" if args.dataset_dir else "SYNTHETIC phantom"
-    note = f"{args.bundle}, {source}, one seed each; knobs {overrides or 'as they are'}; {args.threads} threads."
+    trained_on = f"data set {Path(args.dataset_dir).name}" if args.dataset_dir else "SYNTHETIC phantom"
+    source = "timed on random images, not trained" if args.steps_only else f"{trained_on}, one seed each"
+    note = f"{args.bundle}: {source}; knobs {overrides or 'as they are'}; {args.threads} threads."
     text = table(rows, note)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "ablation.md").write_text(text + "\n")
