@@ -28,9 +28,9 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     folder = Path(output)
     models = str(folder / "models")
     given = split_overrides(bundle, overrides)
-    anatomy = json.loads(path_of(find_bundle(bundle), "train").read_text())["anatomy"]
-    phantom = find_phantom(anatomy)
-    data = make_phantom(folder / "phantom", anatomy)
+    config = json.loads(path_of(find_bundle(bundle), "train").read_text())
+    phantom = find_phantom(config["anatomy"])
+    data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
     common = {"ckpt_dir": models, "dataset_dir": data}
     run_bundle(bundle, ["train", "demo"], {**common, **given["train"], "output_dir": str(folder / "train")})
     run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"]})

@@ -16,7 +16,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Overrides by config; nothing is run."""
     calls: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(demo, "run_bundle", lambda bundle, configs, overrides: calls.update({configs[0]: overrides}))
-    monkeypatch.setattr(demo, "make_phantom", lambda folder, anatomy: str(folder))
+    monkeypatch.setattr(demo, "make_phantom", lambda folder, anatomy, groups: str(folder))
     monkeypatch.setattr(demo, "summary", lambda bundle, folder, seconds: "done")
     return calls
 

@@ -21,7 +21,7 @@ from custom.synthetic.phantoms import Phantom, find_phantom
 logger = logging.getLogger(__name__)
 
 PARAMETERS = "phantom.json"
-GENERATOR = 3  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
+GENERATOR = 4  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
 
 
 def make_phantom(directory: str | os.PathLike, anatomy: str, seed: int = 0, **settings: Any) -> str:
@@ -35,8 +35,8 @@ def make_phantom(directory: str | os.PathLike, anatomy: str, seed: int = 0, **se
         directory: folder to make.
         anatomy: name in :data:`custom.synthetic.phantoms.PHANTOMS`.
         seed: of everything.
-        settings: num_training, num_validation, num_calibration, num_test_healthy, num_test_abnormal (the groups of
-            lesions take turns) and the anatomy's geometry; see the phantoms for their defaults.
+        settings: num_training, num_validation, num_calibration, num_test_healthy, num_test_abnormal, groups (of
+            lesions, which take turns) and the anatomy's geometry; see the phantoms for their defaults.
 
     Returns:
         the folder's path.
@@ -69,6 +69,8 @@ def checked_settings(anatomy: str, phantom: Phantom, settings: dict[str, Any]) -
             f"the phantom {anatomy} has no setting {', '.join(unknown)}: it has {', '.join(phantom.settings)}."
         )
     settings = json.loads(json.dumps({**phantom.settings, **settings}))
+    if settings["groups"] is not None:
+        phantom.check_groups(settings["groups"])
     for name, count in settings.items():
         if name.startswith("num_") and count < 0:
             raise NomalyError(f"{name} must be a number of studies >= 0, got {count}.")
@@ -148,11 +150,12 @@ def _build(root: Path, phantom: Phantom, parameters: dict[str, Any]) -> None:
     plan += [("test", "abnormal", parameters["num_test_abnormal"], True)]
     plan += [("calibration", "cal", parameters["num_calibration"], False)]
     datalist: dict[str, list[dict[str, Any]]] = {section: [] for section, *_ in plan}
+    groups = parameters["groups"] or phantom.groups
     for section, prefix, count, abnormal in plan:
         for number, child in enumerate(tqdm(seeds.spawn(count), f"Making {prefix} phantoms", mininterval=1.0)):
             name = f"{prefix}_{number:03d}"
             study_seed, lesion_seed = seed_pair(child)
-            group = phantom.groups[number % len(phantom.groups)] if abnormal else None
+            group = groups[number % len(groups)] if abnormal else None
             image, mask = phantom.study(study_seed, parameters, (group, lesion_seed) if group else None)
             item = {"image": f"images/{name}{phantom.suffix}", "label": int(abnormal), "subject": name}
             phantom.write(root / item["image"], image, parameters)

@@ -26,7 +26,11 @@ Settings = dict[str, Any]
 
 
 class Phantom(ABC):
-    """One anatomy. ``settings`` are the numbers of studies and the geometry that a data set of it has by default."""
+    """One anatomy.
+
+    ``settings`` are what a data set of it has by default: numbers of studies, ``groups`` of lesions that take turns
+    (None = all), and the geometry.
+    """
 
     groups: tuple[str, ...]
     settings: Settings
@@ -83,6 +87,7 @@ class HeadPhantom(Phantom):
         "num_calibration": 24,
         "num_test_healthy": 20,
         "num_test_abnormal": 32,
+        "groups": None,
         "shape": list(DEFAULT_SHAPE),
         "spacing": list(DEFAULT_SPACING),
         "slab_mm": [45.0, 75.0],
@@ -181,8 +186,9 @@ class PicturePhantom(Phantom):
             "num_calibration": 60,
             "num_test_healthy": 60,
             "num_test_abnormal": 12 * len(self.groups),
+            "groups": None,
             "size": 64,
-            "strength": [0.5, 1.0],
+            "strength": [0.7, 1.0],
         }
 
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
@@ -212,7 +218,7 @@ class PicturePhantom(Phantom):
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:
         """A larger picture with a plain lesion of the first group."""
         larger = {**settings, "size": self.unseen_scale * settings["size"], "strength": (0.95, 1.0)}
-        image, mask = self.study(seeds[0], larger, (self.groups[0], seeds[1]))
+        image, mask = self.study(seeds[0], larger, ((settings["groups"] or self.groups)[0], seeds[1]))
         self.write(folder / f"{self.unseen}.png", image, settings)
         self.write_mask(folder / f"{self.unseen}_mask.png", mask, settings)
 

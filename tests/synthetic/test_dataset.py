@@ -166,6 +166,15 @@ def test_unknown_setting_of_an_anatomy_is_refused_with_the_known_ones(tmp_path):
         make_phantom(tmp_path / "colon", "colon", slab_mm=[45, 75])
 
 
+def test_only_the_asked_groups_take_turns_and_unknown_ones_are_refused(tmp_path):
+    few = {name: 0 for name in ("num_training", "num_validation", "num_calibration", "num_test_healthy")}
+    settings = {**few, "num_test_abnormal": 3, "size": 32}
+    folder = make_phantom(tmp_path / "chest", "chest", **settings, groups=["nodule", "effusion"])
+    assert [item["group"] for item in load_datalist(folder, required=())["test"]] == ["nodule", "effusion", "nodule"]
+    with pytest.raises(NomalyError, match=r"groups must be some of consolidation, .*got \['polyp'\]"):
+        make_phantom(tmp_path / "other", "chest", **settings, groups=["polyp"])
+
+
 @pytest.mark.parametrize(("anatomy", "mode", "scale"), [("colon", "RGB", 4), ("chest", "L", 2)])
 def test_pictures_are_written_as_png_with_masks_and_a_larger_unseen_one(tmp_path, anatomy, mode, scale):
     few = {name: 2 for name in ("num_training", "num_validation", "num_calibration", "num_test_healthy")}
