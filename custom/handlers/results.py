@@ -150,7 +150,10 @@ class ResultsFolder:
         if self.threshold is not None:
             # The mask that is written, so that table and file agree; interpolated maps lose the peaks of small lesions.
             mask = to_source((anomaly_map > self.threshold).float(), image, "nearest")
-            found = lesions(mask, source_spacing(image))
+            spacing = source_spacing(image)
+            if mask.ndim == 3 and mask.shape[2] == 1:  # a film stored as a volume of one slice has areas, no volumes
+                mask, spacing = mask[..., 0], spacing and spacing[:2]
+            found = lesions(mask, spacing)
             row.lesion_count = len(found)
             row.lesion_volume = sum(lesion.size for lesion in found)
             row.lesion_unit = found[0].unit if found else None

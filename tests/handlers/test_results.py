@@ -84,6 +84,17 @@ def test_healthy_study_has_no_lesions_and_no_unit(results, calibrated, head) -> 
     assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (0, 0, None)
 
 
+def test_lesion_of_a_film_stored_as_one_slice_is_an_area(results, calibrated, tmp_path: Path) -> None:
+    # by hand: two bright pixels of 10 mm side on grey
+    film = np.full((6, 7, 1), 50, np.float32)
+    film[0, 0] = film[1, 0] = 100
+    film[5, 6] = 0
+    path = tmp_path / "film.nii.gz"
+    nib.save(nib.Nifti1Image(film, np.diag([-10.0, -10.0, 10.0, 1.0])), path)
+    (row,) = read_results_csv(results({"image": str(path), "case": "film"}) / "results.csv")
+    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(300.0), "mm2")
+
+
 def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "custom.handlers.results"):
         folder = results(head)
