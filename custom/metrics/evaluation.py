@@ -205,9 +205,16 @@ def table_markdown(evaluation: Mapping) -> str:
 
 def floor_sentence(evaluation: Mapping) -> str:
     """One or two plain sentences: does the method rank studies, and mark pixels, better than the best floor?"""
-    best = evaluation.get("best_floor")
+    return " ".join(filter(None, (_study_verdict(evaluation.get("best_floor")), _pixel_verdict(evaluation))))
+
+
+def _study_verdict(best: Mapping | None) -> str:
+    """Whether the method ranks studies better than the best floor."""
     if not best or not best["auroc_difference"]:
-        return "Whether the method beats a floor is not known: no floor was computed, or a class is missing."
+        return (
+            "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
+            "missing."
+        )
     lead = best["auroc_difference"]
     if lead["value"] <= 0:
         verdict = "The method does not beat the best floor"
@@ -215,16 +222,19 @@ def floor_sentence(evaluation: Mapping) -> str:
         verdict = "The method beats the best floor"
     else:
         verdict = "The method is ahead of the best floor, but the lead is within chance"
-    sentence = f"{verdict} ({best['name']}): its AUROC differs by {_interval(lead, sign='+')}."
+    return f"{verdict} ({best['name']}): its AUROC differs by {_interval(lead, sign='+')}."
 
+
+def _pixel_verdict(evaluation: Mapping) -> str | None:
+    """Whether it marks pixels better; None where that was not measured."""
     pixel = evaluation["pixel"]
     floor_aps = {name: f["pixel_ap"] for name, f in evaluation["floors"].items() if f["pixel_ap"] is not None}
-    if pixel and floor_aps:
-        name = max(floor_aps, key=floor_aps.get)
-        verb = "beats" if pixel["ap"]["value"] > floor_aps[name] else "does not beat"
-        against = f"AP {pixel['ap']['value']:.3f} against {floor_aps[name]:.3f}"
-        sentence += f" On pixels it {verb} the best floor ({name}): {against}."
-    return sentence
+    if not pixel or not floor_aps:
+        return None
+    name = max(floor_aps, key=floor_aps.get)
+    verb = "beats" if pixel["ap"]["value"] > floor_aps[name] else "does not beat"
+    against = f"AP {pixel['ap']['value']:.3f} against {floor_aps[name]:.3f}"
+    return f"On pixels it {verb} the best floor ({name}): {against}."
 
 
 def _interval(entry: Mapping | None, sign: str = "") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from custom.errors import NomalyError
-from custom.metrics.evaluation import evaluate_scores, table_markdown
+from custom.metrics.evaluation import evaluate_scores, floor_sentence, table_markdown
 from custom.metrics.pixel_level import PixelEvaluation
 
 
@@ -150,3 +150,15 @@ def test_two_hundred_studies_with_six_floors_take_under_a_second() -> None:
     start = time.perf_counter()
     evaluate_scores(**small_set(**columns))
     assert time.perf_counter() - start < 1
+
+
+def test_without_healthy_studies_the_pixels_are_still_compared() -> None:
+    evaluation = {
+        "best_floor": None,
+        "pixel": {"ap": {"value": 0.4, "low": 0.3, "high": 0.5}},
+        "floors": {"pca": {"pixel_ap": 0.5}, "brightness": {"pixel_ap": None}, "mean_image": {"pixel_ap": 0.2}},
+    }
+    assert floor_sentence(evaluation) == (
+        "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
+        "missing. On pixels it does not beat the best floor (pca): AP 0.400 against 0.500."
+    )
