@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from custom.cli import find_bundle, find_mistake, parse_overrides, path_of, run_bundle
-from custom.errors import NomalyError
+from custom.cli import find_bundle, parse_overrides, path_of, run_bundle
+from custom.demo import split_overrides
+from custom.errors import find_mistake
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain masked autoencoder": {"memory_slots": 0, "levels": 0},
@@ -97,13 +98,7 @@ def train_and_evaluate(
 
     models = {"ckpt_dir": str(folder / "models")}
     run_bundle(bundle, ["train"], {**data, **models, **overrides, **knobs, "output_dir": str(folder / "train")})
-    known = {
-        config: set(json.loads(path_of(find_bundle(bundle), config).read_text()))
-        for config in ("calibrate", "evaluate")
-    }
-    shared = {
-        config: {k: v for k, v in {**overrides, **knobs}.items() if k in names} for config, names in known.items()
-    }
+    shared = split_overrides(bundle, {**overrides, **knobs})
     run_bundle(bundle, ["calibrate"], {**data, **models, **shared["calibrate"]})
     results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
     run_bundle(bundle, ["evaluate"], {**data, **models, **shared["evaluate"], **results})
@@ -183,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
         run(*parse(arguments))
     except Exception as error:  # MONAI wraps a config component's error in its own
         mistake = find_mistake(error)
-        if not isinstance(mistake, NomalyError):
+        if mistake is None:
             raise
         sys.exit(f"ablate_memmc: {mistake}")
 

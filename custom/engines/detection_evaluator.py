@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -141,10 +142,15 @@ class DetectionEvaluator(SupervisedEvaluator):
             **self.judge(score, x.shape[2:]),
         }
 
+    @cached_property
+    def rule(self) -> tuple[float, float]:
+        """What the scores of this run are; its settings do not change from study to study."""
+        return scoring_rule(self.score, self.network)
+
     def judge(self, score: float, shape: Sequence[int]) -> dict[str, Any]:
         """p-value and decision; None where the detector is not calibrated for studies of this shape (X, Y, Z)."""
         calibration = self.network.calibration
-        if not calibration.is_calibrated or not calibration.holds_for(shape, scoring_rule(self.score, self.network)):
+        if not calibration.is_calibrated or not calibration.holds_for(shape, self.rule):
             return {"p_value": None, "decision": None}
         p_value = float(p_values(calibration.healthy_scores.cpu().numpy(), [score])[0])
         return {"p_value": p_value, "decision": decide(p_value, self.alpha)}

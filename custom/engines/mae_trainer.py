@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from custom.data.slices import check_loader
+from custom.engines.distributed import world_and_rank
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.patches import patchify
 
@@ -95,5 +95,5 @@ class MaskedAutoencoderTrainer(SupervisedTrainer):
 
     def draw_visible(self, batch_size: int) -> torch.Tensor:
         """Visible patches (batch_size, V) of this process's part of the whole batch."""
-        world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+        world, rank = world_and_rank()
         return self.model.draw_visible(batch_size * world)[rank::world]

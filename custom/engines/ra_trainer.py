@@ -14,6 +14,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from custom.data.slices import check_loader
+from custom.engines.distributed import world_and_rank
 from custom.losses.reversed_autoencoder import IntrospectiveObjective
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
 
@@ -101,7 +102,7 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         """Standard normal noise (6, batch_size, latent): for x, the prior, and x_hat and x_fake in each of the two
         phases.
         """
-        world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+        world, rank = world_and_rank()
         noise = torch.randn(6, batch_size * world, self.model.latent_size, device=self.state.device)
         return noise[:, rank::world]
 
@@ -167,11 +168,12 @@ def average_over_processes(gradients: Sequence[torch.Tensor]) -> None:
 
     DistributedDataParallel cannot do it here: encoder and decoder are called apart, and its hooks see only ``forward``.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    world, _ = world_and_rank()
+    if world == 1:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
+    flat /= world
     for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
         gradient.copy_(part.view_as(gradient))
 
