@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from custom.synthetic.dataset import is_phantom
@@ -12,8 +13,13 @@ LESIONS = "Synthetic lesions, drawn into healthy images: the figures say nothing
 
 
 def data_notes(dataset_dir: str | None, items: Sequence[dict[str, Any]]) -> list[str]:
-    """Sentences for the report; empty for real images with real labels."""
-    notes = [PHANTOM] if dataset_dir is not None and is_phantom(dataset_dir) else []
+    """Sentences for the report; empty for real images with real labels.
+
+    An image of a phantom is known by the folder that it lies in, also where it was named by the user.
+    """
+    folders = {folder for item in items for folder in Path(item["image"]).absolute().parents[:2]}
+    folders |= {Path(dataset_dir)} if dataset_dir is not None else set()
+    notes = [PHANTOM] if any(is_phantom(folder) for folder in folders) else []
     return notes + ([LESIONS] if any(item.get("synthetic") for item in items) else [])
 
 

@@ -1,0 +1,34 @@
+"""Synthetic data are called so in every report, however they were named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from custom.data.notes import LESIONS, PHANTOM, data_notes, is_synthetic
+
+
+@pytest.fixture
+def phantom(tmp_path: Path) -> Path:
+    """A folder with the mark of a phantom."""
+    (tmp_path / "phantom").mkdir()
+    (tmp_path / "phantom" / "phantom.json").write_text("{}")
+    return tmp_path / "phantom"
+
+
+def test_real_images_have_no_note(tmp_path: Path) -> None:
+    assert data_notes(str(tmp_path), [{"image": str(tmp_path / "images" / "a.png")}]) == []
+    assert not is_synthetic(None, [{"image": "a.png"}])
+
+
+def test_phantom_is_named_as_data_set_or_by_one_of_its_images(phantom: Path, tmp_path: Path) -> None:
+    real = {"image": str(tmp_path / "a.png")}
+    assert data_notes(str(phantom), []) == [PHANTOM]
+    for place in ("images", "unseen"):
+        assert data_notes(None, [real, {"image": str(phantom / place / "b.png")}]) == [PHANTOM]
+
+
+def test_lesions_drawn_into_real_images_are_named(tmp_path: Path) -> None:
+    items = [{"image": str(tmp_path / "a.png"), "synthetic": {"group": "mass", "seed": 1}}]
+    assert data_notes(str(tmp_path), items) == [LESIONS] and is_synthetic(str(tmp_path), items)
