@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,6 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",
         f"  its map          {map_file.resolve()}",
-        f"  TensorBoard      tensorboard --logdir {(folder / 'train').resolve()}",
+        f"  TensorBoard      tensorboard --logdir {shlex.quote(str((folder / 'train').resolve()))}",
     ]
     return "\n".join(lines)
