@@ -67,11 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     calibrate.add_argument("--weights", help="model.pt to calibrate (default: models/model.pt of the bundle)")
+    calibrate.add_argument(
+        "--output",
+        dest="calibration_file",
+        help="write the calibration to this JSON file and leave the weights as they are (default: into the weights)",
+    )
 
     evaluate = add_command(commands, "evaluate", run_evaluate, "measure on labelled test studies, beside the floors")
     evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
     evaluate.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
+    evaluate.add_argument("--calibration", help="calibration.json for these weights (default: the one in the weights)")
 
     detect = add_command(commands, "detect", run_detect, "score studies and write maps in their own geometry")
     detect.add_argument(
@@ -79,6 +85,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     detect.add_argument("--output", required=True, help="results folder")
     detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
+    detect.add_argument("--calibration", help="calibration.json for these weights (default: the one in the weights)")
+
+    add_monitor(commands)
+    add_benchmark(commands)
 
     text = "see all of a bundle work on synthetic images in about five minutes"
     demo = commands.add_parser("demo", help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
@@ -97,6 +107,71 @@ def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.Argum
     return command
 
 
+def add_monitor(commands: Any) -> None:
+    """The command that watches a detector in use."""
+    text = "tell whether healthy studies still look as they did at calibration"
+    monitor = commands.add_parser(
+        "monitor",
+        help=text,
+        description=f"{text.capitalize()}: p-values of healthy studies must stay uniform. Give runs of healthy "
+        "studies, or of studies later found healthy: truly abnormal ones make p-values small without any drift, so "
+        "that with them the mix is what is watched.",
+        epilog="Exit code 0 = in control, 3 = alarm, 2 = a mistake in what was given.",
+    )
+    monitor.add_argument(
+        "results", nargs="+", metavar="RESULTS", help="folders of runs, or results.csv files, in order of time"
+    )
+    monitor.add_argument("--output", required=True, help="folder for monitor.json and monitor.html")
+    monitor.add_argument(
+        "--alarm_rate",
+        type=float,
+        default=0.01,
+        help="chance of an alarm without drift, at most, of one look at a series of this length (default: %(default)s)",
+    )
+    monitor.add_argument(
+        "--healthy_only",
+        type=truth,
+        default=True,
+        help="leave out studies that metrics.json knows to be abnormal (default: true)",
+    )
+    monitor.add_argument(
+        "--healthy_studies", type=int, help="number of calibration studies (default: as run.json says)"
+    )
+    monitor.add_argument(
+        "--planned_studies",
+        type=int,
+        help="length that the series shall grow to: the chance then holds for all looks on its way together",
+    )
+    monitor.add_argument("--group", help="calibration group to watch, where there are several")
+    monitor.add_argument(
+        "--overwrite", type=truth, nargs="?", const=True, default=False, help="replace earlier results"
+    )
+    monitor.set_defaults(run=run_monitor)
+
+
+def add_benchmark(commands: Any) -> None:
+    """The command that compares models."""
+    text = "evaluate several models on one data set, in one table: quality with intervals, speed, memory"
+    benchmark = commands.add_parser(
+        "benchmark",
+        help=text,
+        description=f"{text.capitalize()}. Each runs in a process of its own; those done are kept when it is run "
+        "again, and one that fails gets a row with its reason. OMP_NUM_THREADS sets the threads of each.",
+        epilog=f"{OVERRIDES} They are set for all models, those of one model in --entries; without any ENTRY write "
+        "them as --amp=true.",
+    )
+    benchmark.add_argument("models", nargs="*", metavar="ENTRY", help="BUNDLE, or BUNDLE=WEIGHTS for its model.pt")
+    benchmark.add_argument("--dataset_dir", required=True, help="folder with datalist.json")
+    benchmark.add_argument("--output", required=True, help="folder for the tables, and for a results folder a model")
+    benchmark.add_argument(
+        "--entries",
+        metavar="FILE",
+        help='more models: a JSON list of {"name", "bundle", "weights", "overlay": [...], "knobs": {...}}',
+    )
+    benchmark.add_argument("--overwrite", type=truth, nargs="?", const=True, default=False, help="evaluate all anew")
+    benchmark.set_defaults(run=run_benchmark)
+
+
 def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
     if options.output:
@@ -106,20 +181,20 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Calibrate."""
-    overrides = overrides | given(options, "studies", "dataset_dir", "weights")
+    overrides = overrides | given(options, "studies", "dataset_dir", "weights", "calibration_file")
     run_bundle(options.bundle, ["calibrate", *options.overlay], overrides)
 
 
 def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate."""
-    overrides = overrides | given(options, "dataset_dir", "weights", output="output_dir")
+    overrides = overrides | given(options, "dataset_dir", "weights", "calibration", output="output_dir")
     workflow = run_bundle(options.bundle, ["evaluate", *options.overlay], overrides)
     return exit_code(workflow.parser.get_parsed_content("output_dir"))
 
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
-    overrides = overrides | given(options, "studies", "weights", output="output_dir")
+    overrides = overrides | given(options, "studies", "weights", "calibration", output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay], overrides)
     return exit_code(options.output)
 
@@ -129,6 +204,43 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     from custom.demo import run
 
     return run(options.bundle, options.output or f"results/demo/{Path(options.bundle).name}", overrides)
+
+
+def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Watch for drift."""
+    refuse(overrides, "monitor")
+    from custom.monitor import run
+
+    return run(
+        options.results,
+        options.output,
+        options.alarm_rate,
+        options.healthy_only,
+        options.healthy_studies,
+        options.group,
+        options.planned_studies,
+        options.overwrite,
+    )
+
+
+def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Compare models."""
+    from custom.benchmark import run
+
+    return run(options.models, options.dataset_dir, options.output, options.entries, overrides, options.overwrite)
+
+
+def refuse(overrides: dict[str, Any], command: str) -> None:
+    """Refuse knobs where there is no config that could have them."""
+    if overrides:
+        raise NomalyError(f"{command} has no option --{next(iter(overrides))}: see nomaly {command} --help.")
+
+
+def truth(text: str) -> bool:
+    """true or false, as an option's value."""
+    if literal(text) not in (True, False):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text}")
+    return bool(literal(text))
 
 
 def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str, Any]:

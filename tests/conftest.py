@@ -44,13 +44,14 @@ TINY_NETWORK = {
     },
 }
 TINY_TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
-# The five healthy validation studies of a tiny phantom are enough for this alpha; masks at this rate are never empty.
-CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2}
+# The five healthy validation studies of a tiny phantom are enough for this alpha; masks at these rates are never empty.
+CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2, "false_regions_per_study": 1000}
 SECTIONS = {"num_training": 4, "num_validation": 5, "num_calibration": 0, "num_test_healthy": 4, "num_test_abnormal": 4}
 TINY_GEOMETRY = {
     "head": {"shape": (30, 36, 28), "spacing": (6.0, 6.0, 6.0)},
     "colon": {"size": 32},
     "chest": {"size": 32},
+    "wrist": {"size": 32},
 }
 
 

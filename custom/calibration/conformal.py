@@ -37,13 +37,6 @@ def p_values(healthy_scores: ArrayLike, scores: ArrayLike) -> NDArray[np.float64
     return (1 + at_least) / (len(healthy) + 1)
 
 
-def decide(p: float, alpha: float) -> str:
-    """ "flag" when p <= alpha, "normal" otherwise."""
-    if not 0 <= p <= 1:
-        raise NomalyError(f"p must be a p-value in [0, 1], got {p}.")
-    return "flag" if p <= _share(alpha, "alpha") else "normal"
-
-
 def minimum_n(alpha: float, confidence: float | None = None) -> int:
     """Smallest number of healthy studies with which anything can be flagged at `alpha`.
 

@@ -2,56 +2,120 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
+
+from custom.calibration.conformal import p_values
+from custom.calibration.decision import DecisionRule
 
 if TYPE_CHECKING:
     from custom.scoring.score import StudyScore
 
 
 class CalibrationState(nn.Module):
-    """Healthy scores and the pixel threshold; empty until calibrated.
+    """Healthy scores, the thresholds of the map and the decision rule; empty until calibrated.
 
     Buffers:
         healthy_scores: (n,) float64, one score for each healthy study, ascending; n = 0 means not calibrated.
+        healthy_masses: (n,) float64, the mass of the most massive region in each of their maps, 0 where there is none.
+        healthy_groups: (n,) int64, the calibration group of each, an index into the names of ``group_table``.
+        group_table: (k,) uint8, UTF-8 of {"field": field of the datalist, "names": [...]}; empty without groups.
+        decision: (3,) float64, alpha, confidence (0 = none) and likely_normal_p, see DecisionRule.
         pixel_threshold: () float64, the map value that the stated share of healthy foreground pixels exceeds.
         pixel_false_positive_rate: () float64, that share.
+        minimum_region: () int64, pixels of the network's grid that a region over the threshold has at least.
+        false_regions_per_study: () float64, the mean number of such regions in a healthy study that it allows.
         slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
         plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
             of small windows.
         score_rule: (2,) float64, what the scores are, see :func:`scoring_rule`.
     """
 
-    healthy_scores: torch.Tensor
+    OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table")
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("healthy_scores", torch.zeros(0, dtype=torch.float64))
-        self.register_buffer("pixel_threshold", torch.tensor(float("inf"), dtype=torch.float64))
-        self.register_buffer("pixel_false_positive_rate", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("slices", torch.zeros(2, dtype=torch.int64))
-        self.register_buffer("plane", torch.zeros(2, dtype=torch.int64))
-        self.register_buffer("score_rule", torch.zeros(2, dtype=torch.float64))
+        rule = DecisionRule()
+        initial = {
+            "healthy_scores": torch.zeros(0, dtype=torch.float64),
+            "healthy_masses": torch.zeros(0, dtype=torch.float64),
+            "healthy_groups": torch.zeros(0, dtype=torch.int64),
+            "group_table": torch.zeros(0, dtype=torch.uint8),
+            "decision": torch.tensor([rule.alpha, rule.confidence or 0, rule.likely_normal_p], dtype=torch.float64),
+            "pixel_threshold": torch.tensor(float("inf"), dtype=torch.float64),
+            "pixel_false_positive_rate": torch.zeros((), dtype=torch.float64),
+            "minimum_region": torch.ones((), dtype=torch.int64),
+            "false_regions_per_study": torch.zeros((), dtype=torch.float64),
+            "slices": torch.zeros(2, dtype=torch.int64),
+            "plane": torch.zeros(2, dtype=torch.int64),
+            "score_rule": torch.zeros(2, dtype=torch.float64),
+        }
+        for name, value in initial.items():
+            self.register_buffer(name, value)
 
     @property
     def is_calibrated(self) -> bool:
         """Whether healthy scores are there."""
         return len(self.healthy_scores) > 0
 
-    def holds_for(self, shape: Sequence[int], rule: Sequence[float]) -> bool:
-        """Whether a study of this shape (X, Y, Z), scored by this rule, is of the kind that was calibrated on.
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """How p-values become decisions."""
+        alpha, confidence, likely_normal_p = self.decision.tolist()
+        return DecisionRule(alpha, confidence or None, likely_normal_p)
+
+    @property
+    def group_field(self) -> str | None:
+        """Field of the datalist that parts the calibration groups, such as "scanner"; None without groups."""
+        return self._groups()[0]
+
+    @property
+    def group_names(self) -> list[str]:
+        """Names of the groups; empty without groups."""
+        return self._groups()[1]
+
+    def healthy_count(self, group: str | None = None) -> int:
+        """Number of healthy studies that a p-value rests on: those of the group, or all without groups."""
+        return int(self._members(group).sum())
+
+    def p_value(self, score: float, group: str | None = None) -> float:
+        """Conformal p-value of a study's score among the healthy scores of its group."""
+        return float(p_values(self.healthy_scores.cpu().numpy()[self._members(group)], [score])[0])
+
+    def region_p_values(self, masses: ArrayLike, group: str | None = None) -> NDArray[np.float64]:
+        """(m,) p-values of a study's regions: how seldom a healthy study has any region of this mass.
+
+        As each is compared with the largest of a healthy study, the chance that any region of a healthy study has
+        p <= alpha is at most alpha (the maximum statistic of Nichols and Holmes, 2002).
+        """
+        healthy = self.healthy_masses.cpu().numpy()[self._members(group)]
+        return p_values(healthy, masses) if len(np.atleast_1d(masses)) else np.zeros(0)
+
+    def refusal(self, shape: Sequence[int], rule: Sequence[float], group: str | None = None) -> str | None:
+        """Why a study of this shape (X, Y, Z), scored by this rule, of this group, can have no p-value; None if it can.
 
         A picture is no volume, and a slice has at most a tenth fewer or more pixels than those of the calibration.
         """
         width, height, depth = shape
-        same_depth = (depth == 1) == (int(self.slices.max()) == 1)
-        same_plane = 0.9 * int(self.plane[0]) <= width * height <= 1.1 * int(self.plane[1])
-        same_rule = torch.equal(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64))
-        return same_depth and same_plane and same_rule
+        low, high = self.plane.tolist()
+        kinds = {True: "pictures", False: "volumes"}
+        picture, pictures = depth == 1, int(self.slices.max()) == 1
+        if not self.is_calibrated:
+            return "the detector is not calibrated: run nomaly calibrate"
+        if picture != pictures:
+            return f"calibrated on {kinds[pictures]}, and this is {'a picture' if picture else 'a volume'}"
+        if not 0.9 * low <= width * height <= 1.1 * high:
+            return f"calibrated on slices of {low} to {high} pixels, and this study's have {width * height}"
+        if not torch.equal(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64)):
+            return "calibrated with other settings of score, map or ensemble: calibrate with these, or set them back"
+        return self._group_refusal(group)
 
     def fill(self, **values: Any) -> None:
         """Set buffers by name."""
@@ -59,11 +123,61 @@ class CalibrationState(nn.Module):
             buffer = getattr(self, name)
             setattr(self, name, torch.as_tensor(value, dtype=buffer.dtype, device=buffer.device))
 
+    def fill_healthy(
+        self,
+        scores: Sequence[float],
+        masses: Sequence[float],
+        groups: Sequence[str] | None = None,
+        field: str | None = None,
+    ) -> None:
+        """Set what is known of each healthy study.
+
+        Args:
+            scores: (n,) their scores.
+            masses: (n,) masses of their most massive regions.
+            groups: (n,) names of their groups, or None without groups.
+            field: field of the datalist that the names are from.
+        """
+        order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
+        names = sorted(set(groups or ()))
+        table = json.dumps({"field": field, "names": names}).encode() if names else b""
+        index = [names.index(group) for group in groups] if groups else [0] * len(order)
+        self.fill(
+            healthy_scores=np.asarray(scores, dtype=np.float64)[order],
+            healthy_masses=np.asarray(masses, dtype=np.float64)[order],
+            healthy_groups=np.asarray(index, dtype=np.int64)[order],
+            group_table=list(table),
+        )
+
+    def _groups(self) -> tuple[str | None, list[str]]:
+        """Field and names of the groups."""
+        if len(self.group_table) == 0:
+            return None, []
+        table = json.loads(bytes(self.group_table.cpu().tolist()))
+        return table["field"], table["names"]
+
+    def _members(self, group: str | None) -> NDArray[np.bool_]:
+        """(n,) which healthy studies a study of this group is compared with."""
+        names = self.group_names
+        if not names:
+            return np.ones(len(self.healthy_scores), dtype=bool)
+        return self.healthy_groups.cpu().numpy() == (names.index(group) if group in names else -1)
+
+    def _group_refusal(self, group: str | None) -> str | None:
+        """Why a study of this group can have no p-value."""
+        field, names = self._groups()
+        if not names or group in names:
+            return None
+        if group is None:
+            return f"calibrated by {field}, and this study names none: give it in the datalist, or as study_group"
+        return f"no healthy study of {field} {group!r} was calibrated on, only of {', '.join(names)}"
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # The number of healthy scores is part of what is loaded, so the buffer takes the stored size first.
-        stored = state_dict.get(prefix + "healthy_scores")
-        if stored is not None:
-            self.healthy_scores = self.healthy_scores.new_zeros(stored.shape)
+        # The number of healthy studies is part of what is loaded, so these buffers take the stored size first.
+        for name in self.OF_ANY_LENGTH:
+            stored = state_dict.get(prefix + name)
+            if stored is not None:
+                setattr(self, name, getattr(self, name).new_zeros(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 from torch import nn
 
 from custom.calibration.conformal import check_enough
+from custom.calibration.decision import DecisionRule
+from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
+from custom.calibration.regions import minimum_region
 from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
-from custom.networks.weights import save_tensors
-from custom.reporting.files import atomic_write
-from custom.reporting.results import weight_hash
+from custom.networks.weights import model_hash, save_tensors
+from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 
 logger = logging.getLogger(__name__)
 
+FAR_OUT = 6.0  # robust standard deviations from the median at which a healthy study is pointed out
+
+
+@dataclass
+class HealthyStudy:
+    """What is kept of a healthy study until all are there."""
+
+    case: str
+    subject: str
+    group: str | None
+    score: float
+    anomaly_map: NDArray[np.float32]
+    digest: bytes
+
 
 class Calibrate:
-    """Learn healthy scores and the pixel threshold, and store them in the detector's file.
+    """Learn healthy scores, the pixel threshold and the least region, and store them in the detector's file.
 
-    Writes ``calibration.json`` beside it: the scores by study, for people to read. A study that cannot be read is left
-    out, with a line in the log.
+    Writes ``calibration.json`` beside it, for people to read and to carry to other copies of the same weights. A study
+    that cannot be read is left out, with a line in the log. Memory: four bytes a pixel of all studies on the network's
+    grid.
 
     Args:
         network: the detector; its calibration is filled.
         path: of its weights, which are written anew.
         score: map to study score.
-        alpha: false-alarm rate that the decisions shall have.
+        rule: how p-values shall become decisions.
         pixel_false_positive_rate: share of healthy foreground pixels that may lie above the pixel threshold.
+        false_regions_per_study: mean number of regions over it that a healthy study may have; smaller regions are
+            left out of masks.
+        group_field: field of the datalist by which studies are calibrated apart, such as "scanner"; None = together.
+        calibration_file: write the calibration here alone and leave the weights as they are; None = into the weights.
+        overwrite: whether an existing ``calibration_file`` may be replaced.
 
     Raises:
-        NomalyError: at the end of the run, if there are too few healthy studies for ``alpha``; nothing is written then.
+        NomalyError: at the start, if ``calibration_file`` exists; at the end of the run, if there are too few healthy
+            studies, two hold the same image, all have one score, or one has no group. Nothing is written then.
     """
 
     def __init__(
@@ -44,81 +71,172 @@ class Calibrate:
         network: nn.Module,
         path: str,
         score: StudyScore,
-        alpha: float = 0.05,
+        rule: DecisionRule,
         pixel_false_positive_rate: float = 0.01,
+        false_regions_per_study: float = 1.0,
+        group_field: str | None = None,
+        calibration_file: str | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.network = network
         self.path = Path(path)
         self.score = score
-        self.alpha = alpha
+        self.rule = rule
         self.pixel_false_positive_rate = pixel_false_positive_rate
-        self._forget()
+        self.false_regions_per_study = false_regions_per_study
+        self.group_field = group_field
+        self.file = None if calibration_file is None else Path(calibration_file)
+        self.overwrite = overwrite
+        self.studies: list[HealthyStudy] = []
+        self.pixels = HealthyHistogram()
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
-        engine.add_event_handler(Events.STARTED, self._forget)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: Engine) -> None:
+        """Start with no study."""
+        if self.file is not None and self.file.exists() and not self.overwrite:
+            raise NomalyError(
+                f"calibration_file {self.file} must not exist yet: give another name, or overwrite true to replace it."
+            )
+        self.studies = []
+        self.pixels = HealthyHistogram()
 
     def add(self, engine: Engine) -> None:
         """Take in one healthy study."""
         for study in engine.state.output:
-            if "error" not in study:
-                self.scores[study["case"]] = study["score"]
-                self.subjects.add(study.get("subject", study["case"]))
-                width, height, depth = study["pred"].shape[1:]
-                self.slices.append(depth)
-                self.planes.append(width * height)
-                self.pixels.add(study["pred"][study["foreground"]].numpy())
+            if "error" in study:
+                continue
+            image = np.ascontiguousarray(np.asarray(study["image"]))
+            self.studies.append(
+                HealthyStudy(
+                    case=study["case"],
+                    subject=study.get("subject", study["case"]),
+                    group=None if self.group_field is None else self._group(study),
+                    score=study["score"],
+                    anomaly_map=study["pred"].numpy(),
+                    digest=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest(),
+                )
+            )
+            self.pixels.add(study["pred"][study["foreground"]].numpy())
 
     def finish(self, engine: Engine) -> None:
         """Fill the detector's calibration and save it."""
-        if min(self.slices, default=1) == 1 < max(self.slices, default=1):
-            raise NomalyError(
-                "healthy studies must be all pictures or all volumes, got both: their scores cannot be compared; "
-                "calibrate on the kind that will be examined."
-            )
-        check_enough(len(self.scores), self.alpha)
-        if len(self.subjects) < len(self.scores):
-            logger.warning(
-                "%d healthy studies are of %d subjects only: the false-alarm rate is promised for one study a subject.",
-                len(self.scores),
-                len(self.subjects),
-            )
+        check_studies(self.studies, self.rule)
         threshold = pixel_threshold(self.pixels, self.pixel_false_positive_rate)
-        self.network.calibration.fill(
-            healthy_scores=sorted(self.scores.values()),
+        found = [label_regions(study.anomaly_map, threshold) for study in self.studies]
+        least = minimum_region([sizes for _, _, sizes in found], self.false_regions_per_study)
+        masses = [float(masses[sizes >= least].max(initial=0.0)) for _, masses, sizes in found]
+        shapes = [study.anomaly_map.shape[1:] for study in self.studies]
+        planes, depths = [x * y for x, y, _ in shapes], [depth for *_, depth in shapes]
+        calibration = self.network.calibration
+        groups = None if self.group_field is None else [study.group for study in self.studies]
+        calibration.fill_healthy([study.score for study in self.studies], masses, groups, self.group_field)
+        calibration.fill(
+            decision=(self.rule.alpha, self.rule.confidence or 0.0, self.rule.likely_normal_p),
             pixel_threshold=threshold,
             pixel_false_positive_rate=self.pixel_false_positive_rate,
-            slices=(min(self.slices), max(self.slices)),
-            plane=(min(self.planes), max(self.planes)),
+            minimum_region=least,
+            false_regions_per_study=self.false_regions_per_study,
+            slices=(min(depths), max(depths)),
+            plane=(min(planes), max(planes)),
             score_rule=scoring_rule(self.score, self.network),
         )
-        save_tensors(self.network.state_dict(), self.path)
-        with atomic_write(self.path.with_name("calibration.json")) as file:
-            json.dump(self._summary(threshold), file, indent=2)
-        message = (
-            "Calibrated on %d healthy studies: flag at p <= %g; pixel threshold %.4g (%g of healthy pixels above): %s"
+        self._save(masses)
+
+    def _group(self, study: dict[str, Any]) -> str:
+        """Group of a study."""
+        if study.get(self.group_field) is None:
+            raise NomalyError(
+                f"healthy studies must have `{self.group_field}` to be calibrated by it, but {study['case']} has none: "
+                "add it to the datalist, or calibrate all together (calibration_group null)."
+            )
+        return str(study[self.group_field])
+
+    def _save(self, masses: list[float]) -> None:
+        """Write the file of the calibration, and the weights where it belongs into them."""
+        if self.file is None:
+            save_tensors(self.network.state_dict(), self.path)
+        file = self.file or self.path.with_name("calibration.json")
+        rows = [
+            {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
+            for study, mass in zip(self.studies, masses)
+        ]
+        info = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        write_calibration(file, self.network.calibration, model_hash(self.network), rows, info)
+        state, n = self.network.calibration, len(self.studies)
+        logger.info(
+            "Calibrated on %d healthy studies%s: flag at p <= %.3g; pixel threshold %.4g (%g of healthy pixels above); "
+            "regions of %d pixels at least: %s",
+            n,
+            "" if self.group_field is None else f" by {self.group_field} ({', '.join(state.group_names)})",
+            self.rule.flag_level(min(group_counts(self.studies).values())),
+            state.pixel_threshold.item(),
+            self.pixel_false_positive_rate,
+            state.minimum_region.item(),
+            file if self.file else self.path,
         )
-        logger.info(message, len(self.scores), self.alpha, threshold, self.pixel_false_positive_rate, self.path)
 
-    def _forget(self) -> None:
-        """Start with no study."""
-        self.scores: dict[str, float] = {}
-        self.subjects: set[str] = set()
-        self.slices: list[int] = []
-        self.planes: list[int] = []
-        self.pixels = HealthyHistogram()
 
-    def _summary(self, threshold: float) -> dict[str, Any]:
-        """Content of ``calibration.json``."""
-        return {
-            "healthy_studies": len(self.scores),
-            "alpha": self.alpha,
-            "pixel_threshold": threshold,
-            "pixel_false_positive_rate": self.pixel_false_positive_rate,
-            "slices": [min(self.slices), max(self.slices)],
-            "plane": [min(self.planes), max(self.planes)],
-            "weight_hash": weight_hash(self.network.state_dict()),
-            "scores": dict(sorted(self.scores.items(), key=lambda entry: entry[1])),
-        }
+def check_studies(studies: list[HealthyStudy], rule: DecisionRule) -> None:
+    """Refuse healthy studies that no calibration can rest on, and point out what looks wrong.
+
+    Raises:
+        NomalyError: too few; pictures and volumes together; one image twice; all of one score.
+    """
+    depths = {study.anomaly_map.shape[-1] for study in studies}
+    if 1 in depths and len(depths) > 1:
+        raise NomalyError(
+            "healthy studies must be all pictures or all volumes, got both: their scores cannot be compared; "
+            "calibrate on the kind that will be examined."
+        )
+    first: dict[bytes, str] = {}
+    for study in studies:
+        twin = first.setdefault(study.digest, study.case)
+        if twin != study.case:
+            raise NomalyError(
+                f"healthy studies must differ, but {twin} and {study.case} hold the same image: remove one of them."
+            )
+    for group, count in group_counts(studies).items():
+        try:
+            check_enough(count, rule.alpha, rule.confidence)
+        except NomalyError as error:
+            raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
+    scores = np.array([study.score for study in studies])
+    if scores.min() == scores.max():
+        raise NomalyError(
+            f"healthy studies must have different scores, but all {len(scores)} have {scores[0]:g}: the detector does "
+            "not tell images apart. Check the weights and the map's settings."
+        )
+    warn_of_doubts(studies, scores)
+
+
+def group_counts(studies: list[HealthyStudy]) -> dict[str | None, int]:
+    """Number of studies of each group; of None without groups, also where there is no study."""
+    groups = [study.group for study in studies] or [None]
+    return {group: groups.count(group) if studies else 0 for group in dict.fromkeys(groups)}
+
+
+def warn_of_doubts(studies: list[HealthyStudy], scores: NDArray[np.float64]) -> None:
+    """Log repeated subjects, and studies whose scores lie so far out that they may not be healthy."""
+    subjects = {study.subject for study in studies}
+    if len(subjects) < len(studies):
+        logger.warning(
+            "%d healthy studies are of %d subjects only: the false-alarm rate is promised for one study a subject.",
+            len(studies),
+            len(subjects),
+        )
+    middle = float(np.median(scores))
+    spread = 1.4826 * float(np.median(np.abs(scores - middle)))
+    for study in studies:
+        if study.score > middle + FAR_OUT * spread > middle:
+            logger.warning(
+                "Study %s stands far out of the healthy ones (score %.4g, median %.4g): look whether it is healthy; "
+                "one that is not makes the detector miss others like it.",
+                study.case,
+                study.score,
+                middle,
+            )

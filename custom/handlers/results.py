@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,24 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from custom.calibration.conformal import minimum_n
+from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
-from custom.metrics.evaluation import floor_sentence, table_markdown
 from custom.metrics.study_evaluation import StudyEvaluation
+from custom.metrics.table import floor_sentence, table_markdown
+from custom.networks.weights import model_hash
+from custom.reporting.case_view import CaseView, case_view
 from custom.reporting.files import atomic_write
-from custom.reporting.pictures import volume_picture
+from custom.reporting.lesions import study_lesions
 from custom.reporting.report import write_report
-from custom.reporting.results import StudyResult, weight_hash, write_results_csv, write_run_info
-from custom.transforms.components import lesions
-from custom.transforms.source_geometry import source_spacing, to_source, write_study_outputs
+from custom.reporting.results import LesionResult, StudyResult, write_lesions_csv, write_results_csv, write_run_info
+from custom.transforms.source_geometry import write_study_outputs
 
 logger = logging.getLogger(__name__)
 
 
 class ResultsFolder:
-    """Write ``results.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and pseudo-healthy image.
+    """Write ``results.csv``, ``lesions.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and
+    pseudo-healthy image.
 
     Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of
     equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``.
@@ -39,7 +43,7 @@ class ResultsFolder:
         network: the detector that is run.
         title: of the report.
         notes: what must be said loudly, such as that data are synthetic; empty ones are left out.
-        alpha: false-alarm rate of the decisions.
+        alpha: false-alarm rate of the decisions; None = as calibrated.
         info: what else ``run.json`` shall tell.
         evaluation: accumulates the metrics; None if the truth is not known.
         write_images: whether maps are written.
@@ -55,7 +59,7 @@ class ResultsFolder:
         network: nn.Module,
         title: str,
         notes: Sequence[str | None] = (),
-        alpha: float = 0.05,
+        alpha: float | None = None,
         info: dict[str, Any] | None = None,
         evaluation: StudyEvaluation | None = None,
         write_images: bool = True,
@@ -71,13 +75,19 @@ class ResultsFolder:
         self.write_images = write_images
         self.overwrite = overwrite
         self.rows: list[StudyResult] = []
-        self.pictures: dict[str, bytes] = {}
+        self.lesions: dict[str, list[LesionResult]] = {}
+        self.views: dict[str, CaseView] = {}
 
     @property
     def threshold(self) -> float | None:
         """Map value above which a pixel belongs to a lesion; None if not calibrated."""
         calibration = self.network.calibration
         return float(calibration.pixel_threshold) if calibration.is_calibrated else None
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How p-values become decisions in this run."""
+        return self.network.calibration.decision_rule.at(self.alpha)
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
@@ -87,7 +97,7 @@ class ResultsFolder:
 
     def start(self, engine: Engine) -> None:
         """Refuse to write over earlier results."""
-        self.rows, self.pictures = [], {}
+        self.rows, self.lesions, self.views = [], {}, {}
         if (self.folder / "results.csv").exists() and not self.overwrite:
             raise NomalyError(
                 f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, "
@@ -109,15 +119,18 @@ class ResultsFolder:
                 row = failed_row({**study, "error": str(error)})
             self.rows.append(row)
             if row.status == "ok":
-                self.pictures[row.study] = self._picture(study)
+                self.views[row.study] = self._view(study)
                 if self.evaluation is not None:
                     self.evaluation.add(study)
 
     def finish(self, engine: Engine) -> None:
         """Write table, run information, metrics and report."""
         write_results_csv(self.rows, self.folder / "results.csv")
+        if self.threshold is not None:
+            found = [lesion for lesions in self.lesions.values() for lesion in lesions]
+            write_lesions_csv(found, self.folder / "lesions.csv")
         run = write_run_info(self.folder / "run.json", self._run_info())
-        evaluation = self.evaluation.result() if self.evaluation is not None and self.pictures else None
+        evaluation = self.evaluation.result() if self.evaluation is not None and self.views else None
         if evaluation is not None:
             self._write_metrics(evaluation)
         calibration = self.network.calibration
@@ -127,38 +140,35 @@ class ResultsFolder:
             self.notes,
             run,
             self.rows,
-            self.pictures,
+            self.views,
             evaluation,
-            alpha=self.alpha,
+            lesions=self.lesions,
+            alpha=self.rule.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
         )
         failed = sum(row.status == "failed" for row in self.rows)
         logger.info("%d studies, %d failed: %s", len(self.rows), failed, self.folder / "report.html")
 
     def _row(self, study: dict[str, Any]) -> StudyResult:
-        """Row of a study, whose images are written on the way."""
+        """Row of a study, whose lesions and images are taken on the way."""
         if "error" in study:
             return failed_row(study)
-        image, anomaly_map = study["image"], study["pred"]
         row = StudyResult(
             study=study["case"],
             score=study["score"],
             p_value=study["p_value"],
             decision=study["decision"],
+            group=study["calibration_group"],
             seconds=study["seconds"],
+            note=study["note"],
         )
         if self.threshold is not None:
-            # The mask that is written, so that table and file agree; interpolated maps lose the peaks of small lesions.
-            mask = to_source((anomaly_map > self.threshold).float(), image, "nearest")
-            spacing = source_spacing(image)
-            if mask.ndim == 3 and mask.shape[2] == 1:  # a film stored as a volume of one slice has areas, no volumes
-                mask, spacing = mask[..., 0], spacing and spacing[:2]
-            found = lesions(mask, spacing)
+            found = self.lesions[row.study] = study_lesions(study)
             row.lesion_count = len(found)
             row.lesion_volume = sum(lesion.size for lesion in found)
             row.lesion_unit = found[0].unit if found else None
         if self.write_images:
-            write_study_outputs(self.folder / row.study, image, self._volumes(study))
+            write_study_outputs(self.folder / row.study, study["image"], self._volumes(study))
         return row
 
     def _volumes(self, study: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -167,16 +177,17 @@ class ResultsFolder:
         if "deviation" in study:
             volumes["deviation"] = study["deviation"]
         if self.threshold is not None:
-            volumes["mask"] = (study["pred"] > self.threshold).float()
+            volumes["mask"] = (study["regions"] > 0).float()
         return volumes
 
-    def _picture(self, study: dict[str, Any]) -> bytes:
-        """PNG of the study's strongest slice, with the truth where it is known."""
+    def _view(self, study: dict[str, Any]) -> CaseView:
+        """Layers of the study for the report, with the truth where it is known."""
         # Of a calibrated detector all pictures have one scale, so that they can be compared; strong maps saturate.
         vmax = None if self.threshold is None else 3 * self.threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
-        return volume_picture(*parts, self.threshold, truth, vmax)[0]
+        # The network's grid may be stretched; the picture shall not be.
+        return case_view(*parts, study.get("regions"), truth, vmax, spacing=study["image"].pixdim[:2].tolist())
 
     def _run_info(self) -> dict[str, Any]:
         """What ``run.json`` and the report's end tell of the run."""
@@ -185,13 +196,16 @@ class ResultsFolder:
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "command": " ".join(sys.argv),
             **self.info,
-            "alpha": self.alpha,
-            "weight_hash": weight_hash(self.network.state_dict()),
+            "decision_rule": asdict(self.rule),
+            "model_hash": model_hash(self.network),
             "calibration": {
                 "healthy_studies": len(calibration.healthy_scores),
                 "pixel_threshold": self.threshold,
                 "pixel_false_positive_rate": float(calibration.pixel_false_positive_rate),
-                "least_studies_for_alpha": minimum_n(self.alpha),
+                "minimum_region": int(calibration.minimum_region),
+                "false_regions_per_study": float(calibration.false_regions_per_study),
+                "groups": {name: calibration.healthy_count(name) for name in calibration.group_names},
+                "least_studies_for_alpha": minimum_n(self.rule.alpha, self.rule.confidence),
             },
             "notes": self.notes,
         }

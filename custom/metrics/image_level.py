@@ -1,6 +1,6 @@
 """Study-level metrics: how well scores rank abnormal above healthy studies; larger score = more abnormal.
 
-AUROC and average precision take optional weights, a row a resampling, so that a bootstrap is one call and no loop.
+Every metric takes optional weights, a row a resampling, so that a bootstrap is one call and no loop.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
 from custom.errors import NomalyError
+from custom.metrics.intervals import bootstrap_weights, percentile_interval, share
 
 Metric = Callable[..., "float | NDArray[np.float64]"]
+ROUNDING = 1e-9  # far below one study's share of any test set
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -30,7 +31,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     positive, negative = _weight_per_distinct_score(labels, scores, weights)
     below = negative.cumsum(1) - negative
     pairs = (positive * (below + negative / 2)).sum(1)
-    return _shaped(_ratio(pairs, positive.sum(1) * negative.sum(1)), weights)
+    return _shaped(share(pairs, positive.sum(1) * negative.sum(1)), weights)
 
 
 def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -43,8 +44,34 @@ def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     hits = positive.cumsum(1)
     flagged = hits + negative.cumsum(1)
     precision = hits / np.where(flagged > 0, flagged, 1)
-    average = _ratio((positive * precision).sum(1), positive.sum(1))
+    average = share((positive * precision).sum(1), positive.sum(1))
     return _shaped(np.where(negative.sum(1) > 0, average, np.nan), weights)
+
+
+def fpr_at_tpr(
+    labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95, weights: ArrayLike | None = None
+) -> float | NDArray[np.float64]:
+    """False-positive rate at the first point of the ROC curve, along falling thresholds, whose TPR is at least `tpr`.
+
+    What a method costs that may miss few abnormal studies ("FPR@95TPR"); smaller is better. Other arguments and result
+    as :func:`auroc`.
+    """
+    hits, alarms = _roc(labels, scores, weights, tpr, "tpr")
+    first = (hits >= tpr - ROUNDING).argmax(1)
+    value = np.take_along_axis(alarms, first[:, None], 1)[:, 0]
+    return _shaped(np.where(np.isnan(hits[:, -1]), np.nan, value), weights)
+
+
+def tpr_at_fpr(
+    labels: ArrayLike, scores: ArrayLike, fpr: float = 0.05, weights: ArrayLike | None = None
+) -> float | NDArray[np.float64]:
+    """Largest true-positive rate on the ROC curve with a false-positive rate of at most `fpr`; larger is better.
+
+    Other arguments and result as :func:`auroc`.
+    """
+    hits, alarms = _roc(labels, scores, weights, fpr, "fpr")
+    value = np.where(alarms <= fpr + ROUNDING, hits, 0).max(1)
+    return _shaped(np.where(np.isnan(hits[:, -1] + alarms[:, -1]), np.nan, value), weights)
 
 
 def bootstrap_interval(
@@ -74,33 +101,6 @@ def bootstrap_interval(
     return percentile_interval(values, confidence)
 
 
-def bootstrap_weights(subjects: Sequence[str], n: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """(n, studies): how often each study is in each of n draws of as many subjects as there are."""
-    names, member = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
-    if len(names) == 0:
-        raise NomalyError("subjects must name at least one patient, got none.")
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
-    return draws[:, member].astype(np.float64)
-
-
-def percentile_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
-    """(low, high) percentiles of the values that are not NaN; NaN if none is left."""
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return float("nan"), float("nan")
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact (conservative) binomial interval of a rate; (0, 1) for n = 0. The n studies must be independent."""
-    tail = (1 - confidence) / 2
-    low = beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
-    high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
-    return float(low), float(high)
-
-
 def _weight_per_distinct_score(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -121,8 +121,15 @@ def _weight_per_distinct_score(
     return tuple(np.add.reduceat(weights * (labels == label), first, axis=1) for label in (1, 0))
 
 
-def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+def _roc(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, rate: float, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(R, k) true- and false-positive rates along the k distinct scores, falling; NaN where a class has no weight."""
+    if not 0 <= rate <= 1:
+        raise NomalyError(f"{name} must be in [0, 1], got {rate}.")
+    positive, negative = _weight_per_distinct_score(labels, scores, weights)
+    counts = positive[:, ::-1].cumsum(1), negative[:, ::-1].cumsum(1)
+    return tuple(share(count, count[:, -1:]) for count in counts)
 
 
 def _shaped(values: NDArray[np.float64], weights: ArrayLike | None) -> float | NDArray[np.float64]:

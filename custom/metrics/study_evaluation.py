@@ -6,18 +6,25 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from custom.calibration.state import CalibrationState
 from custom.data.slices import load_slices
 from custom.metrics.evaluation import evaluate_scores
 from custom.metrics.floors import Floor, fit_floors
-from custom.metrics.pixel_level import PixelEvaluation
+from custom.metrics.lesion_level import LesionEvaluation
+from custom.metrics.pixel_evaluation import PixelEvaluation
+from custom.metrics.ra_detection import BoxDetection
+from custom.metrics.reconstruction_quality import ReconstructionQuality
+from custom.metrics.study_level import StudyTable
+from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("case", "label", "score", "p_value", "subject", "group")
+COLUMNS = ("case", "label", "score", "p_value", "decision", "subject", "group")
 
 
 class StudyEvaluation:
@@ -28,8 +35,8 @@ class StudyEvaluation:
         transform: preprocessing.
         window: side in pixels of the windows that the floors, as the network, learn from; None = whole slices.
         score: map to study score, the same for method and floors.
-        calibration: of the detector; gives the pixel threshold.
-        alpha: promised false-alarm rate.
+        calibration: of the detector; gives the pixel threshold, the least size of a region and the decision rule.
+        alpha: false-alarm rate of this run's decisions; None = as calibrated.
         synthetic: whether any image or lesion was made.
         seed: of the bootstrap and of the autoencoder floor.
         floor_epochs: epochs of the autoencoder floor.
@@ -42,7 +49,7 @@ class StudyEvaluation:
         window: int | None,
         score: StudyScore,
         calibration: CalibrationState,
-        alpha: float,
+        alpha: float | None,
         synthetic: bool,
         seed: int = 0,
         floor_epochs: int = 20,
@@ -68,49 +75,75 @@ class StudyEvaluation:
         self.studies: list[dict[str, Any]] = []
         self.floor_scores: dict[str, list[float]] = {name: [] for name in self.floors}
         threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
-        self.pixels = {name: PixelEvaluation(threshold, rate) for name in ("method", *self.floors)}
+        self.pixels = PixelEvaluation(threshold, rate)
+        self.floor_pixels = {name: PixelEvaluation(threshold, rate, with_aupro=False) for name in self.floors}
+        self.lesions = LesionEvaluation(threshold, int(self.calibration.minimum_region))
+        self.boxes = BoxDetection(threshold)
+        self.quality = ReconstructionQuality()
 
     def add(self, study: dict[str, Any]) -> None:
         """Take in what the evaluator says of one study."""
         image = torch.as_tensor(study["image"]).as_subclass(torch.Tensor)
-        self.studies.append(
-            {"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}}
-        )
-        self._add_pixels("method", study, study["pred"])
+        row = {"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}}
+        self.studies.append(row)
         for name, floor in self.floors.items():
             self.floor_scores[name].append(floor.score(image))
-            self._add_pixels(name, study, floor.map(image))
+        # An abnormal study without a mask has lesions somewhere: its pixels cannot be judged.
+        if not study["label"] or study["mask"].any():
+            truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
+            self._add_maps(row["subject"], image, study, truth)
+
+    def _add_maps(
+        self, subject: str, image: torch.Tensor, study: dict[str, Any], truth: NDArray[np.bool_] | None
+    ) -> None:
+        """Take in the maps of a study whose truth is known."""
+        case, anomaly_map, body = study["case"], study["pred"], study["foreground"]
+        regions = study.get("regions")
+        if regions is None:
+            regions, _, _ = label_regions(anomaly_map, self.lesions.threshold, self.lesions.minimum_size)
+        self.pixels.add(case, subject, anomaly_map, body, truth)
+        self.lesions.add(subject, anomaly_map, regions, truth)
+        self.boxes.add(subject, anomaly_map, regions, truth)
+        self.quality.add(subject, image, study["reconstruction"], body, truth)
+        for name, floor in self.floors.items():
+            floor_map = floor.map(image)
+            if floor_map is not None:
+                self.floor_pixels[name].add(case, subject, floor_map, body, truth)
 
     def result(self) -> dict[str, Any]:
         """The evaluation, as custom.metrics.evaluation.evaluate_scores gives it."""
         columns = {key: [study.get(key) for study in self.studies] for key in COLUMNS}
-        p_values = columns["p_value"]
-        evaluation = evaluate_scores(
+        studies = StudyTable(
             cases=columns["case"],
             labels=columns["label"],
             scores=columns["score"],
             subjects=columns["subject"],
             groups=columns["group"],
-            p_values=None if None in p_values else p_values,
-            alpha=self.alpha,
-            synthetic=self.synthetic,
+            p_values=columns["p_value"],
+            decisions=columns["decision"],
             seed=self.seed,
-            pixel=self.pixels["method"],
-            floors={name: self._floor(name) for name in self.floors},
         )
-        if evaluation["pixel"] is not None and not self.calibration.is_calibrated:
-            evaluation["pixel"]["dice"] = None  # there was no threshold
-        return evaluation
+        return evaluate_scores(
+            studies,
+            self.calibration.decision_rule.at(self.alpha),
+            self.synthetic,
+            flag_level=self._flag_level(),
+            floors={name: self._floor(name) for name in self.floors},
+            pixel=self.pixels,
+            lesions=self.lesions,
+            ra_detection=self.boxes,
+            reconstruction=self.quality,
+        )
 
-    def _add_pixels(self, name: str, study: dict[str, Any], anomaly_map: torch.Tensor | None) -> None:
-        """Pool the pixels of the latest study for the method or a floor."""
-        # An abnormal study without a mask has lesions somewhere: its pixels cannot be judged.
-        if anomaly_map is None or (study["label"] and not study["mask"].any()):
-            return
-        truth = study["mask"] if study["label"] else None
-        self.pixels[name].add(study["case"], self.studies[-1]["subject"], anomaly_map, study["foreground"], truth)
+    def _flag_level(self) -> float | None:
+        """p-value at or below which a study is flagged; of several calibration groups the largest."""
+        if not self.calibration.is_calibrated:
+            return None
+        rule = self.calibration.decision_rule.at(self.alpha)
+        groups = self.calibration.group_names or [None]
+        return max(rule.flag_level(self.calibration.healthy_count(group)) for group in groups)
 
     def _floor(self, name: str) -> dict[str, Any]:
         """What evaluate_scores takes of a floor. Its pixel interval is not shown, so two resamplings are enough."""
-        pixel = self.pixels[name].result(resamplings=2, seed=self.seed)
+        pixel = self.floor_pixels[name].result(resamplings=2, seed=self.seed)
         return {"scores": self.floor_scores[name], "pixel_ap": None if pixel is None else pixel["ap"]["value"]}

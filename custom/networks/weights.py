@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from custom.calibration.file import load_calibration
 from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
 
@@ -45,11 +48,24 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
         ) from error
 
 
-def load_detector(network: nn.Module, path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_detector(
+    network: nn.Module,
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    calibration: str | Path | None = None,
+) -> nn.Module:
     """Load ``model.pt`` into the detector, move it to the device and set it to evaluation.
 
+    Args:
+        network: the detector.
+        path: of its weights.
+        device: to compute on.
+        calibration: a calibration file for these weights, such as one of another site; None = the calibration that
+            ``model.pt`` holds.
+
     Raises:
-        NomalyError: as :func:`read_tensors`, and if the weights are of another architecture.
+        NomalyError: as :func:`read_tensors`, and if the weights are of another architecture or the calibration is of
+            other weights.
     """
     try:
         network.load_state_dict(read_tensors(path, device))
@@ -59,4 +75,33 @@ def load_detector(network: nn.Module, path: str | Path, device: torch.device | s
             f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
             f"overlays that it was trained with ({problem})."
         ) from error
+    if calibration is not None:
+        load_calibration(calibration, network.calibration, model_hash(network))
     return network.to(device).eval()
+
+
+def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Fingerprint of a network's weights: first 16 hex digits of SHA-256 over names, dtypes, shapes and bytes.
+
+    It depends neither on the order of the entries nor on the device.
+
+    Raises:
+        NomalyError: an entry is not a tensor.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name]
+        if not isinstance(tensor, torch.Tensor):
+            raise NomalyError(
+                f"state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}. Pass network.state_dict()."
+            )
+        # The header carries the shape, so the end of one tensor can never be read as the start of the next.
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def model_hash(network: nn.Module) -> str:
+    """Fingerprint of a detector without its calibration: the same before and after it was calibrated."""
+    state = network.state_dict()
+    return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith("calibration.")})

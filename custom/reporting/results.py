@@ -1,9 +1,8 @@
-"""The table of a run (results.csv) and what made it (run.json)."""
+"""The tables of a run (results.csv, lesions.csv) and what made it (run.json)."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -22,8 +21,9 @@ from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
 
 STATUSES = ("ok", "failed")
-DECISIONS = ("flag", "normal")
+DECISIONS = ("flag", "uncertain", "likely_normal")
 LESION_UNITS = ("ml", "mm2", "px")
+POSITION_UNITS = ("mm", "px")
 
 
 @dataclass
@@ -35,11 +35,13 @@ class StudyResult:
         status: "ok", or "failed" (then `error` says why, and the numbers are None).
         score: study score, larger = more abnormal.
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
-        decision: "flag" or "normal"; None if not calibrated.
+        decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
+        group: calibration group that the p-value belongs to, such as a scanner; None where there are no groups.
         lesion_count: number of connected regions over the pixel threshold.
         lesion_volume: their total size in `lesion_unit`.
         lesion_unit: "ml" for volumes, "mm2" for pictures of known pixel size, "px" otherwise.
         seconds: time that the study took.
+        note: why there is no p-value, or what else to know; empty if nothing.
         error: a reason that a person can act on; empty for a study that went well.
 
     Raises:
@@ -51,10 +53,12 @@ class StudyResult:
     score: float | None = None
     p_value: float | None = None
     decision: str | None = None
+    group: str | None = None
     lesion_count: int | None = None
     lesion_volume: float | None = None
     lesion_unit: str | None = None
     seconds: float | None = None
+    note: str = ""
     error: str = ""
 
     def __post_init__(self) -> None:
@@ -75,7 +79,44 @@ class StudyResult:
             )
 
 
+@dataclass
+class LesionResult:
+    """One region of a study's map over the pixel threshold; the fields, in this order, are the columns of lesions.csv.
+
+    Args:
+        study: id of the study.
+        lesion: number within the study, 1 = the most massive. A number is missing where the region is too small for the
+            grid of the study's file.
+        size: in `unit`.
+        unit: as `StudyResult.lesion_unit`.
+        x, y, z: its centre; millimetres in the world of the study's file (RAS+), or column and row of a picture whose
+            pixel size is not known (then z is None).
+        position_unit: "mm" or "px".
+        peak: largest map value inside.
+        mass: sum over the region, on the network's grid, of map minus threshold.
+        p_value: (1 + number of healthy calibration studies whose most massive region is at least as massive) / (n + 1).
+    """
+
+    study: str
+    lesion: int
+    size: float
+    unit: str
+    x: float
+    y: float
+    z: float | None
+    position_unit: str
+    peak: float
+    mass: float
+    p_value: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse units that the table cannot mean."""
+        _check_choice("unit", self.unit, LESION_UNITS)
+        _check_choice("position_unit", self.position_unit, POSITION_UNITS)
+
+
 COLUMNS = tuple(field.name for field in fields(StudyResult))
+LESION_COLUMNS = tuple(field.name for field in fields(LesionResult))
 
 
 def write_results_csv(rows: Iterable[StudyResult], path: str | os.PathLike[str]) -> None:
@@ -84,10 +125,12 @@ def write_results_csv(rows: Iterable[StudyResult], path: str | os.PathLike[str])
     Raises:
         NomalyError: the file cannot be written.
     """
-    with atomic_write(path, "w") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(row) for row in rows)
+    _write_table(COLUMNS, rows, path)
+
+
+def write_lesions_csv(rows: Iterable[LesionResult], path: str | os.PathLike[str]) -> None:
+    """Write one row a lesion; otherwise as `write_results_csv`."""
+    _write_table(LESION_COLUMNS, rows, path)
 
 
 def read_results_csv(path: str | os.PathLike[str]) -> list[StudyResult]:
@@ -105,7 +148,8 @@ def read_results_csv(path: str | os.PathLike[str]) -> list[StudyResult]:
                 f"Header of {path} must be {','.join(COLUMNS)}, got {','.join(reader.fieldnames or ())}. "
                 "Name the results.csv of a run of this version."
             )
-        return [StudyResult(**{k: v if k == "error" else v or None for k, v in row.items()}) for row in reader]
+        texts = ("note", "error")
+        return [StudyResult(**{k: v if k in texts else v or None for k, v in row.items()}) for row in reader]
 
 
 def write_run_info(path: str | os.PathLike[str], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,25 +179,12 @@ def software_versions() -> dict[str, str]:
     return {"nomaly": custom.__version__, "python": platform.python_version(), **packages}
 
 
-def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Fingerprint of a network's weights: first 16 hex digits of SHA-256 over names, dtypes, shapes and bytes.
-
-    It depends neither on the order of the entries nor on the device.
-
-    Raises:
-        NomalyError: an entry is not a tensor.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state_dict):
-        tensor = state_dict[name]
-        if not isinstance(tensor, torch.Tensor):
-            raise NomalyError(
-                f"state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}. Pass network.state_dict()."
-            )
-        # The header carries the shape, so the end of one tensor can never be read as the start of the next.
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _write_table(columns: tuple[str, ...], rows: Iterable[Any], path: str | os.PathLike[str]) -> None:
+    """Header and one line a dataclass, atomically."""
+    with atomic_write(path, "w") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(astuple(row) for row in rows)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from custom.errors import NomalyError
-from custom.synthetic import chest, chest_lesions, colon, colon_lesions
+from custom.synthetic import chest, chest_lesions, colon, colon_lesions, wrist, wrist_lesions
 from custom.synthetic.head import DEFAULT_SHAPE, DEFAULT_SPACING, head_volume
 from custom.synthetic.head_lesions import GROUPS as HEAD_GROUPS
 from custom.synthetic.head_lesions import HeadLesion
@@ -230,6 +230,9 @@ PHANTOMS: dict[str, Phantom] = {
     ),
     "chest": PicturePhantom(
         "film_with_opacity", chest.chest_picture, tuple(chest_lesions.EFFECTS), chest_lesions.draw_lesion
+    ),
+    "wrist": PicturePhantom(
+        "film_with_fracture", wrist.wrist_picture, tuple(wrist_lesions.EFFECTS), wrist_lesions.draw_lesion
     ),
 }
 

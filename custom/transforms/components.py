@@ -1,4 +1,4 @@
-"""Lesions: the connected components of a mask, with their sizes in units a reader can use."""
+"""Sizes and places of numbered regions, in units a reader can use."""
 
 from __future__ import annotations
 
@@ -6,58 +6,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.measure import label, regionprops
+from numpy.typing import ArrayLike
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
-class Lesion:
-    """One connected component.
+class Region:
+    """One numbered region of a label image.
 
     Attributes:
+        number: its value in the label image.
         size: in `unit`.
         unit: "ml" for volumes, "mm2" for pictures of known spacing, "px" where the spacing is unknown.
-        voxels: number of voxels or pixels.
-        centroid: mean index along each axis of the array.
-        peak: largest value of the anomaly map inside, None without a map.
+        centre: mean position; millimetres in the world of the affine, or indices where there is none.
     """
 
+    number: int
     size: float
     unit: str
-    voxels: int
-    centroid: tuple[float, ...]
-    peak: float | None = None
+    centre: tuple[float, ...]
 
 
-def lesions(
-    mask: np.ndarray,
-    spacing: Sequence[float] | None = None,
-    anomaly_map: np.ndarray | None = None,
-    min_size: float = 0.0,
-) -> list[Lesion]:
-    """List the components of a mask, largest first; voxels that touch by a corner belong together.
+def measure_regions(
+    labels: ArrayLike, spacing: Sequence[float] | None = None, affine: ArrayLike | None = None
+) -> list[Region]:
+    """Measure the regions of a label image in the order of their numbers; numbers that do not occur are left out.
 
     Args:
-        mask: (X, Y) or (X, Y, Z), foreground where > 0.
+        labels: (X, Y) or (X, Y, Z) of whole numbers, 0 = no region.
         spacing: voxel sides in millimetres, one for each axis, or None if unknown.
-        anomaly_map: of the shape of `mask`, for `Lesion.peak`.
-        min_size: smaller ones are left out; in the unit of the result.
+        affine: (4, 4) from indices to millimetres; None leaves the centres as indices.
 
     Raises:
-        ValueError: if `spacing` or `anomaly_map` does not fit the mask.
+        ValueError: if `spacing` does not fit the labels.
     """
-    mask = np.asarray(mask) > 0
-    if spacing is not None and len(spacing) != mask.ndim:
-        raise ValueError(f"spacing must have one entry for each of the mask's {mask.ndim} axes, got {len(spacing)}.")
-    if anomaly_map is not None and np.shape(anomaly_map) != mask.shape:
-        raise ValueError(f"anomaly_map must have the mask's shape {mask.shape}, got {np.shape(anomaly_map)}.")
+    labels = np.asarray(labels).round().astype(np.int64)
+    if spacing is not None and len(spacing) != labels.ndim:
+        raise ValueError(f"spacing must have one entry for each of the labels' {labels.ndim} axes, got {len(spacing)}.")
     unit, voxel_size = _unit(spacing)
-    found = []
-    for region in regionprops(label(mask, connectivity=mask.ndim), intensity_image=anomaly_map):
-        voxels = int(region.num_pixels)
-        centroid = tuple(float(index) for index in region.centroid)
-        peak = None if anomaly_map is None else float(region.intensity_max)
-        found.append(Lesion(voxels * voxel_size, unit, voxels, centroid, peak))
-    return sorted((lesion for lesion in found if lesion.size >= min_size), key=lambda lesion: -lesion.size)
+    counts = np.bincount(labels.ravel())
+    numbers = [number for number in range(1, len(counts)) if counts[number]]
+    if not numbers:
+        return []
+    centres = ndimage.center_of_mass(np.ones_like(labels), labels, numbers)
+    return [
+        Region(number, float(counts[number] * voxel_size), unit, _place(centre, affine))
+        for number, centre in zip(numbers, centres)
+    ]
+
+
+def _place(centre: Sequence[float], affine: ArrayLike | None) -> tuple[float, ...]:
+    """Position in the world of the affine, or the indices as they are."""
+    if affine is None:
+        return tuple(float(index) for index in centre)
+    homogeneous = [*centre, *[0.0] * (3 - len(centre)), 1.0]
+    return tuple(float(value) for value in (np.asarray(affine, dtype=np.float64) @ homogeneous)[:3])
 
 
 def _unit(spacing: Sequence[float] | None) -> tuple[str, float]:

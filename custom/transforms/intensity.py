@@ -1,4 +1,4 @@
-"""Intensity scaling that tells how to undo it."""
+"""Intensities: films stored as negatives, and scaling, both so that they can be undone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,55 @@ from monai.transforms import MapTransform, Transform
 from custom.errors import NomalyError
 
 RANGE_KEY = "intensity_range"
+MIRROR_KEY = "intensity_mirror"
+
+
+class InvertFilm(Transform):
+    """Bring an X-ray film to "bone bright": x -> lowest + highest intensity - x where it is stored the other way.
+
+    The sum is kept in `meta["intensity_mirror"]`, by which unscale_intensity finds the way back.
+
+    Args:
+        invert: "auto" inverts where DICOM says MONOCHROME1 (its lowest value is shown white); True or False say it of
+            all films, for files that do not tell.
+
+    Raises:
+        NomalyError: if `invert` is none of these.
+    """
+
+    def __init__(self, invert: bool | str = "auto") -> None:
+        if invert not in (True, False, "auto"):
+            raise NomalyError(f'invert_film must be true, false or "auto", got {invert!r}. Correct the config.')
+        self.invert = invert
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        stored = image.meta.get("photometric") if isinstance(image, MetaTensor) else None
+        if not (stored == "MONOCHROME1" if self.invert == "auto" else self.invert):
+            return image
+        mirror = float(image.min()) + float(image.max())
+        inverted = mirror - image
+        if isinstance(inverted, MetaTensor):
+            inverted.meta[MIRROR_KEY] = mirror
+        return inverted
+
+
+class InvertFilmd(MapTransform):
+    """Dictionary twin of :py:class:`InvertFilm`."""
+
+    def __init__(
+        self,
+        keys: Sequence[Hashable] | Hashable = "image",
+        invert: bool | str = "auto",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.inverter = InvertFilm(invert)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.inverter(item[key])
+        return item
 
 
 class ScaleStudyIntensity(Transform):
@@ -100,7 +149,8 @@ class ScaleStudyIntensityd(MapTransform):
 
 
 def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-    """Bring values in [0, 1] back to the intensities of the file of `image`, a study that ScaleStudyIntensity scaled.
+    """Bring values in [0, 1] back to the intensities of the file of `image`, a study that ScaleStudyIntensity scaled
+    and perhaps InvertFilm inverted before.
 
     Raises:
         ValueError: if the meta data of `image` do not tell its range.
@@ -108,4 +158,6 @@ def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     if RANGE_KEY not in image.meta:
         raise ValueError(f"meta['{RANGE_KEY}'] of the image is missing. Scale it with ScaleStudyIntensityd.")
     low, white = (float(value) for value in image.meta[RANGE_KEY])
-    return values * (white - low) + low
+    intensities = values * (white - low) + low
+    mirror = image.meta.get(MIRROR_KEY)
+    return intensities if mirror is None else mirror - intensities

@@ -43,11 +43,11 @@ class CropMargin(Transform):
 
 
 class PadToSquare(Transform):
-    """Pad the plane of a study (C, X, Y, Z) with zeros to a square, the picture in the middle."""
+    """Pad the plane of a study (C, X, Y, Z) with its lowest value to a square, the picture in the middle."""
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         side = max(image.shape[1:3])
-        return SpatialPad(spatial_size=(side, side, -1))(image)
+        return SpatialPad(spatial_size=(side, side, -1), value=float(image.min()))(image)
 
 
 class PreparePictured(MapTransform):

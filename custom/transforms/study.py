@@ -20,6 +20,7 @@ from custom.errors import NomalyError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + PICTURE_SUFFIXES
+PHOTOMETRIC_TAG = "0028|0004"  # as ITK names DICOM's PhotometricInterpretation
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -106,6 +107,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
+        "photometric": str(image.meta.get(PHOTOMETRIC_TAG, "")).strip(),
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
@@ -123,7 +125,8 @@ class LoadStudy(Transform):
 
     A 2-D picture (PNG, JPEG, BMP, one DICOM slice) becomes Z = 1. Pictures without orientation get the affine
     diag(-1, -1, 1, 1), "already in display orientation", on which ``Orientationd(axcodes="LPS")`` does nothing.
-    `meta` keeps `original_affine`, `spatial_shape` (of the file) and `filename_or_obj`.
+    `meta` keeps `original_affine`, `spatial_shape` (of the file), `filename_or_obj` and `photometric` (DICOM's
+    PhotometricInterpretation, "" for other formats).
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.

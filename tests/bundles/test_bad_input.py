@@ -339,6 +339,82 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     )
 
 
+def test_confident_mode_says_how_many_it_needs(run_command, models: Path) -> None:
+    done = run_command("calibrate", models / "model.pt", alpha=0.2, confidence=0.95)
+    says(done, 2, "must hold at least 14 studies for alpha = 0.2 with confidence 0.95, got 5: add healthy studies or")
+
+
+def test_abnormal_study_among_the_healthy_ones_is_refused(nomaly, dataset, models, tiny_network) -> None:
+    data = dataset(lambda datalist: datalist["validation"][1].update(label=1))
+    done = nomaly("calibrate", BUNDLE, "--healthy", data, "--weights", models / "model.pt", **tiny_network(BUNDLE))
+    says(done, 2, "section `validation` must be healthy (label 0), got label 1; move the item to `test`")
+
+
+def test_one_study_twice_among_the_healthy_ones_is_refused(
+    nomaly, models, tiny_network, tiny_phantom, tmp_path
+) -> None:
+    healthy, before = tmp_path / "healthy", files_of(models)
+    healthy.mkdir()
+    for number in range(4):
+        shutil.copy(tiny_phantom / "images" / f"healthy_00{number}.nii.gz", healthy)
+    shutil.copy(healthy / "healthy_003.nii.gz", healthy / "copy.nii.gz")
+    words = ("--healthy", healthy, "--weights", models / "model.pt")
+    done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
+    says(done, 2, "healthy studies must differ, but copy and healthy_003 hold the same image: remove one of them.")
+    assert files_of(models) == before
+
+
+def test_calibrating_by_a_field_that_no_study_has_is_refused(run_command, models: Path) -> None:
+    done = run_command("calibrate", models / "model.pt", alpha=0.2, calibration_group="scanner")
+    says(done, 2, "healthy studies must have `scanner` to be calibrated by it, but", "add it to the datalist")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "detect"])
+def test_calibration_of_other_weights_is_refused(command: str, run_command, models: Path, tmp_path: Path) -> None:
+    content = json.loads((models / "calibration.json").read_text())
+    (models / "calibration.json").write_text(json.dumps(content | {"model_hash": "0123456789abcdef"}))
+    done = run_command(command, models / "model.pt", calibration=models / "calibration.json")
+    says(done, 2, "calibration.json must be of these weights", "but is of 0123456789abcdef", "Calibrate these weights")
+    assert not (tmp_path / "results").exists()
+
+
+def test_smaller_alpha_than_the_confident_calibration_allows_is_refused(run_command, models: Path) -> None:
+    content = json.loads((models / "calibration.json").read_text())
+    site = models / "calibration.json"
+    site.write_text(json.dumps(content | {"confidence": 0.5}))  # needs 4 studies at alpha 0.2, 14 at 0.05
+    assert run_command("detect", models / "model.pt", calibration=site).code == 0
+    done = run_command("detect", models / "model.pt", calibration=site, alpha=0.05, overwrite=True)
+    says(done, 2, "must hold at least 14 studies for alpha = 0.05 with confidence 0.5, got 5")
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize(("label", "missing"), [(0, "abnormal"), (1, "healthy")])
+def test_test_set_of_one_class_tells_what_cannot_be_computed(
+    label: int, missing: str, nomaly, models, dataset, tiny_network, tmp_path: Path
+) -> None:
+    data = dataset(lambda lists: lists.update(test=[item for item in lists["test"] if item["label"] == label]))
+    words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
+    knobs = {"synthetic_lesions": False, "floor_epochs": 1, **tiny_network(BUNDLE)}
+    assert nomaly("evaluate", BUNDLE, *words, **knobs).code == 0
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics["image"]["auroc"] is None
+    assert f"no {missing} study" in metrics["not_computable"]["image.auroc"]
+    table = (tmp_path / "results" / "metrics.md").read_text()
+    assert f"not computable: {metrics['not_computable']['image.auroc']}" in table
+
+
+def test_mask_of_another_size_fails_its_study_alone(nomaly, models, dataset, tiny_network, tmp_path: Path) -> None:
+    data = dataset(lambda lists: None)
+    masked = next(item for item in json.loads((data / "datalist.json").read_text())["test"] if item.get("mask"))
+    save_volume(data / masked["mask"], np.ones((5, 6, 7)))
+    words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
+    assert nomaly("evaluate", BUNDLE, *words, floor_epochs=1, **tiny_network(BUNDLE)).code == 1
+    failed = [row for row in read_results_csv(tmp_path / "results" / "results.csv") if row.status == "failed"]
+    assert len(failed) == 1 and "a mask must lie on the grid of its image" in failed[0].error
+
+
 # Disk full
 
 

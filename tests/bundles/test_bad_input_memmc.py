@@ -66,7 +66,7 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
         ),
         ({"masks_per_pass": 0}, "masks_per_pass must be >= 1, or null for all masks at once, got 0."),
         ({"score_mode": "median"}, "score_mode must be one of top_q, mean, max, ms_ssim, got 'median'."),
-        ({"anatomy": "knee"}, "anatomy must be one of head, colon, chest, got 'knee'."),
+        ({"anatomy": "knee"}, "anatomy must be one of head, colon, chest, wrist, got 'knee'."),
         ({"lesion_groups": ["polyp"]}, "groups must be some of consolidation, ground_glass,"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -60,8 +61,10 @@ def test_calibration_is_in_the_weights_and_in_a_readable_file(bundle: str, train
     state = read_tensors(trained(bundle) / "models" / "model.pt")
     summary = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
     cases = [item["subject"] for item in json.loads((tiny_data(bundle) / "datalist.json").read_text())["validation"]]
-    assert sorted(summary["scores"]) == cases and summary["healthy_studies"] == len(cases) == 5
-    assert state["calibration.healthy_scores"].tolist() == list(summary["scores"].values())
+    assert sorted(study["study"] for study in summary["studies"]) == cases and summary["healthy_studies"] == 5
+    assert state["calibration.healthy_scores"].tolist() == [study["score"] for study in summary["studies"]]
+    assert state["calibration.healthy_masses"].tolist() == [study["mass"] for study in summary["studies"]]
+    assert state["calibration.decision"].tolist() == [ALPHA, 0, 0.2]
     assert float(state["calibration.pixel_threshold"]) == summary["pixel_threshold"] > 0
     assert state["calibration.slices"].tolist() == summary["slices"]
     assert state["calibration.plane"].tolist() == summary["plane"] == 2 * [32 * 32]
@@ -81,20 +84,22 @@ def test_row_of_a_study_agrees_with_its_mask_and_calibration(bundle: str, detect
     assert set(np.unique(mask)) == {0, white}
     assert row.lesion_count == label_components(mask > 0, connectivity=mask.ndim).max()
     assert (row.lesion_volume, row.lesion_unit) == (pytest.approx((mask > 0).sum() * size, rel=1e-5), unit)
-    healthy = list(json.loads((trained(bundle) / "models" / "calibration.json").read_text())["scores"].values())
+    calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
+    healthy = [study["score"] for study in calibration["studies"]]
     p_value = (1 + sum(score >= row.score for score in healthy)) / (len(healthy) + 1)
     if VARIANTS[bundle]["images"] == "frame":  # kept at its own size, of which no healthy study is
         assert (row.p_value, row.decision) == (None, None)
+        assert row.note.startswith("No p-value: calibrated on slices of 1024 to 1024 pixels, and this study's have ")
     else:
         assert row.p_value == pytest.approx(p_value)
-        assert row.decision == ("flag" if p_value <= ALPHA else "normal")
+        assert row.decision == ("flag" if p_value <= ALPHA else "likely_normal")
 
 
 def test_run_information_names_what_made_the_results(bundle: str, detection, trained) -> None:
     run = json.loads((detection(bundle) / "run.json").read_text())
     calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
-    assert (run["bundle"], run["alpha"], run["seed"]) == (bundle, ALPHA, 0)
-    assert run["weight_hash"] == calibration["weight_hash"]
+    assert (run["bundle"], run["decision_rule"]["alpha"], run["seed"]) == (bundle, ALPHA, 0)
+    assert run["model_hash"] == calibration["model_hash"]
     assert run["calibration"]["pixel_threshold"] == calibration["pixel_threshold"]
     assert {"nomaly", "torch", "monai", "numpy", "python"} <= set(run["versions"])
 
@@ -118,6 +123,37 @@ def test_inference_config_without_studies_takes_the_test_section(
     run_bundle(bundle, ["inference"], {**knobs(bundle), **folders, "write_images": False})
     assert untimed(tmp_path) == untimed(evaluation(bundle))
     assert not any(path.is_dir() for path in tmp_path.iterdir())  # no maps
+
+
+def test_lesions_of_a_study_have_a_table_that_agrees_with_its_row(bundle: str, detection) -> None:
+    (row,) = read_results_csv(detection(bundle) / "results.csv")
+    with open(detection(bundle) / "lesions.csv", newline="") as table:
+        lesions = list(csv.DictReader(table))
+    assert [lesion["study"] for lesion in lesions] == [row.study] * row.lesion_count
+    assert sum(float(lesion["size"]) for lesion in lesions) == pytest.approx(row.lesion_volume)
+    masses = [float(lesion["mass"]) for lesion in lesions]
+    assert masses == sorted(masses, reverse=True) and min(masses) > 0
+
+
+def test_site_calibrates_beside_the_weights_and_its_decisions_follow(
+    bundle: str, nomaly, knobs, trained, tiny_data, tiny_network, tmp_path: Path
+) -> None:
+    weights, before = trained(bundle) / "models" / "model.pt", files_of(trained(bundle) / "models")
+    items = json.loads((tiny_data(bundle) / "datalist.json").read_text())
+    words = ("--weights", weights, "--output", tmp_path / "site.json", "--dataset_dir", tiny_data(bundle))
+    settings = {"alpha": 0.3, "likely_normal_p": 0.5, **tiny_network(bundle)}
+    assert nomaly("calibrate", bundle, *words, **settings).code == 0
+    assert files_of(trained(bundle) / "models") == before  # the weights and their own calibration stay
+    site = json.loads((tmp_path / "site.json").read_text())
+    assert (site["alpha"], site["healthy_studies"]) == (0.3, len(items["validation"]))
+
+    image = tiny_data(bundle) / items["test"][0]["image"]
+    settings = {name: value for name, value in knobs(bundle).items() if name != "alpha"}
+    words = (image, "--calibration", tmp_path / "site.json", "--output", tmp_path / "out")
+    assert nomaly("detect", bundle, *words, **settings).code == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["decision_rule"] == {"alpha": 0.3, "confidence": None, "likely_normal_p": 0.5}
+    assert read_results_csv(tmp_path / "out" / "results.csv")[0].p_value is not None
 
 
 # Evaluation

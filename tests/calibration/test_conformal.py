@@ -9,7 +9,6 @@ from custom.calibration.conformal import (
     check_enough,
     confident_alpha,
     confident_threshold,
-    decide,
     minimum_n,
     p_values,
 )
@@ -21,11 +20,6 @@ DRAWS = 4000
 def test_p_value_counts_healthy_scores_at_or_above() -> None:
     p = p_values([1.0, 2.0, 2.0, 3.0], [0.0, 2.0, 2.5, 3.0, 9.0])
     assert p.tolist() == [5 / 5, 4 / 5, 2 / 5, 2 / 5, 1 / 5]
-
-
-def test_study_is_flagged_when_p_is_at_most_alpha() -> None:
-    assert decide(1 / 20, 0.05) == "flag"
-    assert decide(2 / 20, 0.05) == "normal"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +106,6 @@ def test_confident_threshold_keeps_the_rate_in_95_percent_of_draws(kind: str, n:
         (lambda: p_values([1.0], [np.nan]), "scores must be finite numbers"),
         (lambda: minimum_n(0.0), r"alpha must be in \(0, 1\), got 0.0"),
         (lambda: minimum_n(0.05, 1.0), r"confidence must be in \(0, 1\), got 1.0"),
-        (lambda: decide(float("nan"), 0.05), r"p must be a p-value in \[0, 1\], got nan"),
     ],
 )
 def test_meaningless_arguments_are_refused_by_name(call: object, message: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState, scoring_rule
 from custom.networks.detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
@@ -15,11 +17,15 @@ from custom.scoring.structural_similarity import StructuralSimilarityMap
 RULE = (0.0, 0.02)
 
 
-def calibrated(slices: tuple[int, int] = (1, 1), plane: tuple[int, int] = (100, 200)) -> CalibrationState:
-    """Calibrated on studies of so many slices, each of so many pixels."""
+def calibrated(slices: tuple[int, int] = (1, 1), plane: tuple[int, int] = (100, 200), **groups) -> CalibrationState:
+    """Calibrated on four studies of so many slices, each of so many pixels."""
     state = CalibrationState()
-    state.fill(healthy_scores=[0.1, 0.2], slices=slices, plane=plane, score_rule=RULE)
+    state.fill_healthy([0.4, 0.1, 0.2, 0.3], [9.0, 0.0, 5.0, 5.0], **groups)
+    state.fill(slices=slices, plane=plane, score_rule=RULE)
     return state
+
+
+BY_SCANNER = {"groups": ["A", "B", "A", "A"], "field": "scanner"}
 
 
 @pytest.mark.parametrize(
@@ -34,25 +40,107 @@ def calibrated(slices: tuple[int, int] = (1, 1), plane: tuple[int, int] = (100, 
     ],
 )
 def test_plane_may_differ_by_a_tenth_from_the_calibrated_ones(shape: tuple[int, ...], holds: bool) -> None:
-    assert calibrated().holds_for(shape, RULE) is holds
+    refusal = calibrated().refusal(shape, RULE)
+    assert refusal == (
+        None if holds else f"calibrated on slices of 100 to 200 pixels, and this study's have {shape[0] * shape[1]}"
+    )
 
 
-@pytest.mark.parametrize(("slices", "depth", "holds"), [((1, 1), 2, False), ((5, 9), 1, False), ((5, 9), 30, True)])
-def test_pictures_and_volumes_are_kept_apart(slices: tuple[int, int], depth: int, holds: bool) -> None:
-    assert calibrated(slices).holds_for((10, 15, depth), RULE) is holds
+@pytest.mark.parametrize(
+    ("slices", "depth", "refusal"),
+    [
+        ((1, 1), 2, "calibrated on pictures, and this is a volume"),
+        ((5, 9), 1, "calibrated on volumes, and this is a picture"),
+        ((5, 9), 30, None),
+    ],
+)
+def test_pictures_and_volumes_are_kept_apart(slices: tuple[int, int], depth: int, refusal: str | None) -> None:
+    assert calibrated(slices).refusal((10, 15, depth), RULE) == refusal
 
 
 @pytest.mark.parametrize("rule", [(1.0, 0.0), (0.0, 0.05)])
 def test_scores_of_another_rule_are_not_compared(rule: tuple[float, float]) -> None:
-    assert not calibrated().holds_for((10, 15, 1), rule)
+    assert (
+        calibrated().refusal((10, 15, 1), rule).startswith("calibrated with other settings of score, map or ensemble")
+    )
 
 
-def test_state_loads_into_a_new_one_with_any_number_of_scores() -> None:
-    saved, loaded = calibrated(), CalibrationState()
+def test_state_that_is_empty_says_what_to_do() -> None:
+    refusal = CalibrationState().refusal((10, 15, 1), RULE)
+    assert refusal == "the detector is not calibrated: run nomaly calibrate"
+
+
+def test_healthy_studies_keep_their_masses_and_groups_when_sorted_by_score() -> None:
+    state = calibrated(**BY_SCANNER)
+    assert state.healthy_scores.tolist() == [0.1, 0.2, 0.3, 0.4]
+    assert state.healthy_masses.tolist() == [0.0, 5.0, 5.0, 9.0]
+    assert state.healthy_groups.tolist() == [1, 0, 0, 0]
+    assert (state.group_field, state.group_names) == ("scanner", ["A", "B"])
+
+
+def test_p_value_counts_the_healthy_studies_of_the_group_alone() -> None:
+    together, apart = calibrated(), calibrated(**BY_SCANNER)
+    assert together.p_value(0.15) == 4 / 5  # of four studies three score at least 0.15
+    assert apart.p_value(0.15, "A") == 4 / 4 and apart.p_value(0.25, "A") == 3 / 4
+    assert apart.p_value(0.15, "B") == 1 / 2
+    assert [apart.healthy_count(group) for group in ("A", "B")] == [3, 1] and together.healthy_count() == 4
+
+
+def test_study_of_no_or_an_unknown_group_gets_no_p_value() -> None:
+    state = calibrated(**BY_SCANNER)
+    assert state.refusal((10, 15, 1), RULE, "A") is None
+    assert state.refusal((10, 15, 1), RULE) == (
+        "calibrated by scanner, and this study names none: give it in the datalist, or as study_group"
+    )
+    assert state.refusal((10, 15, 1), RULE, "C") == "no healthy study of scanner 'C' was calibrated on, only of A, B"
+    assert calibrated().refusal((10, 15, 1), RULE, "whatever") is None  # nobody asks without groups
+
+
+def test_region_is_compared_with_the_most_massive_one_of_each_healthy_study() -> None:
+    state = calibrated()  # masses 0, 5, 5, 9
+    assert state.region_p_values([10.0, 9.0, 5.0, 0.1]).tolist() == [1 / 5, 2 / 5, 4 / 5, 4 / 5]
+    assert state.region_p_values([]).tolist() == []
+
+
+@pytest.mark.parametrize(("group", "shift"), [("A", 0.0), ("B", 3.0)])
+def test_false_alarms_of_each_group_stay_at_alpha_though_scanners_differ(group: str, shift: float) -> None:
+    # Simulated: scores of scanner B lie 3 standard deviations higher; calibrated together nearly all flags were its.
+    draws, n, alpha = 2000, 19, 0.05
+    generator = np.random.default_rng(0)
+    flags = 0
+    for _ in range(draws):
+        state = CalibrationState()
+        scores = generator.normal(size=2 * n) + 3.0 * (np.arange(2 * n) >= n)
+        state.fill_healthy(scores, np.zeros(2 * n), ["A"] * n + ["B"] * n, "scanner")
+        flags += state.p_value(generator.normal() + shift, group) <= alpha
+    assert flags / draws == pytest.approx(alpha, abs=3 * np.sqrt(alpha * (1 - alpha) / draws))
+
+
+def test_healthy_study_has_any_significant_region_with_probability_alpha_at_most() -> None:
+    # Simulated: a study has up to nine regions of random mass; alpha is met exactly on average, as 0.05 = 2 / 40.
+    draws, n, alpha = 2000, 39, 0.05
+    generator = np.random.default_rng(1)
+    any_significant = 0
+    for _ in range(draws):
+        regions = [generator.gamma(2.0, size=generator.integers(1, 10)) for _ in range(n + 1)]
+        state = CalibrationState()
+        state.fill_healthy(np.zeros(n), [masses.max() for masses in regions[:n]])
+        any_significant += (state.region_p_values(regions[n]) <= alpha).any()
+    assert any_significant / draws == pytest.approx(alpha, abs=3 * np.sqrt(alpha * (1 - alpha) / draws))
+
+
+def test_state_loads_into_a_new_one_with_any_number_of_scores_and_groups() -> None:
+    saved, loaded = calibrated(**BY_SCANNER), CalibrationState()
+    saved.fill(decision=(0.1, 0.9, 0.3))
     assert not loaded.is_calibrated
     loaded.load_state_dict(saved.state_dict())
     assert loaded.is_calibrated and loaded.plane.tolist() == [100, 200]
-    assert loaded.healthy_scores.tolist() == [0.1, 0.2]
+    assert loaded.healthy_scores.tolist() == [0.1, 0.2, 0.3, 0.4] and loaded.group_names == ["A", "B"]
+    assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.3)
+
+
+def test_new_state_decides_by_the_default_rule() -> None:
+    assert CalibrationState().decision_rule == DecisionRule()
 
 
 def detector(sigma: float = 1.0, masks: int = 4) -> AnomalyDetector:

@@ -27,7 +27,8 @@ def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
 def calibrate(detector, *scores: float, slices: int = 2, plane: int = 16, score: StudyScore | None = None) -> None:
     rule = scoring_rule(score or StudyScore("mean"), detector)
     kind = {"slices": (slices, slices), "plane": (plane, plane), "score_rule": rule}
-    detector.calibration.fill(healthy_scores=scores, pixel_threshold=0.1, **kind)
+    detector.calibration.fill_healthy(scores, [0.0] * len(scores))
+    detector.calibration.fill(pixel_threshold=0.1, **kind)
 
 
 # By hand
@@ -49,42 +50,100 @@ def test_score_is_that_of_the_map_over_the_whole_study(run_grey, mode: str, q: f
 
 @pytest.mark.parametrize(
     ("value", "p_value", "decision"),
-    [(1.0, 1 / 5, "flag"), (0.9, 1 / 5, "flag"), (0.8, 2 / 5, "normal"), (0.75, 3 / 5, "normal"), (0.5, 1.0, "normal")],
+    [
+        (1.0, 1 / 5, "flag"),
+        (0.9, 1 / 5, "flag"),
+        (0.8, 2 / 5, "uncertain"),
+        (0.75, 3 / 5, "likely_normal"),
+        (0.5, 1.0, "likely_normal"),
+    ],
 )
 def test_p_value_counts_healthy_scores_at_or_above(run_grey, grey_detector, value, p_value, decision) -> None:
     maximum = StudyScore("max")
     calibrate(grey_detector, 0.0, 0.1, 0.26, 0.31, score=maximum)
-    _, (study,) = run_grey([item(a=value)], score=maximum, alpha=0.2)
+    grey_detector.calibration.fill(decision=(0.2, 0, 0.5))
+    _, (study,) = run_grey([item(a=value)], score=maximum, alpha=None)
     assert (study["p_value"], study["decision"]) == (pytest.approx(p_value), decision)
 
 
 def test_larger_alpha_flags_what_a_smaller_one_does_not(run_grey, grey_detector) -> None:
     calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
-    assert [run_grey([item()], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.99)] == ["normal", "normal"]
-    assert [run_grey([item(a=99.0)], alpha=alpha)[1][0]["decision"] for alpha in (0.19, 0.2)] == ["normal", "flag"]
+    assert [run_grey([item()], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.99)] == ["likely_normal"] * 2
+    assert [run_grey([item(a=99.0)], alpha=alpha)[1][0]["decision"] for alpha in (0.19, 0.2)] == ["uncertain", "flag"]
 
 
 @pytest.mark.parametrize(
-    ("calibration", "judged"),
+    ("calibration", "reason"),
     [
-        ({}, True),
-        ({"slices": 9}, True),  # volumes of other lengths are still volumes
-        ({"slices": 1}, False),  # calibrated on pictures, asked about a volume
-        ({"plane": 15}, True),  # of 15 pixels a tenth more is 16.5
-        ({"plane": 64}, False),  # calibrated on larger slices
-        ({"score": StudyScore("max")}, False),
-        ({"score": StudyScore("top_q", 0.5)}, False),
+        ({}, None),
+        ({"slices": 9}, None),  # volumes of other lengths are still volumes
+        ({"slices": 1}, "No p-value: calibrated on pictures, and this is a volume."),
+        ({"plane": 15}, None),  # of 15 pixels a tenth more is 16.5
+        ({"plane": 64}, "No p-value: calibrated on slices of 64 to 64 pixels, and this study's have 16."),
+        ({"score": StudyScore("max")}, "No p-value: calibrated with other settings of score, map or ensemble"),
+        ({"score": StudyScore("top_q", 0.5)}, "No p-value: calibrated with other settings of score, map or ensemble"),
     ],
 )
-def test_only_studies_of_the_calibrated_kind_get_a_p_value(run_grey, grey_detector, calibration, judged: bool) -> None:
+def test_studies_of_another_kind_than_calibrated_get_a_reason_and_no_p_value(
+    run_grey, grey_detector, calibration, reason: str | None
+) -> None:
     calibrate(grey_detector, 0.1, 0.2, **calibration)
-    _, (study,) = run_grey([item()])
-    assert [study["p_value"], study["decision"]] == ([1.0, "normal"] if judged else [None, None])
+    _, (study,) = run_grey([item(a=0.9)])
+    if reason is None:
+        assert (study["p_value"], study["decision"], study["note"]) == (1.0, "likely_normal", "")
+    else:
+        assert (study["p_value"], study["decision"], study["region_p_values"]) == (None, None, None)
+        assert study["note"].startswith(reason) and study["regions"].sum() == 1  # marked, though not judged
+
+
+def test_regions_are_numbered_weighed_and_compared_with_healthy_ones(run_grey, grey_detector) -> None:
+    calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
+    grey_detector.calibration.fill(healthy_masses=[0.0, 0.1, 0.3, 0.5])
+    image = torch.full((1, 4, 4, 2), 0.5)
+    image[0, 0, 0, 0], image[0, 3, 3, 1] = 0.7, 1.0  # over the threshold of 0.1 by 0.1 and 0.4
+    _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
+    assert study["regions"].dtype == torch.int32 and study["regions"].shape == (1, 4, 4, 2)
+    assert (study["regions"][0, 3, 3, 1], study["regions"][0, 0, 0, 0], study["regions"].sum()) == (1, 2, 3)
+    assert study["region_masses"] == pytest.approx([0.4, 0.1])
+    # by hand: 0.5 alone is at least 0.4; 0.1 is just below the float32 difference 0.7 - 0.5 - 0.1
+    assert study["region_p_values"][0] == 2 / 5
+    grey_detector.calibration.fill(minimum_region=2)
+    _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
+    assert study["regions"].sum() == 0 and study["region_masses"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "study_group", "p_value", "group"),
+    [
+        ({"scanner": "A"}, None, 1.0, "A"),
+        ({"scanner": "B"}, "A", 0.5, "B"),  # what the study says goes before what is said of all
+        ({}, "B", 0.5, "B"),
+        ({}, None, None, None),
+        ({"scanner": "C"}, None, None, None),
+    ],
+)
+def test_p_value_is_that_of_the_studys_own_group(
+    run_grey, grey_detector, fields: dict, study_group: str | None, p_value: float | None, group: str | None
+) -> None:
+    calibrate(grey_detector, 0.0)
+    grey_detector.calibration.fill_healthy([0.2, 0.3, 0.01], [0, 0, 0], ["A", "A", "B"], "scanner")
+    _, (study,) = run_grey([{**item(a=1.0), **fields}], study_group=study_group)  # score 0.5 / 32
+    assert (study["p_value"], study["calibration_group"]) == (p_value, group)
+    assert study["note"].startswith("No p-value: ") is (p_value is None)
+
+
+def test_confident_mode_with_too_few_studies_stops_before_the_first_one(run_grey, grey_detector) -> None:
+    calibrate(grey_detector, *(0.01 * number for number in range(58)))
+    grey_detector.calibration.fill(decision=(0.05, 0.95, 0.2))
+    with pytest.raises(
+        NomalyError, match="must hold at least 59 studies for alpha = 0.05 with confidence 0.95, got 58"
+    ):
+        run_grey([item()], alpha=None)
 
 
 def test_uncalibrated_detector_scores_without_judging(run_grey) -> None:
     _, (study,) = run_grey([item(a=1.0)])
-    assert study["score"] > 0 and (study["p_value"], study["decision"]) == (None, None)
+    assert study["score"] > 0 and (study["p_value"], study["decision"], study["regions"]) == (None, None, None)
 
 
 def test_air_counts_only_where_health_has_a_body(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:

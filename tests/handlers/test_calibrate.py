@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from custom.calibration.decision import DecisionRule
 from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.handlers.calibrate import Calibrate
@@ -25,7 +26,7 @@ def items(*greys: float, slices: int = 2) -> list[dict[str, Any]]:
 
 
 def handler(detector, folder: Path, **settings) -> Calibrate:
-    defaults = {"alpha": 0.2, "pixel_false_positive_rate": 0.25, "score": StudyScore("mean")}
+    defaults = {"rule": DecisionRule(0.2), "pixel_false_positive_rate": 0.25, "score": StudyScore("mean")}
     return Calibrate(detector, str(folder / "model.pt"), **defaults | settings)
 
 
@@ -47,7 +48,7 @@ def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector,
     assert state["calibration.healthy_scores"].dtype == torch.float64
     assert state["calibration.healthy_scores"].tolist() == grey_detector.calibration.healthy_scores.tolist()
     summary = json.loads((tmp_path / "calibration.json").read_text())
-    assert list(summary["scores"]) == ["h1", "h2", "h3", "h0"]  # ascending by score
+    assert [study["study"] for study in summary["studies"]] == ["h1", "h2", "h3", "h0"]  # ascending by score
     assert (summary["healthy_studies"], summary["alpha"], summary["slices"]) == (4, 0.2, [2, 2])
     assert summary["plane"] == [16, 16]
 
@@ -67,18 +68,18 @@ def test_too_few_studies_write_nothing(run_grey, grey_detector, tmp_path: Path) 
 
 def test_calibrating_again_replaces_the_earlier_scores(run_grey, grey_detector, tmp_path: Path) -> None:
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
-    run_grey(items(0.5, 0.5, 0.5, 0.5, 0.5), val_handlers=[handler(grey_detector, tmp_path)])
-    assert grey_detector.calibration.healthy_scores.tolist() == [0, 0, 0, 0, 0]
+    run_grey(items(0.5, 0.4, 0.3, 0.2, 0.1), val_handlers=[handler(grey_detector, tmp_path)])
+    assert grey_detector.calibration.healthy_scores.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
     assert read_tensors(tmp_path / "model.pt")["calibration.healthy_scores"].shape == (5,)
 
 
 def test_second_run_of_one_handler_forgets_the_studies_of_the_first(run_grey, grey_detector, tmp_path: Path) -> None:
     calibrate = handler(grey_detector, tmp_path)
     run_grey(items(0.6, 0.7, 0.8, 0.9, 1.0), val_handlers=[calibrate])
-    run_grey(items(0.5, 0.5, 0.5, 0.5, slices=1), val_handlers=[calibrate])
-    assert grey_detector.calibration.healthy_scores.tolist() == [0, 0, 0, 0]
+    run_grey(items(0.5, 0.51, 0.52, 0.53, slices=1), val_handlers=[calibrate])
+    assert grey_detector.calibration.healthy_scores.tolist() == pytest.approx([0, 0.01, 0.02, 0.03], abs=1e-6)
     assert grey_detector.calibration.slices.tolist() == [1, 1]
-    assert float(grey_detector.calibration.pixel_threshold) == pytest.approx(0, abs=1e-8)
+    assert float(grey_detector.calibration.pixel_threshold) == pytest.approx(0.02, rel=1e-3)
 
 
 def test_several_studies_of_one_subject_are_warned_of(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
@@ -100,3 +101,105 @@ def test_pictures_and_volumes_are_not_calibrated_together(run_grey, grey_detecto
     with pytest.raises(NomalyError, match="healthy studies must be all pictures or all volumes, got both"):
         run_grey([*items(0.6, 0.7, 0.8), picture], val_handlers=[handler(grey_detector, tmp_path)])
     assert list(tmp_path.iterdir()) == []
+
+
+def spotted(case: str, *spots: int, value: float = 0.9, **fields) -> dict[str, Any]:
+    """A mid grey study (1, 16, 16, 1) with a bright stroke of so many pixels a spot, each in a row of its own."""
+    image = torch.full((1, 16, 16, 1), 0.5)
+    for row, length in enumerate(spots):
+        image[0, :length, 4 * row, 0] = value
+    return {"image": image, "case": case, "label": 0, **fields}
+
+
+def test_least_region_and_heaviest_regions_follow_from_healthy_maps(run_grey, grey_detector, tmp_path: Path) -> None:
+    studies = [spotted("a", 6, 2), spotted("b", 3), spotted("c", 1), spotted("d", 1, value=0.95)]
+    calibrate = handler(grey_detector, tmp_path, pixel_false_positive_rate=0.1, false_regions_per_study=0.5)
+    run_grey(studies, val_handlers=[calibrate])
+    state = grey_detector.calibration
+    # 14 of 1024 pixels are over 0, fewer than a tenth: the threshold is 0. Two regions of four studies may stay.
+    assert float(state.pixel_threshold) == pytest.approx(0, abs=1e-8)
+    assert int(state.minimum_region) == 3 and float(state.false_regions_per_study) == 0.5
+    # by score c, d, b, a; their heaviest kept regions: none, none, 3 x 0.4 and 6 x 0.4
+    assert state.healthy_masses.tolist() == pytest.approx([0, 0, 1.2, 2.4], rel=1e-5)
+
+
+def test_rule_is_stored_with_the_weights(run_grey, grey_detector, tmp_path: Path) -> None:
+    rule = DecisionRule(0.2, 0.5, 0.6)
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule)])
+    assert read_tensors(tmp_path / "model.pt")["calibration.decision"].tolist() == [0.2, 0.5, 0.6]
+    assert grey_detector.calibration.decision_rule == rule
+
+
+def test_confident_mode_asks_for_more_studies(run_grey, grey_detector, tmp_path: Path) -> None:
+    message = "must hold at least 14 studies for alpha = 0.2 with confidence 0.95, got 4"
+    with pytest.raises(NomalyError, match=message):
+        rule = DecisionRule(0.2, 0.95)
+        run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule)])
+
+
+def test_site_file_leaves_the_weights_alone_and_is_not_replaced_unasked(
+    run_grey, grey_detector, tmp_path: Path
+) -> None:
+    settings = {"calibration_file": str(tmp_path / "site.json")}
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
+    assert [path.name for path in tmp_path.iterdir()] == ["site.json"]
+    first = (tmp_path / "site.json").read_text()
+    with pytest.raises(NomalyError, match="site.json must not exist yet: give another name, or overwrite true"):
+        run_grey(items(0.5, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
+    assert (tmp_path / "site.json").read_text() == first
+    run_grey(items(0.5, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, overwrite=True, **settings)])
+    assert (tmp_path / "site.json").read_text() != first
+
+
+def by_scanner(*names: str | None) -> list[dict[str, Any]]:
+    greys = [0.55 + 0.01 * number for number in range(len(names))]
+    return [study if name is None else {**study, "scanner": name} for study, name in zip(items(*greys), names)]
+
+
+def test_groups_are_calibrated_apart(run_grey, grey_detector, tmp_path: Path) -> None:
+    grouped = handler(grey_detector, tmp_path, group_field="scanner")
+    run_grey(by_scanner(*"ABABABAB"), val_handlers=[grouped])
+    state = grey_detector.calibration
+    assert (state.group_field, state.group_names) == ("scanner", ["A", "B"])
+    assert state.healthy_groups.tolist() == [0, 1] * 4
+    assert {study["group"] for study in json.loads((tmp_path / "calibration.json").read_text())["studies"]} == {
+        "A",
+        "B",
+    }
+
+
+def test_group_that_is_too_small_is_named(run_grey, grey_detector, tmp_path: Path) -> None:
+    with pytest.raises(
+        NomalyError, match="group B: healthy_scores must hold at least 4 studies for alpha = 0.2, got 3"
+    ):
+        run_grey(by_scanner(*"AAAABBB"), val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
+
+
+def test_study_without_a_group_is_named(run_grey, grey_detector, tmp_path: Path) -> None:
+    with pytest.raises(NomalyError, match="must have `scanner` to be calibrated by it, but h1 has none: add it to the"):
+        run_grey(by_scanner("A", None, "A"), val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
+
+
+def test_one_image_twice_is_refused_by_both_names(run_grey, grey_detector, tmp_path: Path) -> None:
+    with pytest.raises(NomalyError, match="must differ, but h1 and h4 hold the same image: remove one of them"):
+        run_grey(items(0.6, 0.7, 0.8, 0.9, 0.7), val_handlers=[handler(grey_detector, tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_scores_are_refused(run_grey, grey_detector, tmp_path: Path) -> None:
+    # 0.25 and 0.75 are equally far from mid grey, whichever pixels they are at
+    studies = [{**study, "image": study["image"].clone()} for study in items(0.75, 0.75, 0.75, 0.75)]
+    for number, study in enumerate(studies):
+        study["image"][0, 0, 0, :] = 0.25
+        study["image"][0, number, 1, :] = 0.25
+    with pytest.raises(
+        NomalyError, match="must have different scores, but all 4 have 0.25: the detector does not tell"
+    ):
+        run_grey(studies, val_handlers=[handler(grey_detector, tmp_path)])
+
+
+def test_study_far_out_of_the_healthy_ones_is_pointed_out(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
+    run_grey(items(0.60, 0.61, 0.62, 0.63, 0.65), val_handlers=[handler(grey_detector, tmp_path)])
+    assert "stands far out" not in caplog.text
+    run_grey(items(0.60, 0.61, 0.62, 0.63, 0.95), val_handlers=[handler(grey_detector, tmp_path)])
+    assert "Study h4 stands far out of the healthy ones (score 0.45, median 0.12): look whether it is" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from pathlib import Path
@@ -12,11 +13,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.transforms import Compose
+from PIL import Image
 
 from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
-from custom.reporting.results import read_results_csv, weight_hash
+from custom.networks.weights import model_hash
+from custom.reporting.results import read_results_csv
 from custom.scoring.score import StudyScore
 from custom.transforms.intensity import ScaleStudyIntensityd
 from custom.transforms.study import LoadStudyd
@@ -40,9 +43,8 @@ def head(tmp_path: Path) -> dict[str, Any]:
 def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
     values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
-    grey_detector.calibration.fill(
-        healthy_scores=[0.1, 0.2, 0.3, 0.4], score_rule=scoring_rule(MAXIMUM, grey_detector), **values
-    )
+    grey_detector.calibration.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.25, 0.5])
+    grey_detector.calibration.fill(score_rule=scoring_rule(MAXIMUM, grey_detector), **values)
     return grey_detector
 
 
@@ -64,6 +66,40 @@ def test_row_has_score_decision_and_size_of_the_lesions(results, calibrated, hea
     assert (row.study, row.status, row.error) == ("head", "ok", "")
     assert (row.score, row.p_value, row.decision) == (pytest.approx(0.5), pytest.approx(0.2), "flag")
     assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(3.0), "ml")
+    assert (row.group, row.note) == (None, "")
+
+
+def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, head) -> None:
+    with open(results(head) / "lesions.csv", newline="") as table:
+        pair, single = csv.DictReader(table)
+    # two voxels over 0.3 by 0.2 each, centre between (0, 0, 0) and (1, 0, 0); one dark voxel at (5, 6, 2); 10 mm a side
+    assert (pair["study"], pair["lesion"], pair["unit"], pair["position_unit"]) == ("head", "1", "ml", "mm")
+    assert [float(pair[key]) for key in "xyz"] == [-5, 0, 0] and float(pair["size"]) == pytest.approx(2)
+    assert [float(single[key]) for key in "xyz"] == [-50, -60, 20]
+    assert float(pair["mass"]) == pytest.approx(0.4) and float(pair["peak"]) == pytest.approx(0.5)
+    assert float(pair["p_value"]) == pytest.approx(2 / 5)  # one healthy study of four has a region as massive
+    assert float(single["p_value"]) == pytest.approx(3 / 5)  # its mass of 0.2 is reached by two
+
+
+def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_path: Path) -> None:
+    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
+    pixels = np.full((7, 6), 128, np.uint8)
+    pixels[2, 4] = 255  # row 2, column 4
+    pixels[6, 0] = 0
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    folder = results({"image": str(tmp_path / "film.png"), "case": "film"})
+    with open(folder / "lesions.csv", newline="") as table:
+        rows = [(row["x"], row["y"], row["z"], row["position_unit"], row["unit"]) for row in csv.DictReader(table)]
+    assert sorted(rows) == [("0.0", "6.0", "", "px", "px"), ("4.0", "2.0", "", "px", "px")]
+
+
+def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) -> None:
+    calibrated.calibration.fill(plane=(64, 64))
+    folder = results(head)
+    (row,) = read_results_csv(folder / "results.csv")
+    assert row.note == "No p-value: calibrated on slices of 64 to 64 pixels, and this study's have 42."
+    assert (row.p_value, row.decision, row.lesion_count) == (None, None, 2)
+    assert row.note.replace("'", "&#39;") in (folder / "report.html").read_text()
 
 
 def test_maps_are_the_detectors_on_the_grid_of_the_file(results, calibrated, head) -> None:
@@ -110,7 +146,7 @@ def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: 
 
 def test_maps_are_left_out_where_not_wanted(results, calibrated, head) -> None:
     folder = results(head, write_images=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.csv", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["lesions.csv", "report.html", "results.csv", "run.json"]
     assert read_results_csv(folder / "results.csv")[0].lesion_count == 2
 
 
@@ -131,12 +167,15 @@ def test_results_can_be_written_although_every_study_failed(results, calibrated,
 
 def test_run_information_tells_calibration_and_weights(results, calibrated, head) -> None:
     run = json.loads((results(head, info={"bundle": "grey", "seed": 3}) / "run.json").read_text())
-    assert (run["bundle"], run["seed"], run["alpha"]) == ("grey", 3, 0.2)
-    assert run["weight_hash"] == weight_hash(calibrated.state_dict())
+    assert (run["bundle"], run["seed"], run["model_hash"]) == ("grey", 3, model_hash(calibrated))
+    assert run["decision_rule"] == {"alpha": 0.2, "confidence": None, "likely_normal_p": 0.2}
     assert run["calibration"] == {
         "healthy_studies": 4,
         "pixel_threshold": pytest.approx(0.3),
         "pixel_false_positive_rate": pytest.approx(0.01),
+        "minimum_region": 1,
+        "false_regions_per_study": 0,
+        "groups": {},
         "least_studies_for_alpha": 4,
     }
 

@@ -9,18 +9,13 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from custom.errors import NomalyError
-from custom.metrics.floors import (
-    AutoencoderFloor,
-    BrightnessFloor,
-    HistogramFloor,
-    PcaFloor,
-    fit_floors,
-    principal_components,
-    reference_errors,
-)
+from custom.metrics.feature_floors import BrightnessFloor, HistogramFloor, IntensityFloor
+from custom.metrics.floors import fit_floors, reference_errors
+from custom.metrics.reconstruction_floors import AutoencoderFloor, PcaFloor, principal_components
 from custom.scoring.score import StudyScore
+from custom.scoring.structural_similarity import StructuralSimilarityMap
 
-NAMES = ["brightness", "histogram", "mean_image", "pca", "autoencoder"]
+NAMES = ["brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder"]
 
 
 def healthy_slices(n: int, seed: int = 0, size: tuple[int, int] = (24, 20)) -> Tensor:
@@ -74,6 +69,37 @@ def test_histograms_are_shares_of_the_foreground_alone() -> None:
     slices = torch.tensor([0.0, 0.3, 0.3, 0.9]).reshape(1, 1, 2, 2)
     shares = HistogramFloor(bins=4)._histograms(slices)
     assert shares.tolist() == [[0.0, pytest.approx(2 / 3), 0.0, pytest.approx(1 / 3)]]
+
+
+def test_intensity_map_is_the_share_of_the_body_that_is_at_most_as_bright() -> None:
+    floor = IntensityFloor(StudyScore("max"))
+    floor.fit(torch.full((2, 1, 2, 3), 0.5))
+    study = torch.tensor([0.0, 0.2, 0.2, 0.4, 0.6, 0.01]).reshape(1, 2, 3, 1)  # two pixels of air
+    expected = torch.tensor([0.0, 0.5, 0.5, 0.75, 1.0, 0.0]).reshape(1, 2, 3, 1)
+    torch.testing.assert_close(floor.map(study), expected)
+    torch.testing.assert_close(floor.map(0.5 * study + 0.1 * (study > 0.1)), expected)  # any brighter or darker scan
+
+
+def test_intensity_score_compares_with_the_training_slices() -> None:
+    floor = IntensityFloor(StudyScore("mean"))
+    floor.fit(torch.arange(1, 11).reshape(1, 1, 2, 5).repeat(2, 1, 1, 1) / 10)  # 0.1, 0.2, ... 1.0
+    study = torch.full((1, 2, 5, 1), 0.35)  # three tenths are darker
+    study[:, 0] = 0.75  # seven tenths
+    assert floor.score(study) == pytest.approx((0.3 + 0.7) / 2, abs=0.001)
+
+
+def test_intensity_score_of_a_rule_that_needs_a_reconstruction_is_that_of_the_top_pixels() -> None:
+    similarity = StudyScore("ms_ssim", similarity=StructuralSimilarityMap())
+    by_similarity, by_top = IntensityFloor(similarity), IntensityFloor(StudyScore("top_q"))
+    for floor in (by_similarity, by_top):
+        floor.fit(healthy_slices(10))
+    study = as_study(healthy_slices(2, 3))
+    assert by_similarity.score(study) == by_top.score(study)
+
+
+def test_intensity_floor_without_any_body_to_learn_from_is_refused() -> None:
+    with pytest.raises(NomalyError, match="foreground must hold at least one pixel, got an empty mask: no slice shows"):
+        IntensityFloor(StudyScore()).fit(torch.zeros(2, 1, 4, 4))
 
 
 def test_mean_image_floor_map_is_the_distance_from_the_mean() -> None:

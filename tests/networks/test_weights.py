@@ -13,7 +13,7 @@ from torch import nn
 from custom.errors import NomalyError
 from custom.networks.detector import AnomalyDetector
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
-from custom.networks.weights import load_detector, read_tensors, save_tensors
+from custom.networks.weights import load_detector, model_hash, read_tensors, save_tensors, weight_hash
 
 
 def tiny_detector(channels: tuple[int, ...] = (4, 8)) -> AnomalyDetector:
@@ -107,3 +107,49 @@ def test_full_disk_keeps_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.
         save_tensors({"weight": torch.zeros(2)}, path)
     assert read_tensors(path)["weight"].tolist() == [1, 1]
     assert os.listdir(tmp_path) == ["model.pt"]
+
+
+def test_weight_hash_ignores_the_order_of_entries() -> None:
+    a, b = torch.arange(3.0), torch.tensor(5)
+    assert weight_hash({"a": a, "b": b}) == weight_hash({"b": b, "a": a})
+
+
+def test_weight_hash_is_sha256_of_header_and_bytes() -> None:
+    # sha256(b"w|torch.uint8|(2,)|" + bytes([1, 2])), from the sha256sum command
+    assert weight_hash({"w": torch.tensor([1, 2], dtype=torch.uint8)}) == "2d7be7366a5ad2a5"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"w": torch.tensor([0.0, 1.0 + 2**-20])},
+        {"v": torch.tensor([0.0, 1.0])},
+        {"w": torch.tensor([[0.0, 1.0]])},
+        {"w": torch.tensor([0.0, 1.0]).view(torch.int32)},
+        {"w": torch.tensor([0.0, 1.0]), "x": torch.empty(0)},
+    ],
+    ids=["value", "name", "shape", "dtype", "entry"],
+)
+def test_weight_hash_changes_with_each_thing_it_covers(other) -> None:
+    assert weight_hash(other) != weight_hash({"w": torch.tensor([0.0, 1.0])})
+
+
+def test_weight_hash_reads_views_and_low_precision_tensors() -> None:
+    table = torch.arange(6.0).reshape(2, 3)
+    assert weight_hash({"w": table.t()}) == weight_hash({"w": table.t().contiguous()})
+    assert len(weight_hash({"h": torch.ones(2, dtype=torch.bfloat16), "flag": torch.tensor(True)})) == 16
+
+
+def test_weight_hash_refuses_an_entry_without_tensor() -> None:
+    with pytest.raises(NomalyError, match=r"state_dict\['step'\] must be a tensor, got int"):
+        weight_hash({"step": 3})
+
+
+def test_model_hash_is_the_same_before_and_after_calibration_and_not_that_of_other_weights() -> None:
+    detector = tiny_detector()
+    before = model_hash(detector)
+    detector.calibration.fill_healthy([0.1, 0.2], [0.0, 0.0])
+    assert model_hash(detector) == before != weight_hash(detector.state_dict())
+    with torch.no_grad():
+        next(detector.parameters()).add_(1.0)
+    assert model_hash(detector) != before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -9,129 +10,96 @@ from PIL import Image
 
 from custom.errors import NomalyError
 from custom.reporting.pictures import (
-    THRESHOLD_COLOUR,
-    THUMBNAIL_KEY,
-    TRUTH_COLOUR,
+    as_plane,
+    colour_scale,
     grid_picture,
-    slice_picture,
+    lay_over,
+    map_colours,
+    reencoded,
     strongest_slice,
-    volume_picture,
+    thumbnail,
+    to_rgb,
+    webp,
 )
 
 SHAPE = (40, 60)  # X, Y
 
 
-def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def map_panel(png):
-    picture = Image.open(io.BytesIO(png))
-    box = tuple(int(side) for side in picture.text[THUMBNAIL_KEY].split(","))
-    return np.asarray(picture.convert("RGB").crop(box)).astype(int)
-
-
-def blob_map(value=1.0):
-    values = np.zeros(SHAPE, np.float32)
-    values[15:25, 25:40] = value
-    return values
-
-
-def count(picture, colour):
-    return int((np.abs(picture - np.array(colour)).max(-1) < 30).sum())
+def opened(content):
+    return Image.open(io.BytesIO(content))
 
 
 def test_array_index_x_y_is_shown_at_column_x_row_y():
     image = np.zeros(SHAPE, np.float32)
-    image[30:, :10] = 1.0  # large x, small y: top right
-    first = pixels(slice_picture(image, image, np.zeros(SHAPE), None, panel=60))[8:68, 8:48]
-    assert first[:8, 32:].mean() > 250
-    assert first[15:, :].mean() < 5 and first[:, :25].mean() < 5
+    image[30, 5] = 1.0
+    picture = to_rgb(as_plane("image", image))
+    assert picture.shape == (60, 40, 3) and np.argwhere(picture[..., 0]).tolist() == [[5, 30]]
 
 
-def test_picture_has_a_panel_for_truth_only_if_given():
-    image, truth = np.full(SHAPE, 0.4), blob_map()
-    three = pixels(slice_picture(image, image, blob_map(), None))
-    four = pixels(slice_picture(image, image, blob_map(), None, truth))
-    assert (three.shape[1], four.shape[1]) == (3 * 208 + 8, 4 * 208 + 8)  # 300 high, so 200 wide, 8 between
-    assert count(three, TRUTH_COLOUR) == 0 and count(four, TRUTH_COLOUR) > 100
-
-
-def test_outline_encloses_what_is_over_the_threshold_only():
-    image = np.full(SHAPE, 0.2)
-    over = map_panel(slice_picture(image, image, blob_map(0.5), 0.4, vmax=10.0))
-    under = map_panel(slice_picture(image, image, blob_map(0.5), 0.6, vmax=10.0))
-    none = map_panel(slice_picture(image, image, blob_map(0.5), None, vmax=10.0))
-    # Five screen pixels a map pixel: the outline of 10 x 15 is about 2 (50 + 75) = 250 long and one wide.
-    assert 200 < count(over, THRESHOLD_COLOUR) < 300
-    assert count(under, THRESHOLD_COLOUR) == count(none, THRESHOLD_COLOUR) == 0
-
-
-def test_overlay_leaves_the_anatomy_untouched_where_map_is_zero():
-    image = np.random.default_rng(0).random(SHAPE)
-    png = slice_picture(image, image, blob_map(), None)
-    input_panel, overlay = pixels(png)[8:308, 8:208], map_panel(png)
-    np.testing.assert_array_equal(overlay[:100], input_panel[:100])
-    assert np.abs(overlay[150:175, 90:110] - input_panel[150:175, 90:110]).mean() > 40
-
-
-def test_colour_grows_stronger_as_the_map_value_grows():
-    image = np.full(SHAPE, 0.2)
-    centre = (slice(150, 170), slice(90, 110))
-    change = [
-        np.abs(map_panel(slice_picture(image, image, blob_map(v), None, vmax=1.0))[centre] - 51).sum(-1).mean()
-        for v in (0.05, 0.25, 0.5, 0.75, 1.0)
-    ]
-    assert change[0] == 0
-    assert all(low < high for low, high in zip(change, change[1:]))
-
-
-def test_value_that_is_not_finite_is_drawn_as_the_largest():
-    image = np.full(SHAPE, 0.2)
-    expected = slice_picture(image, image, blob_map(1.0), None, vmax=1.0)
-    assert slice_picture(image, image, blob_map(np.nan), None, vmax=1.0) == expected
-
-
-def test_colour_images_keep_their_colour_in_the_input_panel():
+def test_colour_images_keep_their_colour():
     image = torch.zeros(3, *SHAPE)
     image[0] = 1.0
-    panel = pixels(slice_picture(image, image, torch.zeros(1, *SHAPE), None))[8:308, 8:208]
-    assert (panel == [255, 0, 0]).all()
-
-
-def test_spacing_sets_the_proportions_in_millimetres():
-    image = np.zeros((40, 40))
-    png = slice_picture(image, image, image, None, spacing=(0.5, 1.0), panel=100)
-    assert map_panel(png).shape == (100, 50, 3)
-
-
-def test_arrays_on_different_grids_are_refused_by_name():
-    with pytest.raises(NomalyError, match=r"anomaly_map must have the grid of image \(40, 60\), got \(60, 40\)"):
-        slice_picture(np.zeros((40, 60)), np.zeros((40, 60)), np.zeros((60, 40)), None)
+    assert (to_rgb(as_plane("image", image)) == [255, 0, 0]).all()
 
 
 def test_a_volume_in_place_of_a_slice_is_refused():
     with pytest.raises(NomalyError, match=r"image must be \(X, Y\) or .* got \(5, 6, 7\).*Pick one slice"):
-        slice_picture(np.zeros((5, 6, 7)), np.zeros((6, 7)), np.zeros((6, 7)), None)
+        as_plane("image", np.zeros((5, 6, 7)))
 
 
-def test_volume_picture_takes_and_names_the_strongest_slice():
-    values = torch.zeros(1, *SHAPE, 5)
-    values[..., 3] = torch.from_numpy(blob_map())
-    image = torch.rand(1, *SHAPE, 5, generator=torch.Generator().manual_seed(0))
-    png, index = volume_picture(image, image, values, 0.5, vmax=1.0)
-    assert index == 3
-    args = (image[..., 3], image[..., 3], values[..., 3], 0.5)
-    assert png == slice_picture(*args, vmax=1.0, note="slice 4 of 5")
+def test_colour_grows_more_opaque_as_the_map_value_grows():
+    opacity = map_colours(np.array([[0.0, 0.05, 0.25, 0.5, 0.75]], np.float32), 1.0)[0, :, 3].astype(int)
+    assert opacity[0] == opacity[1] == 0
+    assert (np.diff(opacity[1:]) > 20).all()
 
 
-def test_strongest_slice_prefers_what_is_over_the_threshold():
+def test_value_that_is_not_finite_is_drawn_as_the_largest():
+    largest = map_colours(np.ones((1, 1), np.float32), 1.0)
+    for value in (np.nan, np.inf, 7.0):
+        np.testing.assert_array_equal(map_colours(np.full((1, 1), value, np.float32), 1.0), largest)
+
+
+def test_layer_leaves_the_anatomy_untouched_where_it_is_clear():
+    base = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    layer = np.zeros((4, 5, 4), np.uint8)
+    layer[0, 0] = (200, 100, 0, 255)
+    over = lay_over(base, layer)
+    assert over[0, 0].tolist() == [200, 100, 0]
+    np.testing.assert_array_equal(over[1:], base[1:])
+
+
+def test_lossless_webp_keeps_colours_and_opacity():
+    layer = map_colours(np.linspace(0, 1, 30, dtype=np.float32).reshape(5, 6), 1.0)
+    read = np.asarray(opened(webp(layer, lossless=True)))
+    np.testing.assert_array_equal(read[..., 3], layer[..., 3])
+    np.testing.assert_array_equal(read[layer[..., 3] > 0], layer[layer[..., 3] > 0])
+
+
+def test_reencoding_makes_a_picture_smaller_and_keeps_its_clear_parts_clear():
+    layer = map_colours(np.random.default_rng(0).random((64, 48)).astype(np.float32), 1.0)
+    layer[:32, :, 3] = 0
+    content = webp(layer, lossless=True)
+    small = reencoded(content, 40, side=32)
+    assert opened(small).size == (24, 32) and len(small) < len(content) / 2
+    assert np.asarray(opened(small))[:14, :, 3].max() < 30
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(1.0, (112, 112)), (2.0, (112, 56)), (0.5, (56, 112))])
+def test_thumbnail_has_the_proportions_of_the_patient(ratio, size):
+    assert opened(thumbnail(np.zeros((40, 40, 3), np.uint8), ratio)).size == size
+
+
+def test_colour_scale_goes_from_clear_to_opaque():
+    opacities = [float(a) for a in re.findall(r"/ ([\d.]+)\)", colour_scale())]
+    assert opacities[0] == 0 and opacities[-1] > 0.9 and opacities == sorted(opacities)
+
+
+def test_strongest_slice_has_the_largest_sum_of_finite_values():
     values = np.zeros((4, 4, 3))
-    values[..., 0] = 0.3  # the largest sum, all under the threshold
+    values[..., 1] = 0.3
     values[1, 1, 2] = 0.9
-    assert strongest_slice(values) == 0
-    assert strongest_slice(values, threshold=0.5) == 2
-    assert strongest_slice(values, threshold=2.0) == 0
+    values[0, 0, 0] = np.inf
+    assert strongest_slice(values) == 1
 
 
 def test_grid_has_a_column_a_case_and_three_rows():

@@ -10,21 +10,22 @@ import torch
 
 from custom.errors import NomalyError
 from custom.reporting.results import (
+    LesionResult,
     StudyResult,
     read_results_csv,
     software_versions,
-    weight_hash,
+    write_lesions_csv,
     write_results_csv,
     write_run_info,
 )
 
-HEADER = "study,status,score,p_value,decision,lesion_count,lesion_volume,lesion_unit,seconds,error"
+HEADER = "study,status,score,p_value,decision,group,lesion_count,lesion_volume,lesion_unit,seconds,note,error"
 
 
 def test_csv_reads_back_exactly_what_was_written(tmp_path):
     rows = [
-        StudyResult("b", "ok", 0.1 + 0.2, 1 / 41, "flag", 2, 3.25, "ml", 1.5),
-        StudyResult('a, "quoted"\nname', "ok", -1e-9, 1.0, "normal", 0, 0.0, "mm2", 0.25),
+        StudyResult("b", "ok", 0.1 + 0.2, 1 / 41, "flag", "scanner A", 2, 3.25, "ml", 1.5, "look, twice"),
+        StudyResult('a, "quoted"\nname', "ok", -1e-9, 1.0, "likely_normal", None, 0, 0.0, "mm2", 0.25),
         StudyResult("c", "failed", error="file, cut off; copy it again"),
     ]
     write_results_csv(rows, tmp_path / "results.csv")
@@ -34,7 +35,20 @@ def test_csv_reads_back_exactly_what_was_written(tmp_path):
 def test_csv_has_the_agreed_columns_and_empty_cells(tmp_path):
     path = tmp_path / "results.csv"
     write_results_csv([StudyResult("s1", score=0.5, seconds=2), StudyResult("s2", "failed", error="why")], path)
-    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,2.0,", "s2,failed,,,,,,,,why"]
+    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,,2.0,,", "s2,failed,,,,,,,,,,why"]
+
+
+def test_lesions_have_a_table_of_their_own_with_places_and_p_values(tmp_path):
+    volume = LesionResult("s1", 1, 2.5, "ml", -10.0, 4.5, 30.0, "mm", peak=0.9, mass=12.5, p_value=0.05)
+    picture = LesionResult("s2", 1, 40.0, "px", 12.0, 7.0, None, "px", peak=0.4, mass=3.0)
+    write_lesions_csv([volume, picture], tmp_path / "lesions.csv")
+    assert (tmp_path / "lesions.csv").read_text().splitlines() == [
+        "study,lesion,size,unit,x,y,z,position_unit,peak,mass,p_value",
+        "s1,1,2.5,ml,-10.0,4.5,30.0,mm,0.9,12.5,0.05",
+        "s2,1,40.0,px,12.0,7.0,,px,0.4,3.0,",
+    ]
+    with pytest.raises(NomalyError, match="position_unit must be one of mm, px, got 'cm'"):
+        LesionResult("s2", 1, 40.0, "px", 12.0, 7.0, None, "cm", peak=0.4, mass=3.0)
 
 
 def test_reading_a_foreign_table_names_the_expected_header(tmp_path):
@@ -57,7 +71,7 @@ def test_zero_dimensional_tensors_and_arrays_become_plain_numbers():
     ("fields", "message"),
     [
         ({"status": "done"}, "status must be one of ok, failed, got 'done'"),
-        ({"decision": "abnormal"}, "decision must be one of flag, normal, got 'abnormal'"),
+        ({"decision": "abnormal"}, "decision must be one of flag, uncertain, likely_normal, got 'abnormal'"),
         ({"lesion_unit": "cm3"}, "lesion_unit must be one of ml, mm2, px, got 'cm3'"),
         ({"status": "failed"}, "error of study 's' must say why it failed"),
         ({"score": math.nan}, "score of study 's' must be finite, got nan"),
@@ -96,39 +110,3 @@ def test_run_info_turns_every_value_into_strict_json(tmp_path):
         "deep": {"x": [None]},
         "tensor": [1, 2],
     }
-
-
-def test_weight_hash_ignores_the_order_of_entries():
-    a, b = torch.arange(3.0), torch.tensor(5)
-    assert weight_hash({"a": a, "b": b}) == weight_hash({"b": b, "a": a})
-
-
-def test_weight_hash_is_sha256_of_header_and_bytes():
-    # sha256(b"w|torch.uint8|(2,)|" + bytes([1, 2])), from the sha256sum command
-    assert weight_hash({"w": torch.tensor([1, 2], dtype=torch.uint8)}) == "2d7be7366a5ad2a5"
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"w": torch.tensor([0.0, 1.0 + 2**-20])},
-        {"v": torch.tensor([0.0, 1.0])},
-        {"w": torch.tensor([[0.0, 1.0]])},
-        {"w": torch.tensor([0.0, 1.0]).view(torch.int32)},
-        {"w": torch.tensor([0.0, 1.0]), "x": torch.empty(0)},
-    ],
-    ids=["value", "name", "shape", "dtype", "entry"],
-)
-def test_weight_hash_changes_with_each_thing_it_covers(other):
-    assert weight_hash(other) != weight_hash({"w": torch.tensor([0.0, 1.0])})
-
-
-def test_weight_hash_reads_views_and_low_precision_tensors():
-    table = torch.arange(6.0).reshape(2, 3)
-    assert weight_hash({"w": table.t()}) == weight_hash({"w": table.t().contiguous()})
-    assert len(weight_hash({"h": torch.ones(2, dtype=torch.bfloat16), "flag": torch.tensor(True)})) == 16
-
-
-def test_weight_hash_refuses_an_entry_without_tensor():
-    with pytest.raises(NomalyError, match=r"state_dict\['step'\] must be a tensor, got int"):
-        weight_hash({"step": 3})

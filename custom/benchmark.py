@@ -1,0 +1,275 @@
+"""Several models on one data set: each evaluated in a process of its own, all in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from custom.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.cli import literal
+from custom.errors import NomalyError
+from custom.reporting.files import atomic_write
+
+# Tables, and with them torch, are imported when all models have run: on Linux a process begins with the peak memory of
+# the one that started it, so that this one must stay smaller than those it measures.
+
+RECORD = "benchmark.json"
+LOG = "benchmark.log"
+
+
+def run(
+    words: Sequence[str],
+    dataset_dir: str,
+    output: str,
+    entries_file: str | None = None,
+    knobs: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Evaluate all models, each into `output`/NAME, and write benchmark.csv, benchmark.md and benchmark.html.
+
+    Models that are done are kept if they were asked for in the same way. One that fails gets a row with its reason.
+
+    Args:
+        words: BUNDLE or BUNDLE=WEIGHTS, each.
+        dataset_dir: folder with datalist.json.
+        output: folder.
+        entries_file: JSON list of models, see :func:`read_entries`.
+        knobs: of all models; an entry's own come after them.
+        overwrite: evaluate all anew.
+
+    Returns:
+        0 = all done, 1 = a model, or a study of one, failed.
+
+    Raises:
+        NomalyError: no model, names that clash, a folder with other results.
+    """
+    entries = [*entries_of(words), *(read_entries(entries_file) if entries_file else [])]
+    check_names(entries)
+    root = Path(output)
+    requests = {entry.name: request_of(entry, dataset_dir, knobs or {}) for entry in entries}
+    if not overwrite:
+        for entry in entries:
+            check_folder(root / entry.name, requests[entry.name])
+    records = []
+    for number, entry in enumerate(entries, 1):
+        print(f"[{number}/{len(entries)}] {entry.name}: ", end="", flush=True)
+        kept = None if overwrite else finished(root / entry.name, requests[entry.name])
+        records.append(kept or evaluate(root / entry.name, requests[entry.name]))
+        print(_outcome(records[-1], kept is not None), flush=True)
+    tabulate(root, entries, records, dataset_dir)
+    print(f"\n{(root / 'benchmark.md').read_text(encoding='utf-8')}\nPage: {(root / 'benchmark.html').resolve()}")
+    return int(any(record["exit_code"] != 0 for record in records))
+
+
+def request_of(entry: Entry, dataset_dir: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is asked of an evaluation, as plain JSON values."""
+    return {
+        "bundle": entry.bundle,
+        "weights": entry.weights,
+        "overlay": list(entry.overlay),
+        "knobs": {**knobs, **entry.knobs},
+        "dataset_dir": str(dataset_dir),
+    }
+
+
+def stamps_of(folder: Path, request: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Size and time of the files that an evaluation used: weights, datalist, and those that a knob names."""
+    used = [(_read(folder / "run.json") or {}).get("weights"), f"{request['dataset_dir']}/datalist.json"]
+    paths = [Path(path).resolve() for path in [*used, *request["knobs"].values()] if path and isinstance(path, str)]
+    return {str(path): _stamp(path) for path in paths if path.is_file()}
+
+
+def check_folder(folder: Path, request: Mapping[str, Any]) -> None:
+    """Refuse to write over results of something else.
+
+    Raises:
+        NomalyError: the folder holds other results.
+    """
+    record = _read(folder / RECORD)
+    if record is None and (folder / "results.csv").exists():
+        raise NomalyError(f"{folder} must not hold results of another run: give another --output, or --overwrite true.")
+    if record is None or not (folder / "metrics.json").exists():
+        return
+    changed = [key for key, value in request.items() if record["request"].get(key) != value]
+    # A file that is gone has not changed: what was measured with it still holds.
+    changed += [path for path, stamp in record.get("stamps", {}).items() if _stamp(Path(path)) not in (None, stamp)]
+    if changed:
+        raise NomalyError(
+            f"{folder} holds results of a model asked for in another way ({', '.join(changed)} changed): give another "
+            "--output or name, or --overwrite true."
+        )
+
+
+def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Record of an earlier evaluation that needs not be made again; None if there is none."""
+    record = _read(folder / RECORD)
+    whole = record and record["exit_code"] in (0, 1) and record["request"] == request
+    return record if whole and (folder / "metrics.json").is_file() else None
+
+
+def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run `nomaly evaluate` in a process of its own; its output goes to benchmark.log.
+
+    Returns:
+        The record that is written beside the results: request, exit_code, reason (of a failure, else ""), peak_mib,
+        seconds, stamps of the files that were used, threads.
+    """
+    threads = int(os.environ.get("OMP_NUM_THREADS") or _cores())
+    record = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
+    _write(folder / RECORD, record)  # so that a run that was stopped is known to be ours
+    (folder / "metrics.json").unlink(missing_ok=True)
+    started = time.perf_counter()
+    with open(folder / LOG, "w", encoding="utf-8") as log:
+        code, peak = measured(command_of(folder, request), log, {"OMP_NUM_THREADS": str(threads)})
+    done = (folder / "metrics.json").is_file()
+    reason = "" if code == 0 else "some studies failed" if code == 1 and done else reason_of(folder / LOG, code)
+    record |= {"exit_code": code if done else code or 1, "reason": reason, "peak_mib": peak}
+    record["seconds"] = round(time.perf_counter() - started, 2)
+    record["stamps"] = stamps_of(folder, request)
+    _write(folder / RECORD, record)
+    return record
+
+
+def command_of(folder: Path, request: Mapping[str, Any]) -> list[str]:
+    """The command line of one evaluation."""
+    words = [sys.executable, "-m", "custom.cli", "evaluate", request["bundle"], "--output", str(folder)]
+    words += ["--dataset_dir", request["dataset_dir"], "--overwrite", "true"]
+    for overlay in request["overlay"]:
+        words += ["--overlay", overlay]
+    if request["weights"] is not None:
+        words += ["--weights", request["weights"]]
+    for name, value in request["knobs"].items():
+        # Text that would be read as a number or list is quoted, so that it stays text.
+        plain = isinstance(value, str) and literal(value) == value
+        words.append(f"--{name}={value if plain else json.dumps(value)}")
+    return words
+
+
+def measured(command: Sequence[str], log: Any, environment: Mapping[str, str]) -> tuple[int, float]:
+    """Exit code (negative = number of the signal that ended it) and peak memory in MiB of a process."""
+    package = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, **environment}
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    return process.returncode, usage.ru_maxrss / unit
+
+
+def reason_of(log: Path, code: int) -> str:
+    """Why an evaluation failed: the user's mistake in its sentence, else the last line of its output."""
+    if code < 0:
+        memory = ", often for lack of memory" if -code == signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-code).name}{memory}; see {log}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    told = [line.removeprefix("nomaly: ") for line in lines if line.startswith("nomaly: ")]
+    return told[-1] if told else f"{lines[-1] if lines else f'exit code {code}'}; see {log}"
+
+
+def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
+    """Write the tables from what lies in the models' folders."""
+    from custom.data.datalist import load_datalist
+    from custom.reporting.benchmark_table import auroc_difference, benchmark_row, write_benchmark
+
+    subjects = subjects_of(load_datalist(dataset_dir, required=())["test"])
+    evaluations = [
+        _read(root / entry.name / "metrics.json") if _has_result(record) else None
+        for entry, record in zip(entries, records)
+    ]
+    rows = []
+    for entry, record, evaluation in zip(entries, records, evaluations):
+        folder = root / entry.name
+        run = (_read(folder / "run.json") if evaluation else None) or {}
+        row = benchmark_row(
+            entry.name,
+            entry.bundle,
+            evaluation,
+            run,
+            seconds=median_seconds(folder / "results.csv") if evaluation else None,
+            peak_mib=record.get("peak_mib") if evaluation else None,
+            threads=record["threads"],
+            parameters=count_parameters(entry.weights or run.get("weights")) if evaluation else None,
+            note=record["reason"],
+        )
+        if evaluation and evaluations[0] and evaluation is not evaluations[0]:
+            row["auroc_difference"] = auroc_difference(evaluation, evaluations[0], subjects)
+        rows.append(row)
+    machine = f"{platform.system()}, {platform.machine()}, {_cores()} cores; {records[0]['threads']} threads a model"
+    write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
+
+
+def median_seconds(table: Path) -> float | None:
+    """Median time of a study that went well, of a results.csv of any version."""
+    with open(table, encoding="utf-8", newline="") as file:
+        times = [row.get("seconds") for row in csv.DictReader(file) if row.get("status") == "ok"]
+    times = [float(time) for time in times if time]
+    return statistics.median(times) if times else None
+
+
+def count_parameters(weights: str | None) -> int | None:
+    """Values in the floating-point tensors of a weights file, without what calibration and normalisation learned."""
+    from custom.networks.weights import read_tensors
+
+    if weights is None or not Path(weights).is_file():
+        return None
+    tensors = read_tensors(weights).items()
+    learned = [tensor for name, tensor in tensors if name.split(".")[0] not in ("calibration", "normalisation")]
+    return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
+
+
+def subjects_of(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Patient of each case, and of the synthetic twins that an evaluation may make of it."""
+    from custom.synthetic.phantoms import PHANTOMS
+
+    groups = {group for phantom in PHANTOMS.values() for group in phantom.groups}
+    twins = {f"{item['case']}_{group}": item["subject"] for item in items for group in groups}
+    return twins | {item["case"]: item["subject"] for item in items}
+
+
+def _has_result(record: Mapping[str, Any]) -> bool:
+    return record["exit_code"] in (0, 1) and record["reason"] in ("", "some studies failed")
+
+
+def _outcome(record: Mapping[str, Any], kept: bool) -> str:
+    """The end of the line of a model."""
+    word = "kept, made" if kept else "done" if _has_result(record) else "failed"
+    return f"{word} in {record['seconds']:.0f} s" + (f", {record['reason']}" if record["reason"] else "")
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of change of a file; None if there is none."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Content of a JSON file; None if it is not there or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        json.dump(record, file, indent=2)

@@ -1,0 +1,89 @@
+"""Which models a benchmark is of: words of the command line and items of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from custom.errors import NomalyError
+
+FIELDS = {"name": str, "bundle": str, "weights": str, "overlay": list, "knobs": dict}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a benchmark.
+
+    Args:
+        name: of its row and of its folder.
+        bundle: name or path.
+        weights: model.pt; None = that of the bundle.
+        overlay: configs to merge over, such as those that it was trained with.
+        knobs: of the config.
+    """
+
+    name: str
+    bundle: str
+    weights: str | None = None
+    overlay: tuple[str, ...] = ()
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def entries_of(words: Sequence[str]) -> list[Entry]:
+    """Models as BUNDLE or BUNDLE=WEIGHTS; the second of a bundle is called BUNDLE-2."""
+    entries: list[Entry] = []
+    for word in words:
+        bundle, _, weights = word.partition("=")
+        name = Path(bundle).name
+        count = sum(Path(entry.bundle).name == name for entry in entries)
+        entries.append(Entry(f"{name}-{count + 1}" if count else name, bundle, weights or None))
+    return entries
+
+
+def read_entries(path: str) -> list[Entry]:
+    """Models of a JSON file: a list of {"name", "bundle", "weights"?, "overlay"?: [...], "knobs"?: {...}}.
+
+    Raises:
+        NomalyError: no such file, no JSON, or an item of another form.
+    """
+    if not Path(path).is_file():
+        raise NomalyError(f"--entries must be a JSON file, found none at {path}: check the path.")
+    try:
+        items = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NomalyError(f"--entries {path} must be JSON: {error}; correct it there.") from None
+    if not isinstance(items, list):
+        raise NomalyError(f"--entries {path} must be a list of models, got {type(items).__name__}; put them in [ ].")
+    return [_entry(path, i, item) for i, item in enumerate(items)]
+
+
+def _entry(path: str, index: int, item: Any) -> Entry:
+    """One item of the file."""
+    where = f"--entries {path}: item {index}"
+    if not isinstance(item, dict) or not isinstance(item.get("bundle"), str):
+        raise NomalyError(f"{where} must be an object with a bundle's name in `bundle`, got {item!r}.")
+    item = {"name": Path(item["bundle"]).name, **{key: value for key, value in item.items() if value is not None}}
+    for key, value in item.items():
+        if not isinstance(value, FIELDS.get(key, ())):
+            raise NomalyError(
+                f"{where}: `{key}` must be one of "
+                f"{', '.join(f'{name} ({kind.__name__})' for name, kind in FIELDS.items())}, got {value!r}."
+            )
+    return Entry(**{**item, "overlay": tuple(map(str, item.get("overlay", ())))})
+
+
+def check_names(entries: Sequence[Entry]) -> None:
+    """Refuse a benchmark without models, and names that cannot each be a folder of its own."""
+    if not entries:
+        raise NomalyError(
+            "a benchmark needs at least one model, got none: give BUNDLE, BUNDLE=WEIGHTS or --entries FILE."
+        )
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise NomalyError(f"names of models must differ, but {names.count(name)} are called {name}: rename one.")
+        if name in ("", ".", "..") or set(name) & set('/\\:*?"<>|'):
+            raise NomalyError(f"a model's name must be fit for a folder, got {name!r}: use letters, digits, - and _.")

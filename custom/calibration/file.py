@@ -1,0 +1,99 @@
+"""A calibration as a small JSON file, tied to the weights that it was made with.
+
+A site calibrates on its own healthy studies without touching the weights: the file goes where they go, and is refused
+by others.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from custom.calibration.decision import DecisionRule
+from custom.calibration.state import CalibrationState
+from custom.errors import NomalyError
+from custom.reporting.files import atomic_write
+
+NUMBERS = ("pixel_threshold", "pixel_false_positive_rate", "minimum_region", "false_regions_per_study")
+LISTS = ("slices", "plane", "score_rule")
+
+
+def write_calibration(
+    path: str | Path, state: CalibrationState, model_hash: str, studies: list[dict[str, Any]], info: dict[str, Any]
+) -> None:
+    """Write what a state holds, for people to read and for ``load_calibration``.
+
+    Args:
+        path: of the file; replaced atomically.
+        state: of a calibrated detector.
+        model_hash: of the detector's weights, without calibration.
+        studies: for each healthy study its name ``study``, ``score``, ``mass`` and ``group``; written as they are.
+        info: what else to tell, such as date and bundle.
+
+    Raises:
+        NomalyError: if it cannot be written.
+    """
+    rule = state.decision_rule
+    content = {
+        "model_hash": model_hash,
+        **info,
+        "healthy_studies": len(studies),
+        "alpha": rule.alpha,
+        "confidence": rule.confidence,
+        "likely_normal_p": rule.likely_normal_p,
+        **{name: getattr(state, name).item() for name in NUMBERS},
+        **{name: getattr(state, name).tolist() for name in LISTS},
+        "group_field": state.group_field,
+        "studies": sorted(studies, key=lambda study: study["score"]),
+    }
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def load_calibration(path: str | Path, state: CalibrationState, model_hash: str) -> None:
+    """Fill a state from a file of ``write_calibration``.
+
+    Raises:
+        NomalyError: if the file is missing, is no calibration, or is of other weights.
+    """
+    content = _read(Path(path))
+    if content["model_hash"] != model_hash:
+        raise NomalyError(
+            f"calibration {path} must be of these weights ({model_hash}), but is of {content['model_hash']}: scores of "
+            "other weights cannot be compared. Calibrate these weights (nomaly calibrate), or give the weights that it "
+            "is of."
+        )
+    try:
+        rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])
+        studies = content["studies"]
+        groups = [study["group"] for study in studies] if content["group_field"] else None
+        state.fill_healthy(
+            [float(study["score"]) for study in studies],
+            [float(study["mass"]) for study in studies],
+            groups,
+            content["group_field"],
+        )
+        decision = (rule.alpha, rule.confidence or 0.0, rule.likely_normal_p)
+        state.fill(decision=decision, **{name: content[name] for name in (*NUMBERS, *LISTS)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise NomalyError(
+            f"calibration {path} must be a whole file of nomaly calibrate, but {type(error).__name__}: {error}. Make "
+            "it anew."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Content of the file, with its hash at least."""
+    if not path.is_file():
+        raise NomalyError(f"calibration {path} must be a file, found none: make it with nomaly calibrate.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NomalyError(f"calibration {path} must be JSON: {error}. Make it anew with nomaly calibrate.") from None
+    if not isinstance(content, dict) or "model_hash" not in content or not content.get("studies"):
+        raise NomalyError(
+            f"calibration {path} must be a file of nomaly calibrate, with model_hash and studies. Make it anew."
+        )
+    return content

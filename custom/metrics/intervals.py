@@ -1,0 +1,97 @@
+"""95 % intervals: by resampling whole subjects, or exact for a rate among independent studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
+
+from custom.errors import NomalyError
+
+
+def bootstrap_weights(subjects: Sequence[str], n: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+    """(n, studies): how often each study is in each of n draws of as many subjects as there are."""
+    names, member = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    if len(names) == 0:
+        raise NomalyError("subjects must name at least one patient, got none.")
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
+    return draws[:, member].astype(np.float64)
+
+
+def percentile_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high) percentiles of the values that are not NaN; NaN if none is left."""
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact (conservative) binomial interval of a rate; (0, 1) for n = 0. The n studies must be independent."""
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
+    high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    return float(low), float(high)
+
+
+def stat(value: float, resampled: NDArray[np.float64]) -> dict[str, float]:
+    """A value with the percentile interval of its resamplings (R,), as the evaluation dictionary holds it."""
+    low, high = percentile_interval(np.asarray(resampled))
+    return {"value": float(value), "low": low, "high": high}
+
+
+def mean_stat(values: ArrayLike, weights: NDArray[np.float64], counts: ArrayLike | None = None) -> dict | None:
+    """Mean with its interval, of one number a study or of all the parts of the studies together.
+
+    Args:
+        values: (n,) the number of each study, or the sum over its parts, such as its lesions.
+        weights: (R, n) from :func:`bootstrap_weights`.
+        counts: (n,) number of parts of each study; None = one each.
+
+    Returns:
+        value, low and high; None if there is no part.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    counts = np.ones_like(values) if counts is None else np.asarray(counts, dtype=np.float64)
+    if counts.sum() == 0:
+        return None
+    return stat(values.sum() / counts.sum(), share(weights @ values, weights @ counts))
+
+
+def rate_stat(
+    hits: ArrayLike, subjects: Sequence[str], weights: NDArray[np.float64], counts: ArrayLike | None = None
+) -> dict[str, float] | None:
+    """Share of hits among studies or among all their parts, with its 95 % interval.
+
+    Clopper and Pearson's if every part is of another patient; else subjects are resampled. Where that cannot tell
+    anything, because everything is a hit or nothing is, it is Clopper and Pearson's for as many parts as patients.
+
+    Args:
+        hits: (n,) whether each study is a hit, or the number of its parts that are.
+        subjects: (n,) the patient of each study.
+        weights: (R, n) from :func:`bootstrap_weights`.
+        counts: (n,) number of parts of each study; None = one each.
+
+    Returns:
+        value, low and high; None if there is no part.
+    """
+    hits = np.asarray(hits, dtype=np.float64)
+    counts = np.ones_like(hits) if counts is None else np.asarray(counts, dtype=np.float64)
+    successes, total = int(hits.sum()), int(counts.sum())
+    if total == 0:
+        return None
+    patients = len({subject for subject, count in zip(subjects, counts) if count})
+    if patients == total or successes in (0, total):
+        low, high = clopper_pearson(successes * patients // total, patients)
+    else:
+        low, high = percentile_interval(share(weights @ hits, weights @ counts))
+    return {"value": successes / total, "low": low, "high": high}
+
+
+def share(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotient of arrays >= 0; NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

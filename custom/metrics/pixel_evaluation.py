@@ -1,0 +1,127 @@
+"""The pixel-level part of an evaluation, accumulated study by study."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from custom.errors import NomalyError
+from custom.metrics.intervals import bootstrap_weights, mean_stat, stat
+from custom.metrics.pixel_histogram import PixelHistogram
+from custom.metrics.pixel_level import ExactPixels, dice, flat_pixels
+from custom.metrics.region_overlap import RegionOverlap
+
+MAX_EXACT_PIXELS = 20_000_000  # 100 MB; about 180 volumes of 96 x 96 x 12, or 4900 films of 64 x 64
+
+
+class PixelEvaluation:
+    """Pool a labelled test set's maps, study by study, and tell the pixel metrics with intervals.
+
+    Assessed are the pixels of the foreground and those of the lesion: air would flatter every method, and a lesion
+    outside the foreground (a part that is missing) stays a lesion. Average precision and best Dice are exact up to
+    `max_exact_pixels` assessed pixels, from histograms beyond; all else is exact, but AUPRO, which is always from
+    histograms. Memory: five bytes an assessed pixel up to that number, a few sparse histograms a study beyond.
+
+    Args:
+        threshold: map value above which (strictly) a pixel is flagged; set on healthy calibration pixels, never here;
+            infinite where nothing is calibrated.
+        false_positive_rate: the rate for which that threshold was set; only repeated in the result.
+        with_aupro: whether AUPRO is wanted, which costs a second pass over the pixels.
+        max_exact_pixels: number of assessed pixels beyond which their values are no longer held.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        false_positive_rate: float,
+        with_aupro: bool = True,
+        max_exact_pixels: int = MAX_EXACT_PIXELS,
+    ) -> None:
+        self.threshold = float(threshold)
+        self.false_positive_rate = float(false_positive_rate)
+        self.max_exact_pixels = max_exact_pixels
+        self.overlap = RegionOverlap() if with_aupro else None
+        self.pool: ExactPixels | PixelHistogram = ExactPixels()
+        self.subjects: dict[str, str] = {}
+        self.dices: dict[str, float] = {}
+        self.lesion_pixels = self.healthy_pixels = self.false_positives = 0
+
+    def add(
+        self, case: str, subject: str, anomaly_map: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
+    ) -> None:
+        """Add a study's map, foreground mask and lesion mask, all of one shape (numpy or CPU tensor).
+
+        Args:
+            case: unique name of the study.
+            subject: its patient, the unit of the intervals.
+            anomaly_map: map values.
+            foreground: bool mask of the body.
+            truth: lesion mask; None for a healthy study. An abnormal study without a mask must not be added.
+        """
+        if case in self.subjects:
+            raise NomalyError(f"case must be the unique name of a study, got {case} twice.")
+        foreground = np.asarray(foreground, dtype=bool)
+        lesion = np.zeros_like(foreground) if truth is None else np.asarray(truth) > 0.5
+        values = np.asarray(anomaly_map, dtype=np.float32)
+        if not values.shape == foreground.shape == lesion.shape:
+            raise NomalyError(
+                "anomaly_map, foreground and truth must have one shape, got "
+                f"{values.shape}, {foreground.shape} and {lesion.shape} for study {case}."
+            )
+        assessed = foreground | lesion
+        pixels = flat_pixels(values[assessed], lesion[assessed])
+        self.subjects[case] = subject
+        self._count(case, *pixels)
+        self.pool.add(*pixels)
+        if self.overlap is not None:
+            self.overlap.add(subject, np.where(assessed, values, 0), lesion, assessed)
+        if self.pool.method == "exact" and self.lesion_pixels + self.healthy_pixels > self.max_exact_pixels:
+            self.pool = _as_histogram(self.pool)
+
+    def _count(self, case: str, values: NDArray[np.float32], lesion: NDArray[np.bool_]) -> None:
+        """Count what is exact whatever the method."""
+        flagged = values > self.threshold
+        self.lesion_pixels += int(lesion.sum())
+        self.healthy_pixels += int((~lesion).sum())
+        self.false_positives += int((flagged & ~lesion).sum())
+        if lesion.any():
+            self.dices[case] = dice(flagged, lesion)
+
+    def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
+        """The `pixel` part of an evaluation, with 95 % intervals by resampling subjects; None without any lesion mask.
+
+        `ap` and `best_dice` are pooled over all pixels by `method` ("exact" or "histogram"), `dice` is the mean over
+        the abnormal studies at the fixed threshold, `false_positive_rate` the share of lesion-free pixels above it
+        here; the last two are None without a threshold.
+        """
+        if not self.dices:
+            return None
+        curve = self.pool.curve()
+        weights = bootstrap_weights(list(self.subjects.values()), resamplings, seed)
+        calibrated, healthy = math.isfinite(self.threshold), self.healthy_pixels
+        return {
+            "method": self.pool.method,
+            "ap": stat(curve.ap, self.pool.resampled_ap(weights)),
+            "aupro": None if self.overlap is None else self.overlap.result(resamplings, seed),
+            "dice": self._mean_dice(weights) if calibrated else None,
+            "best_dice": curve.best_dice,
+            "threshold": self.threshold,
+            "pixel_false_positive_rate": self.false_positive_rate,
+            "false_positive_rate": self.false_positives / healthy if calibrated and healthy else None,
+            "prevalence": self.lesion_pixels / (self.lesion_pixels + healthy),
+        }
+
+    def _mean_dice(self, weights: NDArray[np.float64]) -> dict[str, float]:
+        """Mean Dice of the abnormal studies, with the interval of the resamplings that hold any of them."""
+        members = [case in self.dices for case in self.subjects]
+        return mean_stat(list(self.dices.values()), weights[:, members])
+
+
+def _as_histogram(exact: ExactPixels) -> PixelHistogram:
+    """The same studies as histograms."""
+    pool = PixelHistogram()
+    for values, truth in zip(exact.values, exact.truths):
+        pool.add(values, truth)
+    return pool

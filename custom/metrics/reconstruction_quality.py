@@ -1,0 +1,98 @@
+"""How good the pseudo-healthy images are: close to healthy studies, and changed where there is a lesion and only there.
+
+After the idea of the restoration quality and the conservation-and-correction index of Bercea et al., Nature
+Communications 16:1624 (2025). Their closed formulas are not public: what is here is our own reading. Their
+anomaly-to-healthy index needs an Inception network and is left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from skimage.metrics import structural_similarity
+
+from custom.metrics.intervals import bootstrap_weights, mean_stat
+
+WINDOW = 7  # pixels, scikit-image's default
+
+
+class ReconstructionQuality:
+    """Accumulate the quality of reconstructions; every study counts once, as the mean over its slices or pixels.
+
+    - healthy_mae, healthy_ssim: mean absolute error and SSIM (Wang et al. 2004, range 1) of whole slices with a body.
+    - conserve: SSIM map of an abnormal study and its reconstruction, averaged over the foreground off the lesions;
+      1 = what is healthy stays.
+    - correct: 1 - SSIM map, averaged inside the lesions; larger = more changed. It cannot tell a lesion that is
+      replaced by healthy tissue from one that is replaced by something else.
+    - index: harmonic mean of the two, negative values counted as 0.
+    """
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+        self.rows: list[dict[str, float]] = []
+
+    def add(
+        self, subject: str, image: ArrayLike, reconstruction: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
+    ) -> None:
+        """Add a study.
+
+        Args:
+            subject: its patient, the unit of the intervals.
+            image: study (C, X, Y, Z) in [0, 1].
+            reconstruction: pseudo-healthy study (C, X, Y, Z).
+            foreground: bool mask of the body (1, X, Y, Z).
+            truth: lesion mask (1, X, Y, Z); None for a healthy study. An abnormal study without a mask must not be
+                added.
+        """
+        x, y = (np.asarray(part, dtype=np.float32) for part in (image, reconstruction))
+        body = np.asarray(foreground, dtype=bool)[0]
+        self.subjects.append(subject)
+        if truth is None:
+            self.rows.append(_fidelity(x, y, np.flatnonzero(body.any((0, 1)))))
+            return
+        lesion = np.asarray(truth)[0] > 0.5
+        shown = np.flatnonzero((body | lesion).any((0, 1)))
+        similarity = np.stack([slice_similarity(x[..., z], y[..., z])[1] for z in shown], -1)
+        lesion, body = lesion[..., shown], body[..., shown]
+        self.rows.append({"conserve": _mean(similarity[body & ~lesion]), "correct": _mean(1 - similarity[lesion])})
+
+    def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
+        """The `reconstruction` part of an evaluation; None without a study."""
+        if not self.rows:
+            return None
+        weights = bootstrap_weights(self.subjects, resamplings, seed)
+        parts = {name: self._stat(name, weights) for name in ("healthy_mae", "healthy_ssim", "conserve", "correct")}
+        return {**parts, "index": _harmonic_mean(parts["conserve"], parts["correct"])}
+
+    def _stat(self, name: str, weights: NDArray[np.float64]) -> dict | None:
+        """Mean over the studies that have this number."""
+        members = np.array([not np.isnan(row.get(name, np.nan)) for row in self.rows])
+        return mean_stat([row[name] for row, member in zip(self.rows, members) if member], weights[:, members])
+
+
+def slice_similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
+    """Mean SSIM of two slices (C, X, Y), as scikit-image gives it, and its map (X, Y); NaN below 3 pixels a side."""
+    side = min(WINDOW, *x.shape[1:])
+    window = side if side % 2 else side - 1
+    if window < 3:
+        return float("nan"), np.full(x.shape[1:], np.nan, dtype=np.float32)
+    mean, similarity = structural_similarity(x, y, win_size=window, data_range=1.0, channel_axis=0, full=True)
+    return float(mean), similarity.mean(0)
+
+
+def _fidelity(x: NDArray[np.float32], y: NDArray[np.float32], shown: NDArray[np.int64]) -> dict[str, float]:
+    """Mean absolute error and SSIM over the slices that are shown."""
+    ssim = np.array([slice_similarity(x[..., z], y[..., z])[0] for z in shown])
+    return {"healthy_mae": _mean(np.abs(x - y)[..., shown]), "healthy_ssim": _mean(ssim)}
+
+
+def _mean(values: NDArray) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _harmonic_mean(first: dict | None, second: dict | None) -> float | None:
+    """Of two values; None where one is missing."""
+    if first is None or second is None:
+        return None
+    a, b = max(first["value"], 0.0), max(second["value"], 0.0)
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0

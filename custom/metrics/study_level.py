@@ -1,0 +1,132 @@
+"""The study-level part of an evaluation: ranking, decisions and groups of one test set under common resamplings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from custom.errors import NomalyError
+from custom.metrics.image_level import auprc, auroc, fpr_at_tpr, tpr_at_fpr
+from custom.metrics.intervals import bootstrap_weights, rate_stat, stat
+
+RESAMPLINGS = 1000
+DECISIONS = ("flag", "uncertain", "likely_normal")
+FLOOR_METRICS = {"auroc": auroc, "auprc": auprc}
+METRICS = {
+    **FLOOR_METRICS,
+    "fpr_at_95_tpr": lambda labels, scores, weights=None: fpr_at_tpr(labels, scores, 0.95, weights),
+    "tpr_at_5_fpr": lambda labels, scores, weights=None: tpr_at_fpr(labels, scores, 0.05, weights),
+}
+
+
+@dataclass
+class StudyTable:
+    """The studies of a test set that were scored; failed ones are left out.
+
+    Args:
+        cases: (n,) unique names.
+        labels: (n,) 0 healthy, 1 abnormal.
+        scores: (n,) larger = more abnormal.
+        subjects: (n,) the patient of each study.
+        groups: (n,) pathology of each study, None or "" for healthy ones.
+        p_values: (n,) calibrated p-values, None where a study has none; None as a whole without a calibration.
+        decisions: (n,) "flag", "uncertain" or "likely_normal", None for a study without a p-value; None as a whole
+            without a calibration.
+        seed: seed of the resampling of subjects.
+
+    Raises:
+        NomalyError: no study, columns of unequal length, or another decision.
+    """
+
+    cases: Sequence[str]
+    labels: ArrayLike
+    scores: ArrayLike
+    subjects: Sequence[str]
+    groups: Sequence[str | None]
+    p_values: Sequence[float | None] | None = None
+    decisions: Sequence[str | None] | None = None
+    seed: int = 0
+    weights: NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the columns and draw the resamplings."""
+        if len(self.cases) == 0:
+            raise NomalyError("cases must name at least one study, got none: the test set is empty or all failed.")
+        self.p_values = [None] * len(self.cases) if self.p_values is None else list(self.p_values)
+        self.decisions = [None] * len(self.cases) if self.decisions is None else list(self.decisions)
+        for name in ("labels", "scores", "subjects", "groups", "p_values", "decisions"):
+            self.check_length(name, getattr(self, name))
+        strange = set(self.decisions) - {*DECISIONS, None}
+        if strange:
+            raise NomalyError(f"decisions must be of {', '.join(DECISIONS)} or None, got {strange.pop()!r}.")
+        self.labels, self.scores = np.asarray(self.labels), np.asarray(self.scores, dtype=np.float64)
+        self.weights = bootstrap_weights(self.subjects, RESAMPLINGS, self.seed)
+
+    def check_length(self, name: str, column: Sequence) -> None:
+        """Refuse a column that has not one entry a study."""
+        if len(column) != len(self.cases):
+            raise NomalyError(f"{name} must have an entry a case, {len(self.cases)}, got {len(column)}.")
+
+    def ranking(
+        self, scores: ArrayLike, metrics: Mapping = FLOOR_METRICS, members: NDArray[np.bool_] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Metrics of one score per study with intervals, over all studies or the members; NaN where a class lacks."""
+        kept = np.ones(len(self.cases), dtype=bool) if members is None else members
+        labels, scores, weights = self.labels[kept], np.asarray(scores)[kept], self.weights[:, kept]
+        return {name: stat(of(labels, scores), of(labels, scores, weights=weights)) for name, of in metrics.items()}
+
+    def lead(self, floors: Mapping[str, Mapping]) -> dict:
+        """The best floor by AUROC and the method's AUROC minus its, with the interval of the paired difference."""
+        best = max(floors, key=lambda name: auroc(self.labels, floors[name]["scores"]))
+        pair = (self.scores, floors[best]["scores"])
+        value, other = (auroc(self.labels, scores) for scores in pair)
+        resampled, resampled_other = (auroc(self.labels, scores, self.weights) for scores in pair)
+        return {"name": best, "auroc_difference": stat(value - other, resampled - resampled_other)}
+
+    def rate(self, members: NDArray[np.bool_], decision: str = "flag") -> dict[str, float] | None:
+        """Share of a decision among those members that have one; None if none has.
+
+        The interval is Clopper and Pearson's where these studies are of different patients, else by resampling.
+        """
+        kept = members & np.array([decision is not None for decision in self.decisions])
+        index = np.flatnonzero(kept)
+        hits = [self.decisions[i] == decision for i in index]
+        return rate_stat(hits, [self.subjects[i] for i in index], self.weights[:, kept])
+
+    def triage(self) -> dict[str, dict[str, float] | None] | None:
+        """Share of each decision among the healthy and among the abnormal studies; None without p-values."""
+        if not any(self.decisions):
+            return None
+        result = {}
+        for name, label in (("healthy", 0), ("abnormal", 1)):
+            rates = {decision: self.rate(self.labels == label, decision) for decision in DECISIONS}
+            shares = {decision: rate["value"] for decision, rate in rates.items() if rate}
+            result[name] = shares or None
+        return result
+
+    def by_group(self, dices: Mapping[str, float]) -> dict[str, dict]:
+        """Per pathology, its abnormal studies against all healthy ones under the one model; mean of known Dices."""
+        names = np.array([group or "" for group in self.groups])
+        result = {}
+        for name in dict.fromkeys(names[self.labels == 1].tolist()):
+            members = (self.labels == 1) & (names == name)
+            known = [dices[self.cases[i]] for i in np.flatnonzero(members) if self.cases[i] in dices]
+            result[name or "ungrouped"] = {
+                "n": int(members.sum()),
+                "auroc": self.ranking(self.scores, {"auroc": auroc}, members | (self.labels == 0))["auroc"],
+                "sensitivity": self.rate(members),
+                "dice": float(np.mean(known)) if known else None,
+            }
+        return result
+
+    def rows(self) -> list[dict]:
+        """A row a study."""
+        columns = zip(self.cases, self.labels, self.groups, self.scores, self.p_values, self.decisions)
+        return [
+            {"case": case, "label": int(label), "group": group or None, "score": float(score)}
+            | {"p_value": None if p is None else float(p), "decision": decision}
+            for case, label, group, score, p, decision in columns
+        ]

@@ -1,0 +1,204 @@
+"""The watch over a detector in use: are healthy studies still what they were at calibration?"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from custom.calibration.monitor import monitor
+from custom.errors import NomalyError
+from custom.reporting.monitor_report import MonitoredStudy, monitor_sentence, write_monitor_report
+from custom.reporting.results import StudyResult, read_results_csv
+
+DRIFT = 3  # exit code
+
+
+@dataclass
+class Series:
+    """The studies of several runs in order of time, and what is known of their calibration.
+
+    Args:
+        healthy_studies: n of the calibration; None until known.
+        studies: those with a p-value.
+        left_out: number of the others, by reason.
+        notes: what a reader must know.
+    """
+
+    healthy_studies: int | None
+    studies: list[MonitoredStudy] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def run(
+    results: Sequence[str],
+    output: str,
+    alarm_rate: float = 0.01,
+    healthy_only: bool = True,
+    healthy_studies: int | None = None,
+    group: str | None = None,
+    planned_studies: int | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Test the p-values of runs for drift, write monitor.json and monitor.html, say what was found.
+
+    Args:
+        results: results.csv files, or folders of runs, in order of time.
+        output: folder for the two files.
+        alarm_rate: P(alarm) without drift, of this one look, or of all looks at a planned series.
+        healthy_only: leave out studies that are known to be abnormal (metrics.json beside results.csv).
+        healthy_studies: n of the calibration; None takes it from run.json.
+        group: calibration group to watch, where there are several.
+        planned_studies: length that the series shall grow to; None for one look at all there is.
+        overwrite: replace an earlier monitor.json.
+
+    Returns:
+        0 = in control, 3 = alarm.
+
+    Raises:
+        NomalyError: a missing file, an unknown n, runs of several calibrations, too few studies.
+    """
+    folder = Path(output)
+    if (folder / "monitor.json").exists() and not overwrite:
+        raise NomalyError(
+            f"--output {folder} must not hold results, but has monitor.json: give another folder, or --overwrite true."
+        )
+    series = read_series(results, healthy_only, healthy_studies, group)
+    p_values = [study.p_value for study in series.studies]
+    found = monitor(p_values, series.healthy_studies, alarm_rate, planned_studies)
+    write_monitor_report(folder, found, series.studies, series.left_out, series.notes)
+    print(monitor_sentence(found, series.studies))
+    left_out = ", ".join(f"{number} {reason}" for reason, number in series.left_out.items())
+    print(f"{f'Left out: {left_out}. ' if left_out else ''}Page: {(folder / 'monitor.html').resolve()}")
+    return DRIFT if found.drifted else 0
+
+
+def read_series(
+    results: Sequence[str], healthy_only: bool = True, healthy_studies: int | None = None, group: str | None = None
+) -> Series:
+    """The studies of all runs, in the given order.
+
+    Raises:
+        NomalyError: as :func:`run`.
+    """
+    series = Series(healthy_studies)
+    infos: dict[str, dict[str, Any]] = {}
+    for path in map(Path, results):
+        table = path / "results.csv" if path.is_dir() else path
+        rows, infos[str(table)] = read_results_csv(table), _read_json(table.parent / "run.json")
+        abnormal = _abnormal_cases(table.parent) if healthy_only else set()
+        _add(series, table, rows, infos[str(table)], abnormal, group)
+    _check_one_calibration(infos)
+    _check_one_group(series, group)
+    if series.healthy_studies is None:
+        of = series.studies[0].group if series.studies else None
+        series.healthy_studies = _count_of_calibration(infos, of)
+    series.notes += [note for info in infos.values() for note in info.get("notes") or []]
+    dates = [info["date"] for info in infos.values() if info.get("date")]
+    if dates != sorted(dates):
+        series.notes.append("The dates of the runs are not in order of time: was an older run given after a newer one?")
+    return series
+
+
+def _add(
+    series: Series,
+    table: Path,
+    rows: Sequence[StudyResult],
+    info: dict[str, Any],
+    abnormal: set[str],
+    group: str | None,
+) -> None:
+    """Take in the rows of one run."""
+    for row in rows:
+        reason = _reason_to_leave_out(row, abnormal, group)
+        if reason is not None:
+            series.left_out[reason] += 1
+            continue
+        of_run = str(table), info.get("date")
+        series.studies.append(MonitoredStudy(row.study, *of_run, row.score, row.p_value, row.decision, row.group))
+
+
+def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None) -> str | None:
+    """Why a row is no part of the series; None if it is."""
+    if row.status == "failed":
+        return "failed"
+    if row.p_value is None:
+        return "without a p-value"
+    if group is not None and row.group != group:
+        return "of other groups"
+    return "known to be abnormal" if row.study in abnormal else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON object; empty if there is no such file.
+
+    Raises:
+        NomalyError: if it is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NomalyError(f"{path} must be JSON: {error}. Give the folder of a whole run.") from None
+    if not isinstance(content, dict):
+        raise NomalyError(
+            f"{path} must be a JSON object, got {type(content).__name__}. Give the folder of a whole run."
+        )
+    return content
+
+
+def _abnormal_cases(folder: Path) -> set[str]:
+    """Studies that the run's evaluation knows to be abnormal; none where there is no truth."""
+    scores = _read_json(folder / "metrics.json").get("scores") or []
+    return {row["case"] for row in scores if row.get("label")}
+
+
+def _check_one_calibration(infos: dict[str, dict[str, Any]]) -> None:
+    """Refuse runs of different weights or calibrations: ranks among other scores cannot be compared."""
+    for key in ("model_hash", "weight_hash", "pixel_threshold"):
+        told = {table: info.get(key) or (info.get("calibration") or {}).get(key) for table, info in infos.items()}
+        told = {table: value for table, value in told.items() if value is not None}
+        first = next(iter(told), None)
+        other = next((table for table, value in told.items() if value != told[first]), None)
+        if other is not None:
+            raise NomalyError(
+                f"RESULTS must be runs of one calibrated detector, but the {key} of {first} is {told[first]} and that "
+                f"of {other} is {told[other]}: monitor each on its own."
+            )
+
+
+def _check_one_group(series: Series, group: str | None) -> None:
+    """Refuse studies of several calibration groups, whose p-values rest on different healthy studies."""
+    names = list(dict.fromkeys(study.group for study in series.studies))
+    if len(names) > 1:
+        raise NomalyError(
+            f"studies must be of one calibration group, got {', '.join(map(str, names))}: choose one with --group."
+        )
+    if group is not None and not series.studies:
+        raise NomalyError(f"--group must be a group of the results, but no study is of {group}: see the column group.")
+
+
+def _count_of_calibration(infos: dict[str, dict[str, Any]], group: str | None) -> int:
+    """n of the calibration by the runs' run.json, of the group where there are groups."""
+    found = {}
+    for table, info in infos.items():
+        calibration = info.get("calibration") or {}
+        count = (calibration.get("groups") or {}).get(group, calibration.get("healthy_studies"))
+        if count:
+            found[table] = int(count)
+    if not found:
+        raise NomalyError(
+            "the number of healthy calibration studies must be known, but no run.json beside "
+            f"{', '.join(infos)} tells it: give --healthy_studies N."
+        )
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{count} ({table})" for table, count in found.items())
+        raise NomalyError(
+            f"RESULTS must be runs of one calibration, got healthy_studies {told}: monitor each on its own."
+        )
+    return next(iter(found.values()))

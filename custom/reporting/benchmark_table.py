@@ -1,0 +1,273 @@
+"""The table of a benchmark: one row a model, as CSV, Markdown and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+import custom
+from custom.metrics.image_level import auroc
+from custom.metrics.intervals import bootstrap_weights, percentile_interval
+from custom.reporting.files import atomic_write
+from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
+
+RESAMPLINGS = 1000
+SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers say nothing about patients."
+
+Stat = Mapping[str, Any] | None
+Row = dict[str, Any]
+
+# Column of the tables -> where it stands in an evaluation; each is a value with an interval.
+STATS = {
+    "auroc": ("image", "auroc"),
+    "auprc": ("image", "auprc"),
+    "pixel_ap": ("pixel", "ap"),
+    "dice": ("pixel", "dice"),
+    "false_alarm_rate": ("false_alarm_rate",),
+    "sensitivity": ("sensitivity",),
+}
+TITLES = {
+    "name": "Model",
+    "bundle": "Bundle",
+    "n_healthy": "Healthy",
+    "n_abnormal": "Abnormal",
+    "auroc": "AUROC",
+    "auroc_difference": "AUROC minus first",
+    "auprc": "AUPRC",
+    "pixel_ap": "Pixel AP",
+    "dice": "Dice, fixed threshold",
+    "false_alarm_rate": "False alarms",
+    "alpha": "Alpha",
+    "sensitivity": "Sensitivity",
+    "best_floor_auroc": "Best floor, AUROC",
+    "best_floor": "Best floor",
+    "beats_floor": "Beats the floor?",
+    "parameters_millions": "Parameters (millions)",
+    "studies_per_second": "Studies/s",
+    "peak_mib": "Peak MiB",
+    "device": "Device",
+    "threads": "Threads",
+    "synthetic": "Synthetic?",
+    "seed": "Seed",
+    "weight_hash": "Weights",
+    "note": "Note",
+}
+_DIGITS = {"alpha": 3, "best_floor_auroc": 3, "parameters_millions": 3, "studies_per_second": 2, "peak_mib": 0}
+
+
+def benchmark_row(
+    name: str,
+    bundle: str,
+    evaluation: Mapping[str, Any] | None,
+    run: Mapping[str, Any] | None = None,
+    *,
+    seconds: float | None = None,
+    peak_mib: float | None = None,
+    threads: int | None = None,
+    parameters: int | None = None,
+    note: str = "",
+) -> Row:
+    """A row of the table: the keys of `TITLES`; None where something is not known.
+
+    Args:
+        name: of the model in this benchmark.
+        bundle: that it is of.
+        evaluation: content of metrics.json, of any version; None if it failed.
+        run: content of run.json.
+        seconds: median time of a study, loading to map, without the floors.
+        peak_mib: largest memory of the process.
+        threads: of the processor that it might use.
+        parameters: number of values in the weights, without the calibration.
+        note: why it failed, or what else to know.
+    """
+    evaluation, run = evaluation or {}, run or {}
+    floor = evaluation.get("best_floor") or {}
+    floors = (evaluation.get("floors") or {}).get(floor.get("name")) or {}
+    return {key: None for key in TITLES} | {
+        "name": name,
+        "bundle": bundle,
+        **{key: evaluation.get(key) for key in ("n_healthy", "n_abnormal", "alpha", "synthetic", "seed")},
+        **{key: _at(evaluation, path) for key, path in STATS.items()},
+        "best_floor": floor.get("name"),
+        "best_floor_auroc": (floors.get("auroc") or {}).get("value"),
+        "beats_floor": _beats(floor.get("auroc_difference")),
+        "parameters_millions": None if parameters is None else parameters / 1e6,
+        "studies_per_second": 1 / seconds if seconds else None,
+        "peak_mib": peak_mib,
+        "device": run.get("device"),
+        "threads": threads,
+        "weight_hash": run.get("model_hash") or run.get("weight_hash"),  # older runs know the latter
+        "note": note,
+    }
+
+
+def auroc_difference(
+    evaluation: Mapping[str, Any], first: Mapping[str, Any], subjects: Mapping[str, str], seed: int = 0
+) -> Row | None:
+    """AUROC of one evaluation minus that of the first, paired: both over the studies that they share.
+
+    Args:
+        evaluation: content of metrics.json.
+        first: of the model that it is compared with.
+        subjects: patient of each case; a case that is not named counts as a patient of its own.
+        seed: of the resampling of patients.
+
+    Returns:
+        {"value", "low", "high", "n"}, the 95 % interval and the number of shared studies; None if no study is shared, a
+        class is missing, or the two evaluations disagree on what a study is.
+    """
+    one, other = ({row["case"]: row for row in found.get("scores") or []} for found in (evaluation, first))
+    cases = [case for case in one if case in other]
+    truth = [one[case]["label"] for case in cases]
+    kinds = [[(row.get("label"), row.get("group")) for row in map(rows.get, cases)] for rows in (one, other)]
+    if set(truth) != {0, 1} or kinds[0] != kinds[1]:
+        return None
+    scores = [[rows[case]["score"] for case in cases] for rows in (one, other)]
+    weights = bootstrap_weights([subjects.get(case, case) for case in cases], RESAMPLINGS, seed)
+    values = np.subtract(*(auroc(truth, column, weights) for column in scores))
+    low, high = percentile_interval(values)
+    difference = auroc(truth, scores[0]) - auroc(truth, scores[1])
+    return {"value": float(difference), "low": low, "high": high, "n": len(cases)}
+
+
+def write_benchmark(folder: str | os.PathLike[str], rows: Sequence[Row], data: str, machine: str = "") -> None:
+    """Write benchmark.csv, benchmark.md and benchmark.html.
+
+    Args:
+        folder: where to; the files in it are replaced.
+        rows: of `benchmark_row`, the first is what the others are compared with.
+        data: the data set, in words.
+        machine: that the models ran on, in words.
+
+    Raises:
+        NomalyError: a file cannot be written.
+    """
+    folder = Path(folder)
+    with atomic_write(folder / "benchmark.csv") as file:
+        file.write(table_csv(rows))
+    with atomic_write(folder / "benchmark.md") as file:
+        file.write(table_markdown(rows))
+    shown = _shown(rows)
+    write_page(
+        folder / "benchmark.html",
+        "benchmark.html.jinja",
+        data=data,
+        machine=machine,
+        banners=[SYNTHETIC_NOTE, RESEARCH_NOTE] if any(row["synthetic"] for row in rows) else [RESEARCH_NOTE],
+        rows=[{key: cell(row, key) for key in shown} for row in rows],
+        titles={key: TITLES[key] for key in shown},
+        notes=[(row["name"], row["note"], row["n_healthy"] is None) for row in rows if row["note"]],
+        plots={TITLES[key]: stat_svg(rows, key) for key in STATS},
+        first=rows[0]["name"],
+        version=custom.__version__,
+    )
+
+
+def table_csv(rows: Sequence[Row]) -> str:
+    """All columns; a value with an interval becomes three, such as auroc, auroc_low and auroc_high."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    intervals = (*STATS, "auroc_difference")
+    names = [[key, f"{key}_low", f"{key}_high"] if key in intervals else [key] for key in TITLES]
+    writer.writerow([name for group in names for name in group])
+    for row in rows:
+        cells = [_ends(row[key]) if key in intervals else [row[key]] for key in TITLES]
+        writer.writerow(["" if value is None else value for group in cells for value in group])
+    return stream.getvalue()
+
+
+def table_markdown(rows: Sequence[Row]) -> str:
+    """A table of what is known of any row, and whether the data are synthetic."""
+    shown = _shown(rows)
+    lines = [[TITLES[key] for key in shown], ["---"] * len(shown)]
+    lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
+    table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
+    notes = ["Intervals are 95 %; the difference is paired, over the studies that both share."]
+    if any(row["synthetic"] for row in rows):
+        notes.append(f"**{SYNTHETIC_NOTE}**")
+    return "\n\n".join([table, *notes]) + "\n"
+
+
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """Columns that any row has something in."""
+    return [key for key in TITLES if any(row[key] not in (None, "") for row in rows)]
+
+
+def cell(row: Row, key: str) -> str:
+    """A column of a row in words; an en dash where it is not known."""
+    value = row[key]
+    if value is None or value == "":
+        return "–" if key != "note" else ""
+    if isinstance(value, Mapping):
+        value, low, high = _ends(value)
+        sign = "+" if key == "auroc_difference" else ""
+        return f"{value:{sign}.3f}" + ("" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.{_DIGITS[key]}f}" if key in _DIGITS else str(value).replace("\n", " ")
+
+
+def stat_svg(rows: Sequence[Row], key: str) -> Markup:
+    """A dot and its interval for each model, on an axis from 0 to 1; "" where no model has the number.
+
+    Beside the AUROC a small line marks the best floor, beside the false alarms what was promised.
+    """
+    if not any(row[key] for row in rows):
+        return Markup("")
+    left, width, height, bottom = 170, 300, 26, 20 + 26 * len(rows)
+    mark = {"auroc": "best_floor_auroc", "false_alarm_rate": "alpha"}.get(key)
+
+    def at(value: float) -> float:
+        return left + min(max(value, 0), 1) * width
+
+    parts = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        parts += [line(at(tick), 8, at(tick), bottom), text(at(tick), bottom + 16, f"{tick:g}", "middle")]
+    for i, row in enumerate(rows):
+        y = 22 + i * height
+        parts.append(text(left - 10, y + 4, _short(row["name"]), "end"))
+        if mark and row[mark] is not None:
+            parts.append(line(at(row[mark]), y - 8, at(row[mark]), y + 8, f"stroke:{FLAG};stroke-width:2"))
+        value, low, high = _ends(row[key])
+        if value is None:
+            parts.append(text(left + 6, y + 4, "not known"))
+            continue
+        if low is not None:
+            parts.append(line(at(low), y, at(high), y, f"stroke:{MUTED};stroke-width:2;opacity:.6"))
+        parts.append(dot(at(value), y, ACCENT, f"{row['name']}: {cell(row, key)}", 4.5))
+    return svg(left + width + 20, bottom + 24, f"{TITLES[key]} of each model", parts)
+
+
+def _at(evaluation: Mapping[str, Any], path: Sequence[str]) -> Stat:
+    """The stat at a path; None where a part of the path, or the value itself, is missing."""
+    found: Any = evaluation
+    for key in path:
+        found = (found or {}).get(key)
+    return found if found and found.get("value") is not None else None
+
+
+def _ends(stat: Stat) -> tuple[float | None, float | None, float | None]:
+    """Value, low and high of a stat that may lack them; an interval has both ends or none."""
+    value, low, high = ((stat or {}).get(key) for key in ("value", "low", "high"))
+    return (value, low, high) if low is not None and high is not None else (value, None, None)
+
+
+def _beats(lead: Stat) -> str | None:
+    """Whether the method ranks studies better than the best floor."""
+    if not lead or lead.get("value") is None:
+        return None
+    if lead["value"] <= 0:
+        return "no"
+    return "yes" if (lead.get("low") or 0) > 0 else "within chance"
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a plot: long ones lose their middle, as their ends tell them apart."""
+    return name if len(name) <= 22 else f"{name[:12]}…{name[-9:]}"

@@ -1,0 +1,44 @@
+"""The lesions of a study: its regions over the pixel threshold, measured on the grid of the study's own file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from custom.reporting.results import LesionResult
+from custom.transforms.components import measure_regions
+from custom.transforms.source_geometry import source_spacing, to_source
+
+
+def study_lesions(study: dict[str, Any]) -> list[LesionResult]:
+    """Lesions of a study, the most massive first.
+
+    Args:
+        study: what a DetectionEvaluator with a calibrated detector says of it.
+    """
+    image = study["image"]
+    # The regions as they are written, so that table and file agree; interpolated maps lose the peaks of small ones.
+    labels, spacing = to_source(study["regions"].float(), image, "nearest"), source_spacing(image)
+    if labels.ndim == 3 and labels.shape[2] == 1:  # a film stored as a volume of one slice has areas, no volumes
+        labels, spacing = labels[..., 0], spacing and spacing[:2]
+    affine = None if spacing is None else image.meta["original_affine"]
+    p_values = study["region_p_values"]
+    lesions = []
+    for region in measure_regions(labels, spacing, affine):
+        x, y, z = (*region.centre, None, None)[:3]
+        index = region.number - 1
+        lesions.append(
+            LesionResult(
+                study=study["case"],
+                lesion=region.number,
+                size=region.size,
+                unit=region.unit,
+                x=x,
+                y=y,
+                z=z,
+                position_unit="px" if affine is None else "mm",
+                peak=float(study["pred"][study["regions"] == region.number].max()),
+                mass=study["region_masses"][index],
+                p_value=None if p_values is None else p_values[index],
+            )
+        )
+    return lesions

@@ -1,0 +1,56 @@
+"""Reasons of missing numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from custom.metrics.not_computable import NEEDS, NEVER, WORDS, reasons
+
+
+def bare(**changes: object) -> dict:
+    """An evaluation of one healthy and one abnormal study with p-values, in which nothing is missing."""
+    rows = [{"label": label, "p_value": 0.5, "decision": "flag"} for label in (0, 1)]
+    parts = {"pixel": {"threshold": 0.5}, "lesions": {}, "floors": {}, "groups": {}}
+    return {"n_healthy": 1, "n_abnormal": 1, "confidence": None, "scores": rows, **parts} | changes
+
+
+def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
+    assert reasons(bare(), maps=True) == NEVER
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "reason"),
+    [
+        ({"floors": {"a.b": {"pixel_ap": None}}}, "floors.a.b.pixel_ap", "this floor has no map"),
+        ({"floors": {"a": {"auroc": None}}, "n_healthy": 0}, "floors.a.auroc", "the test set has no healthy study"),
+        ({"sensitivity": None, "scores": []}, "sensitivity", "no study has a p-value"),
+        ({"groups": {"x": {"dice": None}}}, "groups.x.dice", "no study of this group has a lesion mask"),
+        ({"pixel": {"threshold": None, "dice": None}, "lesions": None}, "pixel.dice", WORDS["threshold"]),
+        (
+            {"ra_detection": {"published": None}},
+            "ra_detection.published",
+            "no threshold up to 1 has 5 % or less of the healthy pixels above it",
+        ),
+        (
+            {"lesions": {"by_size": [{"name": "small", "pixels": [1, None], "sensitivity": None}]}},
+            "lesions.by_size.small.sensitivity",
+            "no lesion is of this size",
+        ),
+        (
+            {"lesions": {"froc": {"sensitivity": [None] * 7}}},
+            "lesions.froc",
+            "the sweep of thresholds reaches none of the operating points",
+        ),
+    ],
+)
+def test_first_thing_that_is_lacking_is_the_reason(changes: dict, path: str, reason: str) -> None:
+    assert reasons(bare(**changes), maps=True)[path] == reason
+
+
+def test_study_rows_and_settings_are_no_missing_numbers() -> None:
+    rows = [{"label": 0, "p_value": None, "decision": None}]
+    assert reasons(bare(scores=rows), maps=True) == NEVER
+
+
+def test_needs_name_only_known_things() -> None:
+    assert {need for _, needs, _ in NEEDS for need in needs} <= set(WORDS)

@@ -1,0 +1,139 @@
+"""A labelled run as the evaluator tells it, study by study, beside the floors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from custom.calibration.state import CalibrationState
+from custom.metrics.study_evaluation import StudyEvaluation
+from custom.metrics.table import table_markdown
+from custom.scoring.score import StudyScore
+
+
+def calibration(**values: object) -> CalibrationState:
+    """Calibrated on 19 healthy studies, threshold 0.3."""
+    state = CalibrationState()
+    state.fill(**({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values))
+    return state
+
+
+def disc(seed: int, lesion: bool = False) -> torch.Tensor:
+    """A noisy disc (1, 20, 20, 1), with a bright square in it or without."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.linspace(-1, 1, 20)
+    image = (x[:, None] ** 2 + x**2 < 0.8) * (0.4 + 0.02 * torch.randn(20, 20, generator=generator))
+    if lesion:
+        image[8:12, 8:13] += 0.5
+    return image.reshape(1, 20, 20, 1)
+
+
+def study(seed: int, lesion: bool, **changes: object) -> dict[str, Any]:
+    """What the evaluator says of a disc whose pseudo-healthy image is the disc without its square."""
+    image, healthy = disc(seed, lesion), disc(seed)
+    anomaly_map, truth = (image - healthy).abs(), torch.zeros(1, 20, 20, 1)
+    truth[:, 8:12, 8:13] = lesion
+    return {
+        "case": f"case{seed}",
+        "image": image,
+        "pred": anomaly_map,
+        "reconstruction": healthy,
+        "foreground": image > 0.05,
+        "mask": truth,
+        "label": int(lesion),
+        "group": "square" if lesion else None,
+        "score": float(anomaly_map.max()),
+        "p_value": 0.05 if lesion else 0.5,
+        "decision": "flag" if lesion else "likely_normal",
+        "regions": (anomaly_map > 0.3).int(),
+    } | changes
+
+
+def evaluation(studies: list[dict], training: int = 0, **settings: object) -> dict:
+    """Evaluate the studies with floors fitted on so many discs."""
+    items = [{"image": disc(100 + i)} for i in range(training)]
+    arguments = {"score": StudyScore("max"), "calibration": calibration(), "alpha": None, "synthetic": True}
+    handler = StudyEvaluation(items, lambda item: item, None, floor_epochs=1, **(arguments | settings))
+    handler.start()
+    for item in studies:
+        handler.add(item)
+    return handler.result()
+
+
+def test_perfect_detector_has_perfect_numbers_in_every_part() -> None:
+    result = evaluation([study(seed, lesion=seed % 2 == 1) for seed in range(8)], training=6)
+    assert result["image"]["auroc"]["value"] == 1 and result["image"]["fpr_at_95_tpr"]["value"] == 0
+    assert result["false_alarm_rate"]["value"] == 0 and result["sensitivity"]["value"] == 1
+    assert result["pixel"]["ap"]["value"] == result["pixel"]["dice"]["value"] == 1
+    assert result["lesions"]["sensitivity"]["value"] == 1
+    assert result["lesions"]["false_positives_per_study"]["value"] == 0
+    assert result["ra_detection"]["scale_free"]["f1"] == 1
+    assert result["reconstruction"]["healthy_mae"]["value"] == 0
+    assert result["reconstruction"]["healthy_ssim"]["value"] == 1
+    assert list(result["floors"]) == ["brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder"]
+    assert [name for name, floor in result["floors"].items() if floor["pixel_ap"] is None] == [
+        "brightness",
+        "histogram",
+    ]
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert "square: AUROC | 1.000" in table_markdown(result)
+
+
+def test_decisions_come_with_the_studies_and_are_not_made_again() -> None:
+    studies = [study(0, False, decision="flag"), study(1, True, decision="uncertain")]
+    result = evaluation(studies)
+    assert result["false_alarm_rate"]["value"] == 1 and result["sensitivity"]["value"] == 0
+    assert [row["decision"] for row in result["scores"]] == ["flag", "uncertain"]
+
+
+def test_rule_is_the_calibrated_one_unless_the_run_has_its_own_alpha() -> None:
+    studies = [study(0, False), study(1, True)]
+    state = calibration(decision=[0.1, 0.95, 0.3], healthy_scores=range(99))
+    keys = ("alpha", "flag_level", "confidence", "likely_normal_p")
+    told = [evaluation(studies, calibration=state, alpha=alpha) for alpha in (None, 0.05)]
+    # by Clopper and Pearson 4 of 99 healthy scores may lie above the threshold at alpha 0.1, and 1 at 0.05
+    assert [told[0][key] for key in keys] == [0.1, 0.05, 0.95, 0.3]
+    assert [told[1][key] for key in keys] == [0.05, 0.02, 0.95, 0.3]
+
+
+def test_regions_are_drawn_from_the_map_where_the_study_has_none() -> None:
+    with_regions = evaluation([study(seed, seed == 1) for seed in range(2)])
+    without = evaluation([study(seed, seed == 1, regions=None) for seed in range(2)])
+    assert with_regions["lesions"] == without["lesions"]
+
+
+def test_abnormal_study_without_a_mask_counts_for_ranking_alone() -> None:
+    nothing = torch.zeros(1, 20, 20, 1)
+    studies = [study(0, False), study(1, True), study(2, True, mask=nothing)]
+    result = evaluation(studies)
+    assert result["n_abnormal"] == 2 and result["sensitivity"]["value"] == 1
+    assert result["lesions"]["n"] == result["ra_detection"]["scale_free"]["n"] == 1
+    assert result["pixel"]["prevalence"] == pytest.approx(20 / int((disc(0) > 0.05).sum() + (disc(1) > 0.05).sum()))
+
+
+@pytest.mark.parametrize("lesion", [False, True])
+def test_sets_of_one_class_are_evaluated_without_an_error(lesion: bool) -> None:
+    result = evaluation([study(seed, lesion) for seed in range(3)], training=3)
+    assert result["image"]["auroc"] is None and "image.auroc" in result["not_computable"]
+    assert (result["pixel"] is None) == (not lesion)
+    json.dumps(result, allow_nan=False)
+
+
+def test_uncalibrated_detector_is_ranked_and_decides_nothing() -> None:
+    undecided = {"p_value": None, "decision": None, "regions": None}
+    studies = [study(seed, seed == 1, **undecided) for seed in range(3)]
+    result = evaluation(studies, calibration=CalibrationState())
+    assert result["image"]["auroc"]["value"] == 1 and result["n_without_p_value"] == 3
+    assert result["false_alarm_rate"] is None and result["lesions"] is None and result["triage"] is None
+    assert result["pixel"]["ap"]["value"] == 1 and result["pixel"]["dice"] is None
+
+
+def test_starting_again_forgets_the_studies() -> None:
+    handler = StudyEvaluation([], lambda item: item, None, StudyScore("max"), calibration(), 0.05, False)
+    for seed in (0, 1):
+        handler.start()
+        handler.add(study(seed, False))
+    assert [row["case"] for row in handler.result()["scores"]] == ["case1"]

@@ -1,0 +1,145 @@
+"""The Markdown table and the floor sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from custom.calibration.decision import DecisionRule
+from custom.metrics.evaluation import evaluate_scores
+from custom.metrics.study_level import StudyTable
+from custom.metrics.table import floor_sentence, table_markdown
+
+SCORES = [1.0, 2.0, 3.0, 6.5, 5.0, 6.0, 7.0, 8.0]
+REVERSED = [-score for score in SCORES]
+
+
+def stat(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def evaluation(scores: object = SCORES, **settings: object) -> dict:
+    """Four healthy and four abnormal studies without maps."""
+    studies = StudyTable(
+        cases=list("abcdefgh"),
+        labels=[0] * 4 + [1] * 4,
+        scores=scores,
+        subjects=list("abcdefgh"),
+        groups=[None] * 4 + ["mass", "mass", "oedema", "oedema"],
+        p_values=[0.9, 0.8, 0.7, 0.04, 0.2, 0.05, 0.03, None],
+        decisions=["likely_normal"] * 3 + ["flag", "uncertain", "flag", "flag", None],
+    )
+    return evaluate_scores(studies, settings.pop("rule", DecisionRule()), **({"synthetic": False} | settings))
+
+
+def complete() -> dict:
+    """The same with every part filled in."""
+    rate, froc = stat(0.5), [0.1, 0.2, 0.3, 0.4, None, None, None]
+    boxes = {"n": 7, "threshold": 0.5, "detection_rate": rate, "precision": 0.25, "f1": 0.375}
+    sizes = (("small", [1, 31], 2), ("large", [128, None], 0))
+    return evaluation() | {
+        "pixel": {"method": "histogram", "ap": rate, "aupro": rate, "dice": None, "best_dice": 0.75, "threshold": 0.5}
+        | {"pixel_false_positive_rate": 0.05, "false_positive_rate": 0.0625, "prevalence": 0.0125},
+        "lesions": {
+            "n": 9,
+            "sensitivity": rate,
+            "false_positives_per_study": rate,
+            "froc": {"false_positives_per_study": [0.125, 0.25, 0.5, 1, 2, 4, 8], "sensitivity": froc, "curve": {}},
+            "by_size": [
+                {"name": name, "pixels": pixels, "n": n, "sensitivity": rate if n else None, "froc": froc}
+                for name, pixels, n in sizes
+            ],
+        },
+        "ra_detection": {
+            "published": boxes | {"threshold_set_on": "the healthy test studies"},
+            "scale_free": None,
+        },
+        "reconstruction": {"healthy_mae": rate, "healthy_ssim": rate, "conserve": rate, "correct": rate, "index": 0.5},
+        "floors": {"pca": {"auroc": rate, "auprc": rate, "pixel_ap": 0.4}},
+        "not_computable": {
+            "pixel.dice": "why not",
+            "ra_detection.scale_free": "no threshold",
+            "lesions.by_size.large.sensitivity": "no lesion is of this size",
+        },
+    }
+
+
+def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
+    lines = table_markdown(complete()).splitlines()
+    assert lines[:2] == ["| Metric | Value [95 % interval] | n |", "|---|---|---|"]
+    headings = [line.split("**")[1] for line in lines if line.startswith("| **")]
+    assert headings == [
+        "Studies",
+        "Decisions",
+        "By group, against all healthy studies",
+        "Pixels",
+        "Lesions",
+        "Boxes, as for the Reversed Autoencoder",
+        "Pseudo-healthy images",
+        "Floors",
+    ]
+    assert all(line.count("|") == 4 for line in lines if line.startswith("|"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| False-alarm rate at alpha = 0.05 | 0.250 [0.006, 0.806] | 4 healthy |",
+        "| Triage of the healthy | 0.250 flagged, 0.000 uncertain, 0.750 likely normal | 4 healthy |",
+        "| Studies without a p-value, left out of these rates | 1 |  |",
+        "| Pixel AP (prevalence 0.0125, from histograms) | 0.500 [0.400, 0.600] | 4 healthy, 4 abnormal |",
+        "| Dice at the healthy-fixed threshold | not computable: why not | 4 abnormal |",
+        "| FROC: false regions of a healthy study | 0.125 / 0.25 / 0.5 / 1 / 2 / 4 / 8 |  |",
+        "| FROC: lesions hit | 0.100 / 0.200 / 0.300 / 0.400 / - / - / - | 9 lesions |",
+        "| Small lesions (1 to 31 pixels): hit | 0.500 [0.400, 0.600] | 2 lesions |",
+        "| Large lesions (128 pixels or more): hit | not computable: no lesion is of this size | 0 lesions |",
+        "| As published (depends on the map's scale): precision / F1; threshold set on the healthy test studies "
+        "| 0.250 / 0.375 | 7 boxes |",
+        "| Scale-free | not computable: no threshold |  |",
+        "| Harmonic mean of the two | 0.500 | 4 abnormal |",
+        "| Floor pca: pixel AP | 0.400 | 4 healthy, 4 abnormal |",
+    ],
+)
+def test_row_reads_as_it_should(row: str) -> None:
+    assert row in table_markdown(complete()).splitlines()
+
+
+def test_confident_promise_and_synthetic_data_are_said() -> None:
+    table = table_markdown(evaluation(rule=DecisionRule(0.05, 0.95), synthetic=True))
+    assert "| False-alarm rate at alpha = 0.05, kept with 95 % confidence |" in table
+    assert table.endswith("these numbers say nothing about patients.\n")
+
+
+def test_number_without_an_interval_stands_alone() -> None:
+    alone = evaluation()
+    alone["image"]["auroc"] = {"value": 0.5, "low": None, "high": None}
+    assert "| AUROC | 0.500 | 4 healthy, 4 abnormal |" in table_markdown(alone)
+
+
+@pytest.mark.parametrize(
+    ("scores", "floor", "verdict"),
+    [
+        (np.arange(8.0), [0.0] * 8, "The method beats the best floor (flat): its AUROC differs by +0.500"),
+        (REVERSED, np.arange(8.0), "The method does not beat the best floor (flat)"),
+        (np.arange(8.0), np.arange(8.0), "The method does not beat the best floor (flat): its AUROC differs by +0.000"),
+        (SCORES, [1, 2, 3, 7.5, 5, 6, 7, 8], "ahead of the best floor, but the lead is within chance (flat)"),
+    ],
+)
+def test_sentence_says_plainly_whether_the_best_floor_is_beaten(scores: list, floor: list, verdict: str) -> None:
+    floors = {"flat": {"scores": floor, "pixel_ap": None}, "worst": {"scores": REVERSED, "pixel_ap": None}}
+    result = evaluation(scores, floors=floors)
+    assert result["best_floor"]["name"] == "flat"
+    assert verdict in table_markdown(result)
+
+
+def test_pixels_are_compared_with_the_best_floor_also_without_healthy_studies() -> None:
+    only_pixels = {
+        "best_floor": None,
+        "pixel": {"ap": {"value": 0.4, "low": 0.3, "high": 0.5}},
+        "floors": {"pca": {"pixel_ap": 0.5}, "brightness": {"pixel_ap": None}, "mean_image": {"pixel_ap": 0.2}},
+    }
+    assert floor_sentence(only_pixels) == (
+        "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
+        "missing. On pixels it does not beat the best floor (pca): AP 0.400 against 0.500."
+    )
+    assert "On pixels it beats the best floor (pca): AP 0.500 against 0.400." in table_markdown(complete())

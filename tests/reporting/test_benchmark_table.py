@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from custom.metrics.image_level import auroc
+from custom.reporting.benchmark_table import (
+    RESEARCH_NOTE,
+    SYNTHETIC_NOTE,
+    TITLES,
+    auroc_difference,
+    benchmark_row,
+    cell,
+    stat_svg,
+    table_csv,
+    table_markdown,
+    write_benchmark,
+)
+
+EVIL = '<script>alert("x")</script>|&'
+
+
+def stat(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def evaluation(**changes):
+    base = {
+        "n_healthy": 20,
+        "n_abnormal": 10,
+        "synthetic": True,
+        "seed": 3,
+        "alpha": 0.05,
+        "image": {"auroc": stat(0.91, 0.85, 0.97), "auprc": stat(0.88, 0.7, 0.95)},
+        "false_alarm_rate": stat(0.06, 0.01, 0.3),
+        "sensitivity": stat(0.5, 0.2, 0.8),
+        "pixel": {"ap": stat(0.4, 0.3, 0.5), "dice": None},
+        "floors": {"blur": {"auroc": stat(0.6)}, "mean": {"auroc": stat(0.8)}},
+        "best_floor": {"name": "mean", "auroc_difference": stat(0.11, 0.02, 0.2)},
+    }
+    return {**base, **changes}
+
+
+def row(name="model", **changes):
+    run = {"device": "cpu", "weight_hash": "0123456789abcdef"}
+    knowledge = {"seconds": 0.25, "peak_mib": 512.4, "threads": 2, "parameters": 1_500_000}
+    return benchmark_row(name, "ra_brain", evaluation(**changes), run, **knowledge)
+
+
+def failed(name="broken"):
+    return benchmark_row(name, "ra_brain", None, threads=2, note="weights file x must exist")
+
+
+def scored(scores, labels=(0, 0, 0, 1, 1), groups=(None, None, None, "a", "b"), cases="vwxyz"):
+    return {
+        "scores": [
+            {"case": case, "label": label, "group": group, "score": score}
+            for case, label, group, score in zip(cases, labels, groups, scores)
+        ]
+    }
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text outside of styles."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.text, self._hidden = [], "", False
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._hidden = tag in ("script", "style")
+        self.text += " "
+
+    def handle_endtag(self, tag):
+        self._hidden = False
+
+    def handle_data(self, data):
+        self.text += "" if self._hidden else data
+
+
+# Rows
+
+
+def test_row_takes_every_number_from_where_it_stands() -> None:
+    found = row()
+    assert list(found) == list(TITLES)
+    assert found["auroc"] == stat(0.91, 0.85, 0.97) and found["pixel_ap"]["value"] == 0.4 and found["dice"] is None
+    assert (found["best_floor"], found["best_floor_auroc"], found["beats_floor"]) == ("mean", 0.8, "yes")
+    assert (found["studies_per_second"], found["parameters_millions"], found["threads"]) == (4.0, 1.5, 2)
+    assert (found["device"], found["weight_hash"], found["seed"]) == ("cpu", "0123456789abcdef", 3)
+
+
+@pytest.mark.parametrize(
+    ("lead", "verdict"),
+    [
+        (stat(0.1, 0.01, 0.2), "yes"),
+        (stat(0.1, -0.1, 0.3), "within chance"),
+        (stat(-0.1, -0.3, 0.1), "no"),
+        (None, None),
+    ],
+)
+def test_floor_is_beaten_only_beyond_chance(lead, verdict) -> None:
+    assert row(best_floor={"name": "mean", "auroc_difference": lead})["beats_floor"] == verdict
+
+
+def test_weights_are_told_by_the_hash_that_a_run_of_any_version_has() -> None:
+    hashes = [
+        benchmark_row("m", "b", None, run)["weight_hash"] for run in ({"model_hash": "1"}, {"weight_hash": "2"}, {})
+    ]
+    assert hashes == ["1", "2", None]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"image": None, "pixel": None, "floors": None, "best_floor": None}, {"image": {"auroc": {}}, "more": 1}],
+)
+def test_evaluation_of_another_version_gives_what_it_has(content) -> None:
+    found = benchmark_row("model", "ra_brain", {"n_healthy": 3, **content})
+    assert found["n_healthy"] == 3 and found["auroc"] is None and found["beats_floor"] is None
+    assert "| model |" in table_markdown([found]) and stat_svg([found], "auroc") == ""
+
+
+# Paired difference
+
+
+def test_difference_of_two_models_by_hand() -> None:
+    # Of the 3 x 2 pairs the first model ranks all right, the second 4.
+    one, other = scored([1, 2, 3, 4, 5]), scored([1, 2, 4, 3, 3])
+    found = auroc_difference(one, other, {})
+    assert (
+        found["value"] == pytest.approx(1 - 4 / 6)
+        and found["n"] == 5
+        and found["low"] <= found["value"] <= found["high"]
+    )
+
+
+def test_difference_is_paired_so_that_equal_models_differ_by_nothing() -> None:
+    assert auroc_difference(scored([3, 1, 2, 4, 2]), scored([30, 10, 20, 40, 20]), {}) == stat(0.0, 0.0, 0.0) | {"n": 5}
+
+
+def test_difference_is_over_the_shared_studies_only() -> None:
+    one, other = scored([1, 2, 3, 4, 5]), scored([5, 4, 3, 2, 1])
+    del other["scores"][4], one["scores"][0]
+    found = auroc_difference(one, other, {})
+    assert found["n"] == 3 and found["value"] == auroc([0, 0, 1], [2, 3, 4]) - auroc([0, 0, 1], [4, 3, 2])
+
+
+def test_studies_of_one_patient_are_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    labels, cases = [0, 1] * 20, [f"c{i}" for i in range(40)]
+    first, second = (scored(rng.normal(size=40), labels, [None] * 40, cases) for _ in range(2))
+    alone = auroc_difference(first, second, {})
+    # Forty studies of four patients: the interval is another one.
+    together = auroc_difference(first, second, {case: str(i // 10) for i, case in enumerate(cases)})
+    assert together["value"] == alone["value"] and (together["low"], together["high"]) != (alone["low"], alone["high"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        scored([1, 2, 3, 4, 5], cases="abcde"),
+        scored([1, 2, 3, 4, 5], labels=(0, 0, 1, 1, 1)),
+        scored([1, 2, 3, 4, 5], groups=(None, None, None, "a", "c")),
+        {},
+    ],
+)
+def test_studies_that_are_not_the_same_are_not_compared(other) -> None:
+    assert auroc_difference(scored([1, 2, 3, 4, 5]), other, {}) is None
+
+
+def test_difference_needs_both_classes() -> None:
+    healthy = scored([1, 2, 3], labels=(0, 0, 0), groups=(None,) * 3)
+    assert auroc_difference(healthy, healthy, {}) is None
+
+
+# Tables
+
+
+def test_csv_has_a_column_for_each_end_of_an_interval() -> None:
+    rows = [row(), {**row("second"), "auroc_difference": stat(-0.02, -0.05, 0.01) | {"n": 30}}, failed()]
+    first, second, third = csv.DictReader(io.StringIO(table_csv(rows)))
+    assert (first["auroc"], first["auroc_low"], first["auroc_high"]) == ("0.91", "0.85", "0.97")
+    assert (second["auroc_difference"], second["auroc_difference_low"]) == ("-0.02", "-0.05")
+    assert first["auroc_difference"] == first["dice"] == "" and first["synthetic"] == "True"
+    assert third["note"] == "weights file x must exist" and third["auroc"] == third["peak_mib"] == ""
+
+
+def test_markdown_has_a_line_a_model_and_says_that_data_are_synthetic() -> None:
+    text = table_markdown([row(), {**row("second"), "auroc_difference": stat(-0.02, -0.05, 0.01)}, failed()])
+    lines = text.splitlines()
+    assert len({line.count("|") for line in lines[:5]}) == 1 and SYNTHETIC_NOTE in text
+    assert "0.910 [0.850, 0.970]" in lines[2] and "-0.020 [-0.050, +0.010]" in lines[3]
+    assert "weights file x must exist" in lines[4] and "Dice" not in lines[0]  # no model has one
+    assert SYNTHETIC_NOTE not in table_markdown([row(synthetic=False)])
+
+
+def test_cell_says_unknown_things_plainly() -> None:
+    assert cell(failed(), "auroc") == "–" and cell(row(), "note") == "" and cell(row(), "synthetic") == "yes"
+    assert cell({**row(), "dice": stat(0.5)}, "dice") == "0.500" and cell(row(), "peak_mib") == "512"
+
+
+def test_bar_in_a_name_does_not_break_the_markdown_table() -> None:
+    assert "a\\|b" in table_markdown([row("a|b")])
+
+
+# Plots and page
+
+
+def test_dot_and_interval_stand_at_their_values() -> None:
+    drawing = ElementTree.fromstring(stat_svg([row()], "auroc"))
+    # The axis goes from x = 170 to 470.
+    assert float(drawing.find("circle").get("cx")) == pytest.approx(170 + 0.91 * 300)
+    bars = [(float(item.get("x1")), float(item.get("x2"))) for item in drawing.findall("line")]
+    assert (170 + 0.85 * 300, 170 + 0.97 * 300) in [pytest.approx(bar) for bar in bars]
+    assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best floor, 0.8
+
+
+def test_promised_rate_is_marked_beside_the_false_alarms() -> None:
+    drawing = ElementTree.fromstring(stat_svg([row()], "false_alarm_rate"))
+    marks = [float(item.get("x1")) for item in drawing.findall("line") if "--flag" in item.get("style")]
+    assert marks == [pytest.approx(170 + 0.05 * 300)]
+
+
+def test_long_names_keep_both_ends_in_a_plot() -> None:
+    assert "memmc_wide_d…ined_long" in stat_svg([row("memmc_wide_decoder_trained_long")], "auroc")
+
+
+def test_model_without_the_number_keeps_its_line_in_the_plot() -> None:
+    drawing = ElementTree.fromstring(stat_svg([row(), failed()], "auroc"))
+    assert len(drawing.findall("circle")) == 1 and {"broken", "not known"} <= {item.text for item in drawing.iter()}
+
+
+def page_of(tmp_path: Path, rows) -> Page:
+    write_benchmark(tmp_path, rows, "Data set d", "Linux")
+    return Page((tmp_path / "benchmark.html").read_text())
+
+
+def test_page_holds_every_cell_of_the_table_and_a_plot_a_known_metric(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [row(), failed()])
+    for text in (
+        "0.910 [0.850, 0.970]",
+        "weights file x must exist",
+        "0123456789abcdef",
+        SYNTHETIC_NOTE,
+        RESEARCH_NOTE,
+    ):
+        assert text in page.text
+    names = [attributes.get("aria-label") for tag, attributes in page.elements if tag == "svg"]
+    assert [name for name in names if name] == [
+        f"{TITLES[key]} of each model" for key in ("auroc", "auprc", "pixel_ap", "false_alarm_rate", "sensitivity")
+    ]
+    assert "Failed broken: weights file x must exist" in page.text
+    assert {path.name for path in tmp_path.iterdir()} == {"benchmark.csv", "benchmark.md", "benchmark.html"}
+
+
+def test_page_of_real_data_does_not_call_them_synthetic(tmp_path: Path) -> None:
+    assert SYNTHETIC_NOTE not in page_of(tmp_path, [row(synthetic=False)]).text
+
+
+def test_page_is_one_file_without_links_or_scripts_and_escapes_names(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [row(EVIL), failed(EVIL)])
+    source = (tmp_path / "benchmark.html").read_text()
+    assert not re.search(r"https?:|url\(|@import|<script|<link", source) and '<script>alert("x")' in page.text
+    assert {"src", "href"}.isdisjoint(key for _, attributes in page.elements for key in attributes)
+    assert "prefers-color-scheme: dark" in source and "default-src 'none'" in source
+
+
+def test_page_of_failures_alone_is_written(tmp_path: Path) -> None:
+    assert "Failed broken: weights" in page_of(tmp_path, [failed()]).text

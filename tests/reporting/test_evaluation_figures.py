@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from custom.reporting.evaluation_figures import figure_groups, key_figures, look_up, verdicts
+
+
+def stat(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def figures_of(evaluation):
+    return {figure.name: figure for _, figures in figure_groups(evaluation) for figure in figures}
+
+
+def test_verdict_beats_only_when_intervals_lie_apart():
+    def beats(method, floor):
+        return [v["beats"] for v in verdicts({"image": {"auroc": method}, "floors": {"a": {"auroc": floor}}})]
+
+    assert beats(stat(0.9, 0.8, 1.0), stat(0.6, 0.5, 0.7)) == [True]
+    assert beats(stat(0.9, 0.65, 1.0), stat(0.6, 0.5, 0.7)) == [False]
+    assert beats(stat(0.6, 0.5, 0.7), stat(0.9, 0.8, 1.0)) == [False]
+    assert beats(stat(None), stat(0.9)) == []
+
+
+def test_verdict_names_the_best_floor_and_both_values():
+    floors = {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7)}, "blur_residual": {"auroc": stat(0.95, 0.9, 1.0)}}
+    (verdict,) = verdicts({"image": {"auroc": stat(0.91, 0.8, 0.97)}, "pixel": None, "floors": floors})
+    assert verdict["text"] == (
+        "Per study (AUROC): the method does not beat the floors: 0.91 against 0.95 for the best floor, blur residual."
+    )
+
+
+def test_figures_stand_in_groups_in_the_order_of_a_reader():
+    evaluation = {
+        "image": {"auroc": stat(0.9)},
+        "pixel": {"ap": stat(0.4)},
+        "lesions": {"sensitivity": stat(0.5)},
+        "reconstruction": {"index": 0.6},
+        "ra_detection": {"published": {"f1": 0.7}},
+    }
+    names = [name for name, _ in figure_groups(evaluation)]
+    assert names == ["Studies", "Lesions", "Pixels", "Detection as in the RA paper", "Pseudo-healthy images"]
+
+
+def test_remarks_quote_the_numbers_of_the_evaluation():
+    found = figures_of(
+        {
+            "image": {"auprc": stat(0.8), "prevalence": 0.25},
+            "lesions": {"n": 84, "sensitivity": stat(0.5)},
+            "pixel": {"false_positive_rate": 0.012, "pixel_false_positive_rate": 0.01},
+        }
+    )
+    assert found["AUPRC"].remark == "0.25, the share of abnormal studies, is guessing"
+    assert found["Lesions found"].remark == "Of 84 lesions, by the calibrated mask"
+    assert found["Realised false pixels"].remark == "Calibrated to 1.00 % of healthy pixels"
+
+
+def test_remark_without_its_number_is_left_out():
+    assert figures_of({"image": {"auprc": stat(0.8)}})["AUPRC"].remark == ""
+
+
+def test_plain_numbers_count_as_statistics_without_interval():
+    assert figures_of({"pixel": {"best_dice": 0.5}})["Best Dice"].stat == {"value": 0.5}
+
+
+def test_figure_that_is_not_computable_says_why():
+    found = figures_of(
+        {"image": {"auroc": None}, "not_computable": {"image.auroc": "the test set has no abnormal study"}}
+    )
+    assert found["AUROC"].stat is None
+    assert found["AUROC"].remark == "Not computable: the test set has no abnormal study"
+
+
+def test_reason_of_a_whole_part_holds_for_each_of_its_figures():
+    found = figures_of({"lesions": None, "not_computable": {"lesions": "no study has a mask"}})
+    assert {f.remark for f in found.values()} == {"Not computable: no study has a mask"}
+    assert set(found) == {"Lesions found", "False regions"}
+
+
+def test_what_an_older_evaluation_does_not_know_is_left_out():
+    assert set(figures_of({"image": {"auroc": stat(0.9)}})) == {"AUROC"}
+    assert figure_groups({}) == []
+
+
+def test_key_figures_are_always_five():
+    names = [figure.name for figure in key_figures({}, None)]
+    assert names == ["Image AUROC", "Realised false alarms", "Sensitivity", "Pixel AP", "Dice"]
+    assert {figure.remark for figure in key_figures({}, None)} == {"Not computable from these data"}
+
+
+def test_realised_false_alarms_stand_beside_the_promise():
+    figure = key_figures({"false_alarm_rate": stat(0.0625)}, 0.05)[1]
+    assert figure.remark == "Promised: at most 5 %" and figure.percent
+
+
+def test_look_up_ends_where_the_path_ends_early():
+    assert look_up({"a": {"b": 1}}, "a.b") == 1
+    assert look_up({"a": None}, "a.b", "none") == "none"

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from custom.errors import NomalyError
+from custom.synthetic.limb import Limb
+from custom.synthetic.phantoms import PHANTOMS
+from custom.synthetic.wrist import wrist_picture, wrist_with_bones
+from custom.synthetic.wrist_lesions import EFFECTS, draw_lesion
+
+GROUPS = tuple(EFFECTS)
+
+
+@pytest.fixture(scope="module")
+def film():
+    return wrist_picture(7, 64)
+
+
+def changed(film, group, seed, strength=(0.6, 1.0)):
+    image, mask = draw_lesion(film, group, seed, strength)
+    return (image - film)[0], mask
+
+
+def test_the_groups_are_those_of_a_wrist_data_set():
+    assert GROUPS == ("fracture", "metal", "bone_lesion", "soft_tissue", "cast", "foreign_body")
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_changes_what_its_mask_marks(group, size):
+    film = wrist_picture(11, size)
+    for seed in range(3):
+        image, mask = draw_lesion(film, group, seed)
+        assert image.shape == film.shape and image.dtype == np.float32
+        assert mask.shape == film.shape[1:] and mask.dtype == bool and mask.any()
+        assert image.min() >= 0.0 and image.max() <= 1.0
+        change = np.abs(image - film)[0]
+        assert (change[mask] > 0.01).mean() > 0.85 and change[mask].mean() > 0.03
+        assert change[mask].mean() > 20.0 * change[~mask].mean()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_same_seed_repeats_and_another_seed_differs(group, film):
+    first, again, other = (draw_lesion(film, group, seed)[0] for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.02
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_film_away_from_the_lesion_stays_as_it_is(group, film):
+    for seed in range(4):
+        image, mask = draw_lesion(film, group, seed)
+        far = ndimage.distance_transform_edt(~mask) > 16
+        assert far.any()
+        np.testing.assert_array_equal(image[:, far], film[:, far])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_more_strength_changes_more(group, film):
+    faint, plain = (np.abs(changed(film, group, 5, (s, s))[0]).sum() for s in (0.4, 1.0))
+    assert plain > 1.2 * faint
+
+
+@pytest.mark.parametrize("group", ["fracture", "metal", "bone_lesion"])
+def test_lesions_of_bone_lie_on_bone(group):
+    for seed in range(5):
+        film, bones = wrist_with_bones(20 + seed, 64)
+        mask = draw_lesion(film, group, seed)[1]
+        near = ndimage.binary_dilation(bones, iterations=2)
+        assert (mask & near).sum() > 0.7 * mask.sum()
+
+
+def test_a_fracture_darkens_a_narrow_line():
+    for seed in range(6):
+        film = wrist_picture(seed, 128)
+        change, mask = changed(film, "fracture", seed, (0.9, 1.0))
+        assert change.min() < -0.08
+        dark = change < 0.5 * change.min()
+        assert ndimage.distance_transform_edt(dark).max() < 0.03 * 128
+
+
+@pytest.mark.parametrize("group", ["metal", "foreign_body"])
+def test_metal_and_foreign_bodies_are_brighter_than_what_they_lie_on(group):
+    for seed in range(5):
+        film = wrist_picture(30 + seed, 64)
+        image, mask = draw_lesion(film, group, seed, (0.9, 1.0))
+        change = (image - film)[0]
+        assert change.max() > 0.05 and change.max() > -change.min()
+        assert image[0][change > 0.5 * change.max()].min() > 0.6
+
+
+def test_a_swelling_puts_tissue_where_air_was():
+    for seed in range(5):
+        film = wrist_picture(40 + seed, 64)
+        limb = Limb.of(film[0])
+        change, mask = changed(film, "soft_tissue", seed)
+        new = mask & (limb.depth < 0)
+        assert new.sum() > 3 and change[new].mean() > 0.05
+
+
+def test_a_swollen_finger_leaves_its_neighbour_as_it_is():
+    film = np.full((1, 96, 96), 0.05, np.float32)
+    film[:, 20:76, 56:] = 0.5  # a palm with three fingers, 12 pixels apart
+    for left in (20, 42, 64):
+        film[:, left : left + 12, 10:56] = 0.5
+        film[:, left + 4 : left + 8, 12:90] = 0.9
+    for seed in (4, 11):  # those whose place is on the middle finger
+        change = np.abs(changed(film, "soft_tissue", seed)[0])
+        left, middle, right = (change[first : first + 12, 6:56].sum() for first in (20, 42, 64))
+        assert middle > 1.0 and left == right == 0.0
+
+
+def test_a_cast_is_a_sleeve_around_the_forearm():
+    for seed in range(5):
+        film, bones = wrist_with_bones(50 + seed, 64)
+        mask = changed(film, "cast", seed)[1]
+        assert 0.04 < mask.mean() < 0.5
+        assert np.argwhere(mask)[:, 1].mean() > np.argwhere(bones)[:, 1].mean()  # below the hand's middle
+        row = 56
+        forearm, sleeve = (np.flatnonzero(part[:, row]) for part in (bones, mask))
+        assert sleeve[0] < forearm[0] and forearm[-1] < sleeve[-1]
+
+
+def test_a_foreign_body_is_small(film):
+    assert all(changed(film, "foreign_body", seed)[1].mean() < 0.01 for seed in range(6))
+
+
+def test_a_colour_film_changes_alike_in_all_channels(film):
+    one, mask = draw_lesion(film, "cast", 2)
+    three, same = draw_lesion(np.repeat(film, 3, 0), "cast", 2)
+    np.testing.assert_allclose(three, np.repeat(one, 3, 0), atol=1e-5)
+    np.testing.assert_array_equal(mask, same)
+
+
+def test_a_film_that_is_not_square_can_hold_every_group():
+    film = wrist_picture(9, 96)[:, 12:84]
+    for group in GROUPS:
+        image, mask = draw_lesion(film, group, 1)
+        assert image.shape == film.shape and mask.any()
+
+
+def test_an_unknown_group_is_refused(film):
+    with pytest.raises(NomalyError, match="group must be one of fracture, .*, foreign_body, got 'nodule'"):
+        draw_lesion(film, "nodule", 0)
+
+
+@pytest.mark.parametrize("strength", [(0.0, 0.5), (0.8, 0.4), (0.5, 1.5)])
+def test_a_strength_out_of_bounds_is_refused(strength, film):
+    with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
+        draw_lesion(film, "fracture", 0, strength)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_empty_film_has_no_place_for_a_lesion(group, level):
+    with pytest.raises(NomalyError, match=f"no {group} could be seen in 8 places of this film"):
+        draw_lesion(np.full((1, 48, 48), level, np.float32), group, 0)
+
+
+def test_the_phantom_draws_its_hands_and_lesions(film):
+    phantom = PHANTOMS["wrist"]
+    assert phantom.groups == GROUPS
+    healthy, nothing = phantom.study(7, {"size": 64, "strength": [0.7, 1.0]}, None)
+    np.testing.assert_array_equal(healthy[..., 0], film)
+    ill, mask = phantom.study(7, {"size": 64, "strength": [0.7, 1.0]}, ("metal", 3))
+    assert nothing is None and mask.shape == (64, 64, 1) and (ill != healthy)[0][mask].mean() > 0.8
