@@ -5,18 +5,16 @@ stands for.
 from __future__ import annotations
 
 import argparse
-import ast
-import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from custom import __version__
-from custom.errors import NomalyError, find_mistake
+from custom.commands.bundle import exit_code, run_bundle
+from custom.commands.overrides import given, parse_overrides, refuse, truth
+from custom.errors import find_mistake
 
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true; knobs come last."
 
 
@@ -201,7 +199,7 @@ def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train, calibrate, evaluate and detect on the phantom."""
-    from custom.demo import run
+    from custom.commands.demo import run
 
     return run(options.bundle, options.output or f"results/demo/{Path(options.bundle).name}", overrides)
 
@@ -209,7 +207,7 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Watch for drift."""
     refuse(overrides, "monitor")
-    from custom.monitor import run
+    from custom.commands.monitor import run
 
     return run(
         options.results,
@@ -225,120 +223,9 @@ def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Compare models."""
-    from custom.benchmark import run
+    from custom.commands.benchmark import run
 
     return run(options.models, options.dataset_dir, options.output, options.entries, overrides, options.overwrite)
-
-
-def refuse(overrides: dict[str, Any], command: str) -> None:
-    """Refuse knobs where there is no config that could have them."""
-    if overrides:
-        raise NomalyError(f"{command} has no option --{next(iter(overrides))}: see nomaly {command} --help.")
-
-
-def truth(text: str) -> bool:
-    """true or false, as an option's value."""
-    if literal(text) not in (True, False):
-        raise argparse.ArgumentTypeError(f"must be true or false, got {text}")
-    return bool(literal(text))
-
-
-def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str, Any]:
-    """The options that were given, as config knobs."""
-    pairs = {name: name for name in names} | renamed
-    return {knob: getattr(options, name) for name, knob in pairs.items() if getattr(options, name) is not None}
-
-
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """``--knob value`` pairs, values as Python or JSON literals where they are such, else text.
-
-    Raises:
-        NomalyError: if a word is not ``--knob value`` or ``--knob=value``.
-    """
-    overrides: dict[str, Any] = {}
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise NomalyError(f"options must be --knob value, got {word}: see nomaly COMMAND --help.")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not words or words[0].startswith("--"):
-                raise NomalyError(f"--{name} must have a value: give --{name} VALUE.")
-            value = words.pop(0)
-        overrides[name] = literal(value)
-    return overrides
-
-
-def literal(text: str) -> Any:
-    """A number, list, true, false or null, else the text itself."""
-    named = {"true": True, "false": False, "null": None, "none": None}
-    if text.lower() in named:
-        return named[text.lower()]
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, TypeError):
-            return read(text)
-    return text
-
-
-def find_bundle(name: str) -> Path:
-    """Folder of a bundle.
-
-    Raises:
-        NomalyError: if there is none of this name.
-    """
-    for folder in (Path(name), Path("bundles") / name, BUNDLES / name):
-        if (folder / "configs" / "metadata.json").is_file():
-            return folder
-    known = ", ".join(sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json")))
-    # An installed copy of the package has no bundles beside it.
-    next_step = f"choose one of {known}" if known else "give its path, or run from the repository's root"
-    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: {next_step}.")
-
-
-def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
-    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the
-    same.
-    """
-    folder = find_bundle(bundle)
-    files = [str(path_of(folder, name)) for name in configs]
-    overrides = {"bundle_root": str(folder), **overrides}
-    print(f"Running: {bundle_command(files, overrides)}", flush=True)
-
-    from custom.bundle_run import run
-
-    return run(files, overrides)
-
-
-def path_of(folder: Path, config: str) -> Path:
-    """File of a config of a bundle, by name or path.
-
-    Raises:
-        NomalyError: if there is none.
-    """
-    for path in (folder / "configs" / f"{config}.json", Path(config)):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in (folder / "configs").glob("*.json") if path.stem != "metadata"))
-    raise NomalyError(f"--overlay must be a config of {folder}, got {config}: choose one of {known}.")
-
-
-def bundle_command(files: Sequence[str], overrides: dict[str, Any]) -> str:
-    """The monai.bundle command line of a run."""
-    import shlex
-
-    config = files[0] if len(files) == 1 else str(list(files))
-    words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
-    for name, value in overrides.items():
-        words += [f"--{name}", str(value)]
-    return shlex.join(words)
-
-
-def exit_code(output_dir: str) -> int:
-    """1 if a study of the run failed."""
-    from custom.reporting.results import read_results_csv
-
-    return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))
 
 
 if __name__ == "__main__":

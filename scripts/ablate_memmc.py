@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from custom.cli import find_bundle, parse_overrides, path_of, run_bundle
-from custom.demo import split_overrides
+from custom.commands.bundle import find_bundle, path_of, run_bundle
+from custom.commands.demo import split_overrides
+from custom.commands.overrides import parse_overrides
 from custom.errors import find_mistake
 
 VARIANTS: dict[str, dict[str, Any]] = {

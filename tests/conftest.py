@@ -23,6 +23,7 @@ from torch import nn
 
 from custom import cli
 from custom.calibration.state import CalibrationState
+from custom.commands.bundle import BUNDLES
 from custom.engines.detection_evaluator import DetectionEvaluator, StudyDataset, StudyLoader
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
@@ -83,12 +84,12 @@ def untouched_process() -> Iterator[None]:
 
 def method_of(bundle: str) -> str:
     """Method of a bundle."""
-    return json.loads((cli.BUNDLES / bundle / "variant.json").read_text())["method"]
+    return json.loads((BUNDLES / bundle / "variant.json").read_text())["method"]
 
 
 def anatomy_of(bundle: str) -> str:
     """What a bundle's images show."""
-    return json.loads((cli.BUNDLES / bundle / "configs" / "train.json").read_text())["anatomy"]
+    return json.loads((BUNDLES / bundle / "configs" / "train.json").read_text())["anatomy"]
 
 
 def words_of(knobs: dict) -> list[str]:

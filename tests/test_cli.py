@@ -11,11 +11,14 @@ from types import SimpleNamespace
 import fire
 import pytest
 
-from custom import __version__, bundle_run, cli
+from custom import __version__, cli
+from custom.commands import bundle
+from custom.commands.bundle import BUNDLES
+from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.reporting.results import StudyResult, write_results_csv
 
-COMMANDS = ("train", "calibrate", "evaluate", "detect", "demo")
+COMMANDS = ("train", "calibrate", "evaluate", "detect", "monitor", "benchmark", "demo")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         calls.append(SimpleNamespace(files=files, overrides=overrides))
         return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=lambda name: overrides[name]))
 
-    monkeypatch.setattr(bundle_run, "run", run)
+    monkeypatch.setattr(bundle, "run_configs", run)
     return calls
 
 
@@ -109,13 +112,13 @@ def test_incomplete_command_ends_with_code_two(words: list[str], message: str, c
     ],
 )
 def test_value_of_a_knob_is_a_literal_or_text(text: str, value: object) -> None:
-    parsed = cli.parse_overrides(["--knob", text])
+    parsed = parse_overrides(["--knob", text])
     assert parsed == {"knob": value} and type(parsed["knob"]) is type(value)
-    assert cli.parse_overrides([f"--knob={text}"]) == {"knob": value}
+    assert parse_overrides([f"--knob={text}"]) == {"knob": value}
 
 
 def test_later_override_of_a_knob_wins() -> None:
-    assert cli.parse_overrides(["--a", "1", "--b=x=y", "--a", "2"]) == {"a": 2, "b": "x=y"}
+    assert parse_overrides(["--a", "1", "--b=x=y", "--a", "2"]) == {"a": 2, "b": "x=y"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_command_runs_its_config_with_the_options_as_knobs(words, config, expect
     monkeypatch.chdir(tmp_path)  # neither results nor bundles are here
     write_results_csv([StudyResult("a")], "o/results.csv")
     assert cli.main([words[0], "ra_brain", *words[1:]]) == 0
-    folder = cli.BUNDLES / "ra_brain"
+    folder = BUNDLES / "ra_brain"
     assert ran[0].files == [str(folder / "configs" / f"{config}.json")]
     assert ran[0].overrides == {"bundle_root": str(folder), **expected}
 
@@ -171,8 +174,8 @@ def test_command_runs_its_config_with_the_options_as_knobs(words, config, expect
 def test_overlays_are_merged_in_order_by_name_or_path(ran, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("{}")
     words = ["--overlay", "demo", "--overlay", str(tmp_path / "mine.json")]
-    assert cli.main(["train", str(cli.BUNDLES / "ra_brain"), *words]) == 0
-    configs = cli.BUNDLES / "ra_brain" / "configs"
+    assert cli.main(["train", str(BUNDLES / "ra_brain"), *words]) == 0
+    configs = BUNDLES / "ra_brain" / "configs"
     assert ran[0].files == [str(configs / "train.json"), str(configs / "demo.json"), str(tmp_path / "mine.json")]
 
 
@@ -213,7 +216,7 @@ def test_printed_command_gives_monai_the_same_files_and_knobs(ran, capsys: pytes
 
 
 def test_unknown_bundle_is_refused_with_those_there_are(capsys, ran) -> None:
-    names = sorted(path.parent.parent.name for path in cli.BUNDLES.glob("*/configs/metadata.json"))
+    names = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
     assert cli.main(["train", "ra_brian"]) == 2
     message = f"BUNDLE must be a bundle's name or path, got ra_brian: choose one of {', '.join(names)}."
     assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
@@ -229,7 +232,7 @@ def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
 
 def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
     done = nomaly("train", "ra_brain", max_epoch=3)
-    knobs = [key for key in json.loads((cli.BUNDLES / "ra_brain/configs/train.json").read_text()) if key[0] != "_"]
+    knobs = [key for key in json.loads((BUNDLES / "ra_brain/configs/train.json").read_text()) if key[0] != "_"]
     assert done.code == 2
     assert done.err == f"nomaly: no knob is called max_epoch: the config has {', '.join(sorted(knobs))}.\n"
 
@@ -253,7 +256,7 @@ def test_users_mistake_is_found_behind_other_errors(chain: str, monkeypatch, cap
         except NomalyError:
             raise RuntimeError("Failed to instantiate")  # noqa: B904
 
-    monkeypatch.setattr(bundle_run, "run", run if chain == "cause" else run_with_context)
+    monkeypatch.setattr(bundle, "run_configs", run if chain == "cause" else run_with_context)
     assert cli.main(["train", "ra_brain"]) == 2
     assert capsys.readouterr().err == "nomaly: slab_mm must be millimetres.\n"
 
@@ -262,7 +265,7 @@ def test_error_of_the_software_is_not_hidden(monkeypatch: pytest.MonkeyPatch) ->
     def run(files, overrides):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(bundle_run, "run", run)
+    monkeypatch.setattr(bundle, "run_configs", run)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["train", "ra_brain"])
 
@@ -271,6 +274,6 @@ def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) 
     def run(files, overrides):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle_run, "run", run)
+    monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
     assert capsys.readouterr().err.startswith("nomaly: stopped; whole results are kept, run the same command to go on.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.cli import BUNDLES
+from custom.commands.bundle import BUNDLES
 from custom.synthetic.phantoms import find_phantom
 
 ALPHA = 0.2

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
-from custom.cli import BUNDLES
+from custom.commands.bundle import BUNDLES
 
 ROOT = BUNDLES.parent
 VARIANTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(BUNDLES.glob("*/variant.json"))}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from custom.cli import BUNDLES
+from custom.commands.bundle import BUNDLES
 from custom.data.notes import PHANTOM
 from custom.reporting.results import read_results_csv
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from custom.cli import BUNDLES
+from custom.commands.bundle import BUNDLES
 from custom.reporting.results import read_results_csv
 from custom.transforms.source_geometry import OFFSET_TEXT, SCALE_TEXT
 from custom.transforms.study import case_name

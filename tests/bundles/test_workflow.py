@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.measure import label as label_components
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from custom.cli import BUNDLES, run_bundle
+from custom.commands.bundle import BUNDLES, run_bundle
 from custom.data.notes import PHANTOM
 from custom.networks.weights import read_tensors
 from custom.reporting.results import StudyResult, read_results_csv

@@ -227,7 +227,7 @@ def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
         "the method beats every floor: 0.91 against 0.60 for the best floor, mean intensity.",
         "Enlarged ventricles 2 0.90",
         "odd Two views",
-        "0.7000 0.120 Uncertain Mass",
+        "Uncertain 0.120 0.7000 Mass",
     ):
         assert piece in text
 

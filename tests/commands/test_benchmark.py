@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom import benchmark, cli
-from custom.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom import cli
+from custom.commands import benchmark
+from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.bundle import BUNDLES
+from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.reporting.results import StudyResult, write_results_csv
 
@@ -131,7 +134,7 @@ def test_knobs_of_all_come_before_those_of_a_model_and_reach_it_unchanged(nomaly
     options, rest = cli.build_parser().parse_known_args(["evaluate", *command])
     assert (options.bundle, options.weights, options.overlay) == ("ra_brain", "w.pt", ["demo"])
     assert (options.dataset_dir, options.output) == (str(data), str(tmp_path / "o" / "own"))
-    assert cli.parse_overrides(rest) == {"overwrite": True, "alpha": 0.1, **knobs}
+    assert parse_overrides(rest) == {"overwrite": True, "alpha": 0.1, **knobs}
 
 
 def test_failed_model_gets_a_row_with_its_reason_and_the_others_go_on(nomaly, children, data, tmp_path) -> None:
@@ -231,21 +234,23 @@ def test_process_gives_its_exit_code_output_and_environment(tmp_path: Path) -> N
 def test_peak_memory_is_that_of_the_process_alone(tmp_path: Path) -> None:
     """Measured from a small process, as the command line is: a large one would be what is measured."""
     script = (
-        "import subprocess, sys; from custom.benchmark import measured\n"
+        "import subprocess, sys; from custom.commands.benchmark import measured\n"
         "for mib in (0, 200):\n"
         "    print(measured([sys.executable, '-c', f'x = b\"1\" * ({mib} * 2**20)'], subprocess.DEVNULL, {})[1])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=cli.BUNDLES.parent
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=BUNDLES.parent
     )
     small, large = map(float, done.stdout.split())
     assert small < 60 and 200 < large < 260
 
 
 def test_command_starts_models_from_a_small_process(tmp_path: Path) -> None:
-    script = "import sys, custom.benchmark; print([m for m in ('torch', 'monai', 'scipy') if m in sys.modules])"
+    script = (
+        "import sys, custom.commands.benchmark; print([m for m in ('torch', 'monai', 'scipy') if m in sys.modules])"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=cli.BUNDLES.parent
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=BUNDLES.parent
     )
     assert done.stdout == "[]\n"
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.benchmark_entries import Entry, check_names, entries_of, read_entries
-from custom.cli import literal
+from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.overrides import literal
 from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
 

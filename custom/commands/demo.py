@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from custom.cli import find_bundle, path_of, run_bundle
+from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.errors import NomalyError
 from custom.reporting.results import read_results_csv
 from custom.synthetic.dataset import make_phantom

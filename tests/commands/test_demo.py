@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from custom import demo
+from custom.commands import demo
 from custom.errors import NomalyError
 
 

@@ -1,0 +1,96 @@
+"""Runs of a bundle's configs in this process, as ``python -m monai.bundle run`` does them.
+
+Imports of MONAI stand in the functions: the command line shall be there at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom.errors import NomalyError
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+
+
+def find_bundle(name: str) -> Path:
+    """Folder of a bundle.
+
+    Raises:
+        NomalyError: if there is none of this name.
+    """
+    for folder in (Path(name), Path("bundles") / name, BUNDLES / name):
+        if (folder / "configs" / "metadata.json").is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json")))
+    # An installed copy of the package has no bundles beside it.
+    next_step = f"choose one of {known}" if known else "give its path, or run from the repository's root"
+    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: {next_step}.")
+
+
+def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
+    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the
+    same.
+    """
+    folder = find_bundle(bundle)
+    files = [str(path_of(folder, name)) for name in configs]
+    overrides = {"bundle_root": str(folder), **overrides}
+    print(f"Running: {bundle_command(files, overrides)}", flush=True)
+    return run_configs(files, overrides)
+
+
+def run_configs(files: Sequence[str], overrides: dict[str, Any]) -> Any:
+    """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top.
+
+    Raises:
+        NomalyError: if an override names no knob of the configs; MONAI would add it in silence.
+    """
+    from monai.bundle import ConfigWorkflow
+    from monai.bundle.config_parser import ConfigParser
+
+    known = set(ConfigParser.load_config_files(list(files)))
+    unknown = sorted(name for name in overrides if name.split("#")[0].split("::")[0] not in known)
+    if unknown:
+        knobs = sorted(name for name in known if not name.startswith("_"))
+        raise NomalyError(f"no knob is called {', '.join(unknown)}: the config has {', '.join(knobs)}.")
+    # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
+    warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
+    workflow = ConfigWorkflow(config_file=list(files), **overrides)
+    logging.captureWarnings(True)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def path_of(folder: Path, config: str) -> Path:
+    """File of a config of a bundle, by name or path.
+
+    Raises:
+        NomalyError: if there is none.
+    """
+    for path in (folder / "configs" / f"{config}.json", Path(config)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in (folder / "configs").glob("*.json") if path.stem != "metadata"))
+    raise NomalyError(f"--overlay must be a config of {folder}, got {config}: choose one of {known}.")
+
+
+def bundle_command(files: Sequence[str], overrides: dict[str, Any]) -> str:
+    """The monai.bundle command line of a run."""
+    config = files[0] if len(files) == 1 else str(list(files))
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
+    for name, value in overrides.items():
+        words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def exit_code(output_dir: str) -> int:
+    """1 if a study of the run failed."""
+    from custom.reporting.results import read_results_csv
+
+    return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))
