@@ -19,7 +19,8 @@ from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
-from custom.metrics.table import floor_sentence, table_markdown
+from custom.metrics.table import table_markdown
+from custom.metrics.verdicts import floor_sentence
 from custom.networks.weights import model_hash
 from custom.reporting.case_view import CaseView, case_view
 from custom.reporting.files import atomic_write

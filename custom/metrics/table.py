@@ -1,8 +1,10 @@
-"""An evaluation as a Markdown table, and the plain sentence on whether it beats the floors."""
+"""An evaluation as a Markdown table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+
+from custom.metrics.verdicts import floor_sentence
 
 Row = tuple[str, str, str]
 TRIAGE = {"flag": "flagged", "uncertain": "uncertain", "likely_normal": "likely normal"}
@@ -77,6 +79,8 @@ def _lesions(evaluation: Mapping) -> Iterator[Row]:
     points = lesions["froc"]["false_positives_per_study"]
     yield "Lesions hit by the calibrated mask", _text(evaluation, "lesions.sensitivity"), n
     yield "False regions of a healthy study", _text(evaluation, "lesions.false_positives_per_study"), healthy
+    if not lesions["n"]:
+        return
     yield "FROC: false regions of a healthy study", " / ".join(f"{point:g}" for point in points), ""
     yield "FROC: lesions hit", _points(evaluation, lesions["froc"]["sensitivity"]), n
     for entry in lesions["by_size"]:
@@ -112,6 +116,9 @@ def _reconstruction(evaluation: Mapping) -> Iterator[Row]:
     healthy, abnormal = f"{evaluation['n_healthy']} healthy", f"{evaluation['n_abnormal']} abnormal"
     yield "Mean absolute error", _text(evaluation, "reconstruction.healthy_mae"), healthy
     yield "SSIM", _text(evaluation, "reconstruction.healthy_ssim"), healthy
+    if evaluation["reconstruction"]["index"] is None:
+        yield "Conserved and changed", _text(evaluation, "reconstruction.index"), abnormal
+        return
     yield "Conserved off the lesions (SSIM)", _text(evaluation, "reconstruction.conserve"), abnormal
     yield "Changed inside the lesions (1 - SSIM)", _text(evaluation, "reconstruction.correct"), abnormal
     yield "Harmonic mean of the two", _text(evaluation, "reconstruction.index"), abnormal
@@ -134,40 +141,6 @@ GROUPS: dict[str, Callable[[Mapping], Iterator[Row]]] = {
     "Pseudo-healthy images": _reconstruction,
     "Floors": _floors,
 }
-
-
-def floor_sentence(evaluation: Mapping) -> str:
-    """One or two plain sentences: does the method rank studies, and mark pixels, better than the best floor?"""
-    return " ".join(filter(None, (_study_verdict(evaluation.get("best_floor")), _pixel_verdict(evaluation))))
-
-
-def _study_verdict(best: Mapping | None) -> str:
-    """Whether the method ranks studies better than the best floor."""
-    if not best or not best["auroc_difference"]:
-        return (
-            "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
-            "missing."
-        )
-    lead = best["auroc_difference"]
-    if lead["value"] <= 0:
-        verdict = "The method does not beat the best floor"
-    elif lead["low"] > 0:
-        verdict = "The method beats the best floor"
-    else:
-        verdict = "The method is ahead of the best floor, but the lead is within chance"
-    return f"{verdict} ({best['name']}): its AUROC differs by {_interval(lead, sign='+')}."
-
-
-def _pixel_verdict(evaluation: Mapping) -> str | None:
-    """Whether it marks pixels better; None where that was not measured."""
-    pixel = evaluation["pixel"]
-    floor_aps = {name: f["pixel_ap"] for name, f in evaluation["floors"].items() if f["pixel_ap"] is not None}
-    if not pixel or not floor_aps:
-        return None
-    name = max(floor_aps, key=floor_aps.get)
-    verb = "beats" if pixel["ap"]["value"] > floor_aps[name] else "does not beat"
-    against = f"AP {pixel['ap']['value']:.3f} against {floor_aps[name]:.3f}"
-    return f"On pixels it {verb} the best floor ({name}): {against}."
 
 
 def _text(evaluation: Mapping, path: str, value: Mapping | float | None = None) -> str:

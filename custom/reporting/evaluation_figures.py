@@ -1,12 +1,10 @@
-"""What the report says of an evaluation: verdicts against the floors, and every figure in words, in groups."""
+"""What the report says of an evaluation: every figure in words, in groups."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from custom.reporting.wording import words
 
 _MISSING = object()
 
@@ -122,25 +120,6 @@ def look_up(mapping: Mapping[str, Any], path: str, default: Any = _MISSING) -> A
     return value
 
 
-def verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Say plainly whether the method beats the best floor, per image and per pixel.
-
-    It "beats" a floor only if the low end of its confidence interval lies over the floor's value (over the high end
-    of the floor's interval, where there is one): strict, as it takes no credit from the two being paired.
-
-    Returns:
-        A list of {"beats": bool, "text": str}; a comparison that cannot be made is left out.
-    """
-    floors = evaluation.get("floors") or {}
-    image = [(name, floor.get("auroc") or {}) for name, floor in floors.items()]
-    pixel = [(name, {"value": floor.get("pixel_ap")}) for name, floor in floors.items()]
-    pairs = [
-        ("Per study (AUROC)", (evaluation.get("image") or {}).get("auroc"), image),
-        ("Per pixel (average precision)", (evaluation.get("pixel") or {}).get("ap"), pixel),
-    ]
-    return [verdict for verdict in (_verdict(*pair) for pair in pairs) if verdict]
-
-
 def _figures(evaluation: Mapping[str, Any], rows: Sequence[tuple]) -> Iterator[Figure]:
     """The rows that this evaluation has, or gives a reason for not having."""
     reasons = evaluation.get("not_computable") or {}
@@ -176,24 +155,3 @@ def _filled(remark: str, value_of: Callable[[str], Any]) -> str:
     path, _, form = field.partition(":")
     value = value_of(path)
     return "" if value is None else f"{before}{value:{form}}{after}".replace("%", " %")
-
-
-def _verdict(
-    what: str, method: Mapping[str, Any] | None, floors: list[tuple[str, Mapping[str, Any]]]
-) -> dict[str, Any] | None:
-    """One comparison of `verdicts`; None where it cannot be made."""
-    floors = [(name, stat) for name, stat in floors if stat.get("value") is not None]
-    if not floors or not method or method.get("value") is None:
-        return None
-    name, best = max(floors, key=lambda floor: floor[1]["value"])
-    bar = best.get("high") if best.get("high") is not None else best["value"]
-    low = method.get("low")
-    numbers = f"{method['value']:.2f} against {best['value']:.2f} for the best floor, {words(name)}"
-    if method["value"] <= best["value"]:
-        return {"beats": False, "text": f"{what}: the method does not beat the floors: {numbers}."}
-    if low is None or low <= bar:
-        return {
-            "beats": False,
-            "text": f"{what}: ahead, but not shown to be better: {numbers}, within the uncertainty.",
-        }
-    return {"beats": True, "text": f"{what}: the method beats every floor: {numbers}."}

@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
+from custom.metrics.verdicts import floor_verdicts
 from custom.reporting.case_view import CaseView
 from custom.reporting.curves import calibration_svg, froc_svg, precision_recall_svg, roc_svg
-from custom.reporting.evaluation_figures import figure_groups, key_figures, verdicts
+from custom.reporting.evaluation_figures import figure_groups, key_figures
 from custom.reporting.page import RESEARCH_NOTE, write_page
 from custom.reporting.pictures import colour_scale
 from custom.reporting.plots import histogram_svg
@@ -75,7 +76,7 @@ def write_report(
         evaluation=evaluation,
         key_figures=key_figures(evaluation, rule and rule.alpha) if evaluation else [],
         figure_groups=figure_groups(evaluation) if evaluation else [],
-        verdicts=verdicts(evaluation) if evaluation else [],
+        verdicts=floor_verdicts(evaluation) if evaluation else [],
         plots=_plots(studies, evaluation, healthy, rule, level),
         rule=rule,
         level=level,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from custom.calibration.decision import DecisionRule
 from custom.metrics.evaluation import evaluate_scores
 from custom.metrics.study_level import StudyTable
-from custom.metrics.table import floor_sentence, table_markdown
+from custom.metrics.table import table_markdown
 
 SCORES = [1.0, 2.0, 3.0, 6.5, 5.0, 6.0, 7.0, 8.0]
 REVERSED = [-score for score in SCORES]
@@ -116,30 +115,13 @@ def test_number_without_an_interval_stands_alone() -> None:
     assert "| AUROC | 0.500 | 4 healthy, 4 abnormal |" in table_markdown(alone)
 
 
-@pytest.mark.parametrize(
-    ("scores", "floor", "verdict"),
-    [
-        (np.arange(8.0), [0.0] * 8, "The method beats the best floor (flat): its AUROC differs by +0.500"),
-        (REVERSED, np.arange(8.0), "The method does not beat the best floor (flat)"),
-        (np.arange(8.0), np.arange(8.0), "The method does not beat the best floor (flat): its AUROC differs by +0.000"),
-        (SCORES, [1, 2, 3, 7.5, 5, 6, 7, 8], "ahead of the best floor, but the lead is within chance (flat)"),
-    ],
-)
-def test_sentence_says_plainly_whether_the_best_floor_is_beaten(scores: list, floor: list, verdict: str) -> None:
-    floors = {"flat": {"scores": floor, "pixel_ap": None}, "worst": {"scores": REVERSED, "pixel_ap": None}}
-    result = evaluation(scores, floors=floors)
-    assert result["best_floor"]["name"] == "flat"
-    assert verdict in table_markdown(result)
+def test_verdict_on_the_floors_ends_the_table() -> None:
+    last = table_markdown(complete()).splitlines()[-1]
+    assert "Marking pixels, the method is ahead of the best floor (pca), but the lead is within chance" in last
 
 
-def test_pixels_are_compared_with_the_best_floor_also_without_healthy_studies() -> None:
-    only_pixels = {
-        "best_floor": None,
-        "pixel": {"ap": {"value": 0.4, "low": 0.3, "high": 0.5}},
-        "floors": {"pca": {"pixel_ap": 0.5}, "brightness": {"pixel_ap": None}, "mean_image": {"pixel_ap": 0.2}},
-    }
-    assert floor_sentence(only_pixels) == (
-        "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
-        "missing. On pixels it does not beat the best floor (pca): AP 0.400 against 0.500."
-    )
-    assert "On pixels it beats the best floor (pca): AP 0.500 against 0.400." in table_markdown(complete())
+def test_part_without_any_lesion_is_told_in_two_rows() -> None:
+    found = complete()
+    found["lesions"]["n"] = 0
+    rows = [line for line in table_markdown(found).splitlines() if "esion" in line and "FROC" in line]
+    assert rows == [] and "Lesions hit by the calibrated mask" in table_markdown(found)

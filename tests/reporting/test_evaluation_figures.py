@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from custom.reporting.evaluation_figures import figure_groups, key_figures, look_up, verdicts
+from custom.reporting.evaluation_figures import figure_groups, key_figures, look_up
 
 
 def stat(value, low=None, high=None):
@@ -9,24 +9,6 @@ def stat(value, low=None, high=None):
 
 def figures_of(evaluation):
     return {figure.name: figure for _, figures in figure_groups(evaluation) for figure in figures}
-
-
-def test_verdict_beats_only_when_intervals_lie_apart():
-    def beats(method, floor):
-        return [v["beats"] for v in verdicts({"image": {"auroc": method}, "floors": {"a": {"auroc": floor}}})]
-
-    assert beats(stat(0.9, 0.8, 1.0), stat(0.6, 0.5, 0.7)) == [True]
-    assert beats(stat(0.9, 0.65, 1.0), stat(0.6, 0.5, 0.7)) == [False]
-    assert beats(stat(0.6, 0.5, 0.7), stat(0.9, 0.8, 1.0)) == [False]
-    assert beats(stat(None), stat(0.9)) == []
-
-
-def test_verdict_names_the_best_floor_and_both_values():
-    floors = {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7)}, "blur_residual": {"auroc": stat(0.95, 0.9, 1.0)}}
-    (verdict,) = verdicts({"image": {"auroc": stat(0.91, 0.8, 0.97)}, "pixel": None, "floors": floors})
-    assert verdict["text"] == (
-        "Per study (AUROC): the method does not beat the floors: 0.91 against 0.95 for the best floor, blur residual."
-    )
 
 
 def test_figures_stand_in_groups_in_the_order_of_a_reader():

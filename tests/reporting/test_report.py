@@ -43,6 +43,7 @@ def evaluation(**changes):
         },
         "pixel": {"ap": stat(0.4, 0.3, 0.5), "dice": stat(0.35, 0.2, 0.5), "best_dice": 0.44},
         "floors": {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7), "auprc": stat(0.5), "pixel_ap": 0.1}},
+        "best_floor": {"name": "mean_intensity", "auroc_difference": stat(0.31, 0.2, 0.4)},
         "scores": [
             {"case": "calm", "label": 0, "group": None, "score": 0.1, "p_value": 0.8, "decision": "likely_normal"},
             {"case": "odd", "label": 1, "group": "mass", "score": 0.7, "p_value": 0.12, "decision": "uncertain"},
@@ -224,7 +225,7 @@ def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
         "Image AUROC 0.91 95 % CI 0.85 – 0.97",
         "Realised false alarms 6.2 % 95 % CI 0.2 – 30 % Promised: at most 5 %",
         "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best of all pixels pooled 0.44",
-        "the method beats every floor: 0.91 against 0.60 for the best floor, mean intensity.",
+        "Ranking studies, the method beats the best floor (mean intensity): its AUROC differs by +0.310 [+0.200, +0.400].",
         "Enlarged ventricles 2 0.90",
         "odd Two views",
         "Uncertain 0.120 0.7000 Mass",
