@@ -232,7 +232,7 @@ PHANTOMS: dict[str, Phantom] = {
         "film_with_opacity", chest.chest_picture, tuple(chest_lesions.EFFECTS), chest_lesions.draw_lesion
     ),
     "wrist": PicturePhantom(
-        "film_with_fracture", wrist.wrist_picture, tuple(wrist_lesions.EFFECTS), wrist_lesions.draw_lesion
+        "film_with_cast", wrist.wrist_picture, tuple(wrist_lesions.EFFECTS), wrist_lesions.draw_lesion
     ),
 }
 

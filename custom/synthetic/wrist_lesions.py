@@ -256,5 +256,5 @@ def foreign_body(film: np.ndarray, limb: Limb, rng: np.random.Generator, strengt
 
 Effect = Callable[[np.ndarray, Limb, np.random.Generator, float], Change]
 EFFECTS: dict[str, Effect] = {
-    effect.__name__: effect for effect in (fracture, metal, bone_lesion, soft_tissue, cast, foreign_body)
+    effect.__name__: effect for effect in (cast, metal, fracture, bone_lesion, soft_tissue, foreign_body)
 }

@@ -175,7 +175,7 @@ def test_only_the_asked_groups_take_turns_and_unknown_ones_are_refused(tmp_path)
         make_phantom(tmp_path / "other", "chest", **settings, groups=["polyp"])
 
 
-@pytest.mark.parametrize(("anatomy", "mode", "scale"), [("colon", "RGB", 4), ("chest", "L", 2)])
+@pytest.mark.parametrize(("anatomy", "mode", "scale"), [("colon", "RGB", 4), ("chest", "L", 2), ("wrist", "L", 2)])
 def test_pictures_are_written_as_png_with_masks_and_a_larger_unseen_one(tmp_path, anatomy, mode, scale):
     few = {name: 2 for name in ("num_training", "num_validation", "num_calibration", "num_test_healthy")}
     folder = Path(make_phantom(tmp_path / anatomy, anatomy, **few, num_test_abnormal=3, size=32))

@@ -68,7 +68,7 @@ def test_unknown_anatomy_is_refused_with_the_known_ones():
         with_synthetic_twins([], "knee")
 
 
-@pytest.mark.parametrize("anatomy", ["colon", "chest"])
+@pytest.mark.parametrize("anatomy", ["colon", "chest", "wrist"])
 def test_pictures_get_lesions_of_each_of_their_groups(anatomy):
     phantom = PHANTOMS[anatomy]
     healthy, _ = phantom.study(3, {**phantom.settings, "size": 48}, None)

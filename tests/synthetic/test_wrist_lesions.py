@@ -24,7 +24,7 @@ def changed(film, group, seed, strength=(0.6, 1.0)):
 
 
 def test_the_groups_are_those_of_a_wrist_data_set():
-    assert GROUPS == ("fracture", "metal", "bone_lesion", "soft_tissue", "cast", "foreign_body")
+    assert GROUPS == ("cast", "metal", "fracture", "bone_lesion", "soft_tissue", "foreign_body")
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -142,7 +142,7 @@ def test_a_film_that_is_not_square_can_hold_every_group():
 
 
 def test_an_unknown_group_is_refused(film):
-    with pytest.raises(NomalyError, match="group must be one of fracture, .*, foreign_body, got 'nodule'"):
+    with pytest.raises(NomalyError, match="group must be one of cast, .*, foreign_body, got 'nodule'"):
         draw_lesion(film, "nodule", 0)
 
 
