@@ -13,14 +13,11 @@ import numpy as np
 from scipy import ndimage
 
 from custom.errors import NomalyError
-from custom.synthetic.film import Frame, curve, smooth_field, stroke
+from custom.synthetic.film import ATTEMPTS, Change, Frame, check_lesion, curve, most_visible, smooth_field, stroke
 from custom.synthetic.lung_fields import LungFields
 
-ATTEMPTS = 8
-VISIBLE = 0.015  # change of a pixel's grey level that belongs to the mask
 MIN_CONTRAST = 0.04  # mean change inside the mask below which a lesion could not be seen at all
 
-Change = tuple[np.ndarray, np.ndarray]  # what is added to a film (X, Y), and the lesion's body (X, Y)
 Effect = Callable[[np.ndarray, LungFields, np.random.Generator, float], Change]
 
 
@@ -41,25 +38,14 @@ def draw_lesion(
     Raises:
         NomalyError: unknown group, a range out of bounds, or a film without a place where the lesion would be seen.
     """
-    if group not in EFFECTS:
-        raise NomalyError(f"group must be one of {', '.join(EFFECTS)}, got {group!r}")
-    if not 0.0 < strength[0] <= strength[1] <= 1.0:
-        raise NomalyError(f"strength must be an increasing range within (0, 1], got {tuple(strength)}")
+    check_lesion(group, EFFECTS, strength)
     film = np.asarray(image, np.float32).mean(0)
     fields, rng = LungFields.of(film), np.random.default_rng(seed)
     drawn = float(rng.uniform(*strength))
-    best = (0.0, film, np.zeros(film.shape, bool))
-    for _ in range(ATTEMPTS):
-        change, body = EFFECTS[group](film, fields, rng, drawn)
-        change = np.clip(film + change, 0.0, 1.0) - film
-        mask = body & (np.abs(change) > VISIBLE)
-        contrast = float(np.abs(change[mask]).mean()) if mask.sum() > 2 else 0.0
-        best = max(best, (contrast, change, mask), key=lambda attempt: attempt[0])
-        if contrast > MIN_CONTRAST:
-            break
-    if not best[2].any():
+    change, mask = most_visible(film, lambda: EFFECTS[group](film, fields, rng, drawn), MIN_CONTRAST)
+    if not mask.any():
         raise NomalyError(f"no {group} could be seen in {ATTEMPTS} places of this film; use a film with darker lungs")
-    return np.clip(image + best[1], 0.0, 1.0).astype(np.float32), best[2]
+    return np.clip(image + change, 0.0, 1.0).astype(np.float32), mask
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,19 @@
-"""What drawings on a film share: relative coordinates, smooth random fields, soft steps and strokes."""
+"""What drawings on a film share: relative coordinates, smooth random fields, strokes, and lesions that can be seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
+
+from custom.errors import NomalyError
+
+ATTEMPTS = 8
+VISIBLE = 0.015  # change of a pixel's grey level that belongs to a lesion's mask
+
+Change = tuple[np.ndarray, np.ndarray]  # what is added to a film (X, Y), and the lesion's body (X, Y)
 
 
 @dataclass(frozen=True)
@@ -101,3 +109,44 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], nodes: int) -> 
         weights /= np.sqrt((weights**2).sum(1, keepdims=True))
         field = (weights @ field).T  # after two turns the axes are back in order
     return field.astype(np.float32)
+
+
+def check_lesion(group: str, groups: Collection[str], strength: Sequence[float]) -> None:
+    """Refuse an unknown group and a strength out of bounds.
+
+    Raises:
+        NomalyError: with the known groups, or the range that is allowed.
+    """
+    if group not in groups:
+        raise NomalyError(f"group must be one of {', '.join(groups)}, got {group!r}")
+    if not 0.0 < strength[0] <= strength[1] <= 1.0:
+        raise NomalyError(f"strength must be an increasing range within (0, 1], got {tuple(strength)}")
+
+
+def most_visible(
+    film: np.ndarray, draw: Callable[[], Change], min_contrast: float, grain: int = 1, attempts: int = ATTEMPTS
+) -> Change:
+    """Draw until a lesion can be seen: the first with enough contrast, or the best of all attempts.
+
+    Args:
+        film: (X, Y) in [0, 1].
+        draw: one attempt at another place.
+        min_contrast: mean change of the grey level inside the mask that is enough.
+        grain: a pixel of the body counts as changed if one in a square of this side does: no holes where the grain of a
+            lesion crosses the old grey level.
+        attempts: number of attempts at most.
+
+    Returns:
+        The change (X, Y), cut off where the film would leave [0, 1], and the boolean mask (X, Y) of what can be seen of
+        it; empty if nothing can.
+    """
+    best = (0.0, film, np.zeros(film.shape, bool))
+    for _ in range(attempts):
+        change, body = draw()
+        change = np.clip(film + change, 0.0, 1.0) - film
+        mask = body & (ndimage.maximum_filter(np.abs(change), grain) > VISIBLE)
+        contrast = float(np.abs(change[mask]).mean()) if mask.sum() > 2 else 0.0
+        best = max(best, (contrast, change, mask), key=lambda attempt: attempt[0])
+        if contrast > min_contrast:
+            break
+    return best[1], best[2]

@@ -225,7 +225,7 @@ def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
         "Image AUROC 0.91 95 % CI 0.85 – 0.97",
         "Realised false alarms 6.2 % 95 % CI 0.2 – 30 % Promised: at most 5 %",
         "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best of all pixels pooled 0.44",
-        "Ranking studies, the method beats the best floor (mean intensity): its AUROC differs by +0.310 [+0.200, +0.400].",
+        "Ranking studies, the method beats the best floor (mean intensity): its AUROC differs by +0.310 [+0.200, ",
         "Enlarged ventricles 2 0.90",
         "odd Two views",
         "Uncertain 0.120 0.7000 Mass",

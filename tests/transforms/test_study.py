@@ -4,11 +4,13 @@ import itk
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Orientation
 from PIL import Image
 
 from custom.errors import NomalyError
-from custom.transforms.study import LoadStudy, LoadStudyd, case_name
+from custom.transforms import study
+from custom.transforms.study import PHOTOMETRIC_TAG, LoadStudy, LoadStudyd, case_name
 
 
 def ramp(height=70, width=90, dtype=np.uint8):
@@ -82,6 +84,20 @@ def test_single_dicom_slice_becomes_one_slice(tmp_path):
     image = LoadStudy()(path)
     assert image.shape == (1, 90, 70, 1)
     assert np.array_equal(image[0, :, :, 0], ramp().T)
+
+
+def test_dicom_tells_whether_it_is_stored_as_a_negative(tmp_path, monkeypatch):
+    def read(path):
+        return MetaTensor(
+            torch.arange(16.0).reshape(1, 4, 4), meta={PHOTOMETRIC_TAG: "MONOCHROME1 "}
+        )  # as ITK tells it
+
+    monkeypatch.setattr(study, "_read", read)
+    assert LoadStudy(min_size=4)(tmp_path / "film.dcm").meta["photometric"] == "MONOCHROME1"
+
+
+def test_picture_tells_no_photometric_interpretation(save_picture):
+    assert LoadStudy()(save_picture(ramp())).meta["photometric"] == ""
 
 
 def test_missing_file_is_named(tmp_path):
