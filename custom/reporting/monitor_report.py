@@ -174,7 +174,9 @@ def _marks(studies: Sequence[MonitoredStudy], found: Monitoring) -> list[str]:
     )
     for x, name, style in ((onset, "began", f"stroke:{LINE}"), (alarm, "alarm", f"stroke:{INK};stroke-dasharray:4 3")):
         end = name == "began" and onset > _LEFT + 40 or x > _LEFT + _WIDTH - 40
-        parts += [line(x, 8, x, base, style), text(x + (-5 if end else 5), 16, name, "end" if end else "start", INK)]
+        parts.append(line(x, 8, x, base, style))
+        if name == "alarm" or end or alarm - onset > 45:  # at the very left there is no room for both
+            parts.append(text(x + (-5 if end else 5), 16, name, "end" if end else "start", INK))
     return parts
 
 
