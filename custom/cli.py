@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
     evaluate.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
-    evaluate.add_argument("--calibration", help="calibration.json for these weights (default: the one in the weights)")
+    add_calibration(evaluate)
 
     detect = add_command(commands, "detect", run_detect, "score studies and write maps in their own geometry")
     detect.add_argument(
@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     detect.add_argument("--output", required=True, help="results folder")
     detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
-    detect.add_argument("--calibration", help="calibration.json for these weights (default: the one in the weights)")
+    add_calibration(detect)
 
     add_monitor(commands)
     add_benchmark(commands)
@@ -103,6 +103,19 @@ def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.Argum
     command.add_argument("--overlay", action="append", default=[], help="config to merge over, such as demo or paper")
     command.set_defaults(run=run)
     return command
+
+
+def add_calibration(command: argparse.ArgumentParser) -> None:
+    """The options of commands that judge studies."""
+    command.add_argument(
+        "--calibration",
+        dest="calibration_file",
+        metavar="FILE",
+        help="calibration for these weights, as written by nomaly calibrate --output (default: the one in the weights)",
+    )
+    command.add_argument(
+        "--study_group", help="calibration group, such as the scanner, of all studies that do not tell theirs"
+    )
 
 
 def add_monitor(commands: Any) -> None:
@@ -185,14 +198,16 @@ def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> Non
 
 def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate."""
-    overrides = overrides | given(options, "dataset_dir", "weights", "calibration", output="output_dir")
+    overrides = overrides | given(
+        options, "dataset_dir", "weights", "calibration_file", "study_group", output="output_dir"
+    )
     workflow = run_bundle(options.bundle, ["evaluate", *options.overlay], overrides)
     return exit_code(workflow.parser.get_parsed_content("output_dir"))
 
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
-    overrides = overrides | given(options, "studies", "weights", "calibration", output="output_dir")
+    overrides = overrides | given(options, "studies", "weights", "calibration_file", "study_group", output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay], overrides)
     return exit_code(options.output)
 

@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import CalibrationState
+from custom.calibration.state import CalibrationState, group_name
 from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
 
@@ -67,21 +69,40 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         )
     try:
         rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])
-        studies = content["studies"]
-        groups = [study["group"] for study in studies] if content["group_field"] else None
-        state.fill_healthy(
-            [float(study["score"]) for study in studies],
-            [float(study["mass"]) for study in studies],
-            groups,
-            content["group_field"],
-        )
-        decision = (rule.alpha, rule.confidence or 0.0, rule.likely_normal_p)
-        state.fill(decision=decision, **{name: content[name] for name in (*NUMBERS, *LISTS)})
+        values = {name: content[name] for name in (*NUMBERS, *LISTS)}
+        scores, masses, groups = _studies(content)
+        _check_numbers(scores, masses, values)
     except (KeyError, TypeError, ValueError) as error:
         raise NomalyError(
             f"calibration {path} must be a whole file of nomaly calibrate, but {type(error).__name__}: {error}. Make "
             "it anew."
         ) from error
+    state.fill_healthy(scores, masses, groups, content["group_field"])
+    state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
+
+
+def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[str] | None]:
+    """Scores, masses and groups (None without a field) of the healthy studies."""
+    studies = content["studies"]
+    if len(studies) != content["healthy_studies"]:
+        raise ValueError(f"healthy_studies is {content['healthy_studies']}, and there are {len(studies)}")
+    groups = None
+    if content["group_field"] is not None:
+        if any(study["group"] is None for study in studies):
+            raise ValueError(f"each study must have a group, as group_field is {content['group_field']}")
+        groups = [group_name(study["group"]) for study in studies]
+    return [float(study["score"]) for study in studies], [float(study["mass"]) for study in studies], groups
+
+
+def _check_numbers(scores: list[float], masses: list[float], values: dict[str, Any]) -> None:
+    """Refuse numbers that no calibration has."""
+    if not np.isfinite([*scores, *masses, *(values[name] for name in NUMBERS)]).all():
+        raise ValueError("scores, masses and thresholds must be finite")
+    if values["minimum_region"] < 1:
+        raise ValueError(f"minimum_region must be at least 1, got {values['minimum_region']}")
+    for name in LISTS:
+        if len(values[name]) != 2:
+            raise ValueError(f"{name} must be two numbers, got {values[name]}")
 
 
 def _read(path: Path) -> dict[str, Any]:

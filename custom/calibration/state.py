@@ -169,7 +169,7 @@ class CalibrationState(nn.Module):
         if not names or group in names:
             return None
         if group is None:
-            return f"calibrated by {field}, and this study names none: give it in the datalist, or as study_group"
+            return f"calibrated by {field}, and this study names none: give it in the datalist, or as --study_group"
         return f"no healthy study of {field} {group!r} was calibrated on, only of {', '.join(names)}"
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
@@ -179,6 +179,11 @@ class CalibrationState(nn.Module):
             if stored is not None:
                 setattr(self, name, getattr(self, name).new_zeros(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def group_name(value: Any) -> str:
+    """Name of a calibration group from an entry of a datalist: 3 and 3.0 are one scanner."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def scoring_rule(score: StudyScore, network: nn.Module) -> tuple[float, float]:

@@ -104,9 +104,10 @@ def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
             f"{where} ({item['image']}): section `{section}` must be healthy (label 0), got label 1; "
             "move the item to `test`."
         )
-    paths = {key: _path(root, where, key, item[key]) for key in PATH_KEYS if item.get(key) is not None}
+    item = {key: value for key, value in item.items() if value is not None}
+    paths = {key: _path(root, where, key, item[key]) for key in PATH_KEYS if key in item}
     case = str(item.get("case") or case_name(item["image"]))
-    subject = str(item["subject"]) if item.get("subject") is not None else case
+    subject = str(item.get("subject", case))
     return {**item, **paths, "label": int(label), "case": case, "subject": subject}
 
 

@@ -17,8 +17,9 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.utils.data import DataLoader
 
+from custom.calibration.conformal import check_enough
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import scoring_rule
+from custom.calibration.state import group_name, scoring_rule
 from custom.errors import NomalyError, find_mistake
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.regions import label_regions
@@ -91,7 +92,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         kwargs: of SupervisedEvaluator.
 
     Raises:
-        NomalyError: if the calibration has too few healthy studies for ``alpha`` in its confident mode.
+        NomalyError: if the calibration, or a group of it, has too few healthy studies for ``alpha``.
     """
 
     def __init__(
@@ -115,9 +116,17 @@ class DetectionEvaluator(SupervisedEvaluator):
         super().__init__(
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, decollate=False, **kwargs
         )
-        calibration = network.calibration
-        for group in calibration.group_names or [None] if calibration.is_calibrated else []:
-            self.decision_rule.flag_level(calibration.healthy_count(group))
+        if network.calibration.is_calibrated:
+            self._check_enough()
+
+    def _check_enough(self) -> None:
+        """Refuse a calibration, or a group of it, that is too small ever to flag a study at this run's alpha."""
+        calibration, rule = self.network.calibration, self.decision_rule
+        for group in calibration.group_names or [None]:
+            try:
+                check_enough(calibration.healthy_count(group), rule.alpha, rule.confidence)
+            except NomalyError as error:
+                raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
         item = dict(batchdata)
@@ -169,7 +178,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         """Calibration group of a study."""
         field = self.network.calibration.group_field
         value = self.study_group if field is None or item.get(field) is None else item[field]
-        return None if value is None else str(value)
+        return None if value is None else group_name(value)
 
     def judge(self, score: float, anomaly_map: torch.Tensor, group: str | None) -> dict[str, Any]:
         """p-value, decision and regions of a study with this score and map (1, X, Y, Z)."""

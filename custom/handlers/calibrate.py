@@ -19,7 +19,7 @@ from custom.calibration.decision import DecisionRule
 from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
-from custom.calibration.state import scoring_rule
+from custom.calibration.state import group_name, scoring_rule
 from custom.errors import NomalyError
 from custom.networks.weights import model_hash, save_tensors
 from custom.scoring.regions import label_regions
@@ -57,7 +57,8 @@ class Calibrate:
         pixel_false_positive_rate: share of healthy foreground pixels that may lie above the pixel threshold.
         false_regions_per_study: mean number of regions over it that a healthy study may have; smaller regions are
             left out of masks.
-        group_field: field of the datalist by which studies are calibrated apart, such as "scanner"; None = together.
+        group_field: field of the datalist by which p-values are calibrated apart, such as "scanner"; None = together.
+            Pixel threshold and least region are of all studies together.
         calibration_file: write the calibration here alone and leave the weights as they are; None = into the weights.
         overwrite: whether an existing ``calibration_file`` may be replaced.
 
@@ -152,9 +153,9 @@ class Calibrate:
         if study.get(self.group_field) is None:
             raise NomalyError(
                 f"healthy studies must have `{self.group_field}` to be calibrated by it, but {study['case']} has none: "
-                "add it to the datalist, or calibrate all together (calibration_group null)."
+                "add it to the datalist, or calibrate all together (group_field null)."
             )
-        return str(study[self.group_field])
+        return group_name(study[self.group_field])
 
     def _save(self, masses: list[float]) -> None:
         """Write the file of the calibration, and the weights where it belongs into them."""
@@ -205,13 +206,13 @@ def check_studies(studies: list[HealthyStudy], rule: DecisionRule) -> None:
             check_enough(count, rule.alpha, rule.confidence)
         except NomalyError as error:
             raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
-    scores = np.array([study.score for study in studies])
-    if scores.min() == scores.max():
+    scores = {study.score for study in studies}
+    if len(scores) == 1:
         raise NomalyError(
-            f"healthy studies must have different scores, but all {len(scores)} have {scores[0]:g}: the detector does "
-            "not tell images apart. Check the weights and the map's settings."
+            f"healthy studies must have different scores, but all {len(studies)} have {scores.pop():g}: the detector "
+            "does not tell images apart. Check the weights and the map's settings."
         )
-    warn_of_doubts(studies, scores)
+    warn_of_doubts(studies)
 
 
 def group_counts(studies: list[HealthyStudy]) -> dict[str | None, int]:
@@ -220,8 +221,8 @@ def group_counts(studies: list[HealthyStudy]) -> dict[str | None, int]:
     return {group: groups.count(group) if studies else 0 for group in dict.fromkeys(groups)}
 
 
-def warn_of_doubts(studies: list[HealthyStudy], scores: NDArray[np.float64]) -> None:
-    """Log repeated subjects, and studies whose scores lie so far out that they may not be healthy."""
+def warn_of_doubts(studies: list[HealthyStudy]) -> None:
+    """Log repeated subjects, and studies whose scores lie so far out of their group that they may not be healthy."""
     subjects = {study.subject for study in studies}
     if len(subjects) < len(studies):
         logger.warning(
@@ -229,9 +230,10 @@ def warn_of_doubts(studies: list[HealthyStudy], scores: NDArray[np.float64]) -> 
             len(studies),
             len(subjects),
         )
-    middle = float(np.median(scores))
-    spread = 1.4826 * float(np.median(np.abs(scores - middle)))
     for study in studies:
+        peers = np.array([other.score for other in studies if other.group == study.group])
+        middle = float(np.median(peers))
+        spread = 1.4826 * float(np.median(np.abs(peers - middle)))
         if study.score > middle + FAR_OUT * spread > middle:
             logger.warning(
                 "Study %s stands far out of the healthy ones (score %.4g, median %.4g): look whether it is healthy; "

@@ -52,7 +52,7 @@ def load_detector(
     network: nn.Module,
     path: str | Path,
     device: torch.device | str = "cpu",
-    calibration: str | Path | None = None,
+    calibration_file: str | Path | None = None,
 ) -> nn.Module:
     """Load ``model.pt`` into the detector, move it to the device and set it to evaluation.
 
@@ -60,7 +60,7 @@ def load_detector(
         network: the detector.
         path: of its weights.
         device: to compute on.
-        calibration: a calibration file for these weights, such as one of another site; None = the calibration that
+        calibration_file: a calibration for these weights, such as one of another site; None = the calibration that
             ``model.pt`` holds.
 
     Raises:
@@ -75,8 +75,8 @@ def load_detector(
             f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
             f"overlays that it was trained with ({problem})."
         ) from error
-    if calibration is not None:
-        load_calibration(calibration, network.calibration, model_hash(network))
+    if calibration_file is not None:
+        load_calibration(calibration_file, network.calibration, model_hash(network))
     return network.to(device).eval()
 
 

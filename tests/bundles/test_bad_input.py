@@ -365,7 +365,7 @@ def test_one_study_twice_among_the_healthy_ones_is_refused(
 
 
 def test_calibrating_by_a_field_that_no_study_has_is_refused(run_command, models: Path) -> None:
-    done = run_command("calibrate", models / "model.pt", alpha=0.2, calibration_group="scanner")
+    done = run_command("calibrate", models / "model.pt", alpha=0.2, group_field="scanner")
     says(done, 2, "healthy studies must have `scanner` to be calibrated by it, but", "add it to the datalist")
 
 
@@ -373,7 +373,7 @@ def test_calibrating_by_a_field_that_no_study_has_is_refused(run_command, models
 def test_calibration_of_other_weights_is_refused(command: str, run_command, models: Path, tmp_path: Path) -> None:
     content = json.loads((models / "calibration.json").read_text())
     (models / "calibration.json").write_text(json.dumps(content | {"model_hash": "0123456789abcdef"}))
-    done = run_command(command, models / "model.pt", calibration=models / "calibration.json")
+    done = run_command(command, models / "model.pt", calibration_file=models / "calibration.json")
     says(done, 2, "calibration.json must be of these weights", "but is of 0123456789abcdef", "Calibrate these weights")
     assert not (tmp_path / "results").exists()
 
@@ -382,8 +382,8 @@ def test_smaller_alpha_than_the_confident_calibration_allows_is_refused(run_comm
     content = json.loads((models / "calibration.json").read_text())
     site = models / "calibration.json"
     site.write_text(json.dumps(content | {"confidence": 0.5}))  # needs 4 studies at alpha 0.2, 14 at 0.05
-    assert run_command("detect", models / "model.pt", calibration=site).code == 0
-    done = run_command("detect", models / "model.pt", calibration=site, alpha=0.05, overwrite=True)
+    assert run_command("detect", models / "model.pt", calibration_file=site).code == 0
+    done = run_command("detect", models / "model.pt", calibration_file=site, alpha=0.05, overwrite=True)
     says(done, 2, "must hold at least 14 studies for alpha = 0.05 with confidence 0.5, got 5")
 
 

@@ -68,11 +68,47 @@ def test_calibration_of_other_weights_is_refused(file: Path) -> None:
         ('{"model_hash": "abc", "studies": []}', "must be a file of nomaly calibrate, with model_hash and studies"),
         ('{"model_hash": "abc", "studies": [{}]}', "must be a whole file of nomaly calibrate, but KeyError: 'alpha'"),
     ],
+    ids=["cut off", "a list", "empty", "without the rest"],
 )
 def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(NomalyError, match=message):
         load_calibration(file, CalibrationState(), "abc")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixel_threshold": float("nan")}, "ValueError: scores, masses and thresholds must be finite"),
+        (
+            {"studies": [{**STUDIES[0], "score": float("inf")}, STUDIES[1]]},
+            "scores, masses and thresholds must be finite",
+        ),
+        ({"studies": STUDIES[:1]}, "ValueError: healthy_studies is 2, and there are 1"),
+        (
+            {"studies": [{**STUDIES[0], "group": None}, STUDIES[1]]},
+            "each study must have a group, as group_field is scan",
+        ),
+        ({"plane": [16]}, r"plane must be two numbers, got \[16\]"),
+        ({"minimum_region": 0}, "minimum_region must be at least 1, got 0"),
+        ({"alpha": 2.0}, r"alpha must be in \(0, 1\), got 2.0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
+)
+def test_file_changed_to_what_no_calibration_holds_is_refused(file: Path, change: dict, message: str) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    state = CalibrationState()
+    with pytest.raises(NomalyError, match=message):
+        load_calibration(file, state, "abc")
+    assert not state.is_calibrated
+
+
+def test_scanners_that_are_numbers_are_names_after_reading(file: Path) -> None:
+    studies = [{**study, "group": number} for study, number in zip(STUDIES, (1, 2.0))]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"studies": studies}))
+    state = CalibrationState()
+    load_calibration(file, state, "abc")
+    assert state.group_names == ["1", "2"]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

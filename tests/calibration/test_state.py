@@ -90,7 +90,7 @@ def test_study_of_no_or_an_unknown_group_gets_no_p_value() -> None:
     state = calibrated(**BY_SCANNER)
     assert state.refusal((10, 15, 1), RULE, "A") is None
     assert state.refusal((10, 15, 1), RULE) == (
-        "calibrated by scanner, and this study names none: give it in the datalist, or as study_group"
+        "calibrated by scanner, and this study names none: give it in the datalist, or as --study_group"
     )
     assert state.refusal((10, 15, 1), RULE, "C") == "no healthy study of scanner 'C' was calibrated on, only of A, B"
     assert calibrated().refusal((10, 15, 1), RULE, "whatever") is None  # nobody asks without groups

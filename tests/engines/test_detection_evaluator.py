@@ -67,9 +67,27 @@ def test_p_value_counts_healthy_scores_at_or_above(run_grey, grey_detector, valu
 
 
 def test_larger_alpha_flags_what_a_smaller_one_does_not(run_grey, grey_detector) -> None:
-    calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
-    assert [run_grey([item()], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.99)] == ["likely_normal"] * 2
-    assert [run_grey([item(a=99.0)], alpha=alpha)[1][0]["decision"] for alpha in (0.19, 0.2)] == ["uncertain", "flag"]
+    calibrate(grey_detector, *(0.01 * number for number in range(1, 10)))  # p of the strangest study: 1 / 10
+    decisions = [run_grey([item(a=99.0)], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.2)]
+    assert decisions == ["flag", "flag"]
+    strange = item(a=0.5 + 32 * 0.085)  # score 0.085: one healthy study scores more, p = 2 / 10
+    decisions = [run_grey([strange], alpha=alpha)[1][0]["decision"] for alpha in (0.1, 0.2)]
+    assert decisions == ["uncertain", "flag"]
+
+
+@pytest.mark.parametrize(("alpha", "groups", "named"), [(0.05, None, ""), (0.1, ["A"] * 9 + ["B"], "group B: ")])
+def test_alpha_that_the_calibration_can_never_reach_is_refused(
+    run_grey, grey_detector, alpha: float, groups: list[str] | None, named: str
+) -> None:
+    calibrate(grey_detector, 0.1)
+    scores = [0.01 * number for number in range(10)]
+    grey_detector.calibration.fill_healthy(scores, [0.0] * 10, groups, groups and "scanner")
+    needed, found = (19, 10) if groups is None else (9, 1)
+    message = (
+        f"^{named}healthy_scores must hold at least {needed} studies for alpha = {alpha}, got {found}: add healthy"
+    )
+    with pytest.raises(NomalyError, match=message):
+        run_grey([item()], alpha=alpha)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +105,7 @@ def test_larger_alpha_flags_what_a_smaller_one_does_not(run_grey, grey_detector)
 def test_studies_of_another_kind_than_calibrated_get_a_reason_and_no_p_value(
     run_grey, grey_detector, calibration, reason: str | None
 ) -> None:
-    calibrate(grey_detector, 0.1, 0.2, **calibration)
+    calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4, **calibration)
     _, (study,) = run_grey([item(a=0.9)])
     if reason is None:
         assert (study["p_value"], study["decision"], study["note"]) == (1.0, "likely_normal", "")
@@ -115,9 +133,10 @@ def test_regions_are_numbered_weighed_and_compared_with_healthy_ones(run_grey, g
 @pytest.mark.parametrize(
     ("fields", "study_group", "p_value", "group"),
     [
-        ({"scanner": "A"}, None, 1.0, "A"),
-        ({"scanner": "B"}, "A", 0.5, "B"),  # what the study says goes before what is said of all
-        ({}, "B", 0.5, "B"),
+        ({"scanner": "7"}, None, 1.0, "7"),
+        ({"scanner": 7.0}, None, 1.0, "7"),  # as a table may give the number
+        ({"scanner": "B"}, "7", 1 / 5, "B"),  # what the study says goes before what is said of all
+        ({}, "B", 1 / 5, "B"),
         ({}, None, None, None),
         ({"scanner": "C"}, None, None, None),
     ],
@@ -126,7 +145,8 @@ def test_p_value_is_that_of_the_studys_own_group(
     run_grey, grey_detector, fields: dict, study_group: str | None, p_value: float | None, group: str | None
 ) -> None:
     calibrate(grey_detector, 0.0)
-    grey_detector.calibration.fill_healthy([0.2, 0.3, 0.01], [0, 0, 0], ["A", "A", "B"], "scanner")
+    scores = [0.2, 0.3, 0.4, 0.5, 0.01, 0.01, 0.01, 0.01]
+    grey_detector.calibration.fill_healthy(scores, [0] * 8, ["7"] * 4 + ["B"] * 4, "scanner")
     _, (study,) = run_grey([{**item(a=1.0), **fields}], study_group=study_group)  # score 0.5 / 32
     assert (study["p_value"], study["calibration_group"]) == (p_value, group)
     assert study["note"].startswith("No p-value: ") is (p_value is None)

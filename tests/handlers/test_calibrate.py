@@ -203,3 +203,10 @@ def test_study_far_out_of_the_healthy_ones_is_pointed_out(run_grey, grey_detecto
     assert "stands far out" not in caplog.text
     run_grey(items(0.60, 0.61, 0.62, 0.63, 0.95), val_handlers=[handler(grey_detector, tmp_path)])
     assert "Study h4 stands far out of the healthy ones (score 0.45, median 0.12): look whether it is" in caplog.text
+
+
+def test_scanner_that_is_brighter_is_not_far_out_of_its_own_group(run_grey, grey_detector, tmp_path, caplog) -> None:
+    studies = items(0.60, 0.61, 0.62, 0.63, 0.64, 0.90, 0.91, 0.92, 0.93, 0.94)
+    grouped = [{**study, "scanner": "A" if number < 5 else "B"} for number, study in enumerate(studies)]
+    run_grey(grouped, val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
+    assert "stands far out" not in caplog.text
