@@ -108,7 +108,7 @@ def monitor(
         raise NomalyError(
             f"planned_studies must be at least the {len(ranks)} studies given, got {planned}: begin a new series."
         )
-    test = _two_sample_test(ranks, healthy_studies)
+    test = map(float, two_sample_test(ranks, healthy_studies))
     limit = cusum_limit(healthy_studies, planned, alarm_rate / 2)
     higher, lower = cusum(deviates(healthy_studies)[ranks - 1])
     over = np.maximum(higher, lower) > limit + 1e-9  # sums of a few distinct values: equal ones may differ in rounding
@@ -153,6 +153,16 @@ def cusum(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float
     return _one_sided(z), _one_sided(-z)
 
 
+def two_sample_test(ranks: NDArray[np.int64], healthy_studies: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Statistic and exact p-value of Kolmogorov and Smirnov, over the last axis.
+
+    A score of rank r lies between the (r - 1)-th and the r-th of calibration, counted from the largest.
+    """
+    healthy = np.broadcast_to(np.arange(1, healthy_studies + 1), (*ranks.shape[:-1], healthy_studies))
+    result = ks_2samp(healthy, ranks - 0.5, axis=-1)
+    return result.statistic, result.pvalue
+
+
 @lru_cache(maxsize=32)
 def cusum_limit(healthy_studies: int, studies: int, rate: float, runs: int = RUNS, seed: int = SEED) -> float:
     """Limit h with P(any S_i > h) <= rate for `studies` exchangeable with the calibration set.
@@ -190,9 +200,3 @@ def _onset(statistic: NDArray[np.float64], alarm: int) -> int:
     """The study after the last at which the statistic was 0."""
     zeros = np.flatnonzero(statistic[:alarm] == 0)
     return int(zeros[-1]) + 1 if zeros.size else 0
-
-
-def _two_sample_test(ranks: NDArray[np.int64], n: int) -> tuple[float, float]:
-    """Statistic and exact p-value; a score of rank r lies between the (r - 1)-th and the r-th of calibration."""
-    result = ks_2samp(np.arange(1, n + 1), ranks - 0.5)
-    return float(result.statistic), float(result.pvalue)

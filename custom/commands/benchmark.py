@@ -25,6 +25,7 @@ from custom.reporting.files import atomic_write
 
 RECORD = "benchmark.json"
 LOG = "benchmark.log"
+FAILED_STUDIES = "some studies failed"
 
 
 def run(
@@ -98,7 +99,7 @@ def check_folder(folder: Path, request: Mapping[str, Any]) -> None:
     record = _read(folder / RECORD)
     if record is None and (folder / "results.csv").exists():
         raise NomalyError(f"{folder} must not hold results of another run: give another --output, or --overwrite true.")
-    if record is None or not (folder / "metrics.json").exists():
+    if record is None or not whole(folder, record["exit_code"]):
         return
     changed = [key for key, value in request.items() if record["request"].get(key) != value]
     # A file that is gone has not changed: what was measured with it still holds.
@@ -113,8 +114,16 @@ def check_folder(folder: Path, request: Mapping[str, Any]) -> None:
 def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
     """Record of an earlier evaluation that needs not be made again; None if there is none."""
     record = _read(folder / RECORD)
-    whole = record and record["exit_code"] in (0, 1) and record["request"] == request
-    return record if whole and (folder / "metrics.json").is_file() else None
+    return record if record and record["request"] == request and whole(folder, record["exit_code"]) else None
+
+
+def whole(folder: Path, code: int | None) -> bool:
+    """Whether an evaluation came to its end; exit code 1 is that of failed studies, but of a crash as well."""
+    if not (folder / "metrics.json").is_file():
+        return False
+    # The report is written last: without it even a run with failed studies broke off.
+    ended = (folder / "report.html").is_file() and any(row.get("status") == "failed" for row in rows_of(folder))
+    return code == 0 or (code == 1 and ended)
 
 
 def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +136,13 @@ def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or _cores())
     record = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
     _write(folder / RECORD, record)  # so that a run that was stopped is known to be ours
-    (folder / "metrics.json").unlink(missing_ok=True)
+    for name in ("metrics.json", "report.html"):  # what an earlier run wrote says nothing of this one
+        (folder / name).unlink(missing_ok=True)
     started = time.perf_counter()
     with open(folder / LOG, "w", encoding="utf-8") as log:
         code, peak = measured(command_of(folder, request), log, {"OMP_NUM_THREADS": str(threads)})
-    done = (folder / "metrics.json").is_file()
-    reason = "" if code == 0 else "some studies failed" if code == 1 and done else reason_of(folder / LOG, code)
+    done = whole(folder, code)
+    reason = reason_of(folder, code) if not done else FAILED_STUDIES if code else ""
     record |= {"exit_code": code if done else code or 1, "reason": reason, "peak_mib": peak}
     record["seconds"] = round(time.perf_counter() - started, 2)
     record["stamps"] = stamps_of(folder, request)
@@ -172,14 +182,25 @@ def measured(command: Sequence[str], log: Any, environment: Mapping[str, str]) -
     return process.returncode, usage.ru_maxrss / unit
 
 
-def reason_of(log: Path, code: int) -> str:
-    """Why an evaluation failed: the user's mistake in its sentence, else the last line of its output."""
+def reason_of(folder: Path, code: int) -> str:
+    """Why an evaluation failed: the user's mistake in its sentence, else the error that ended it."""
+    log = folder / LOG
     if code < 0:
         memory = ", often for lack of memory" if -code == signal.SIGKILL else ""
         return f"ended by {signal.Signals(-code).name}{memory}; see {log}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    if code == 1 and (folder / "report.html").is_file() and not (folder / "metrics.json").is_file():
+        return f"all studies failed; see {log}"
+    lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     told = [line.removeprefix("nomaly: ") for line in lines if line.startswith("nomaly: ")]
-    return told[-1] if told else f"{lines[-1] if lines else f'exit code {code}'}; see {log}"
+    return told[-1] if told else f"{_error_of(lines) or f'exit code {code}'}; see {log}"
+
+
+def _error_of(lines: Sequence[str]) -> str:
+    """The error under the last traceback of an output, after which more may stand; without one the last line."""
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
+    starts = [i for i in starts if not lines[max(i - 1, 0)].startswith("Exception ignored")]
+    rest = lines[starts[-1] + 1 :] if starts else []
+    return next((line for line in rest if not line.startswith(" ")), lines[-1].strip() if lines else "")
 
 
 def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
@@ -201,7 +222,7 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
             entry.bundle,
             evaluation,
             run,
-            seconds=median_seconds(folder / "results.csv") if evaluation else None,
+            seconds=median_seconds(folder) if evaluation else None,
             peak_mib=record.get("peak_mib") if evaluation else None,
             threads=record["threads"],
             parameters=count_parameters(entry.weights or run.get("weights")) if evaluation else None,
@@ -214,10 +235,18 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
     write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
 
 
-def median_seconds(table: Path) -> float | None:
-    """Median time of a study that went well, of a results.csv of any version."""
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Rows of a results.csv of any version; none if there is no such file."""
+    table = folder / "results.csv"
+    if not table.is_file():
+        return []
     with open(table, encoding="utf-8", newline="") as file:
-        times = [row.get("seconds") for row in csv.DictReader(file) if row.get("status") == "ok"]
+        return list(csv.DictReader(file))
+
+
+def median_seconds(folder: Path) -> float | None:
+    """Median time of a study that went well."""
+    times = [row.get("seconds") for row in rows_of(folder) if row.get("status") == "ok"]
     times = [float(time) for time in times if time]
     return statistics.median(times) if times else None
 
@@ -243,7 +272,7 @@ def subjects_of(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _has_result(record: Mapping[str, Any]) -> bool:
-    return record["exit_code"] in (0, 1) and record["reason"] in ("", "some studies failed")
+    return record["exit_code"] in (0, 1) and record["reason"] in ("", FAILED_STUDIES)
 
 
 def _outcome(record: Mapping[str, Any], kept: bool) -> str:

@@ -87,8 +87,9 @@ def read_series(
     """
     series = Series(healthy_studies)
     infos: dict[str, dict[str, Any]] = {}
-    for path in map(Path, results):
-        table = path / "results.csv" if path.is_dir() else path
+    tables = [path / "results.csv" if path.is_dir() else path for path in map(Path, results)]
+    _check_given_once(tables)
+    for table in tables:
         rows, infos[str(table)] = read_results_csv(table), _read_json(table.parent / "run.json")
         abnormal = _abnormal_cases(table.parent) if healthy_only else set()
         _add(series, table, rows, infos[str(table)], abnormal, group)
@@ -102,6 +103,15 @@ def read_series(
     if dates != sorted(dates):
         series.notes.append("The dates of the runs are not in order of time: was an older run given after a newer one?")
     return series
+
+
+def _check_given_once(tables: Sequence[Path]) -> None:
+    """Refuse a table that was given twice, under whatever name: its studies would count twice."""
+    for table, count in Counter(table.resolve() for table in tables).items():
+        if count > 1:
+            raise NomalyError(
+                f"RESULTS must name each results table once, but {table} was given {count} times: give it once."
+            )
 
 
 def _add(

@@ -31,6 +31,8 @@ from custom.transforms.source_geometry import write_study_outputs
 
 logger = logging.getLogger(__name__)
 
+RUN_FILES = ("results.csv", "lesions.csv", "metrics.json", "metrics.md", "report.html")
+
 
 class ResultsFolder:
     """Write ``results.csv``, ``lesions.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and
@@ -104,6 +106,8 @@ class ResultsFolder:
                 f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, "
                 "or overwrite true."
             )
+        for name in RUN_FILES:  # nothing of an earlier run may stand beside this one
+            (self.folder / name).unlink(missing_ok=True)
         # Written now and again at the end: a folder that cannot be written to shall be known before the work.
         write_run_info(self.folder / "run.json", self._run_info())
         if self.evaluation is not None:
@@ -114,15 +118,17 @@ class ResultsFolder:
     def add(self, engine: Engine) -> None:
         """Take in one study."""
         for study in engine.state.output:
+            lesions = [] if self.threshold is None or "error" in study else study_lesions(study)
             try:
-                row = self._row(study)
+                row = self._row(study, lesions)
+                if self.evaluation is not None and row.status == "ok":
+                    self.evaluation.add(study)
             except (NomalyError, OSError) as error:  # for example a full disk: the row tells it
                 row = failed_row({**study, "error": str(error)})
             self.rows.append(row)
             if row.status == "ok":
+                self.lesions[row.study] = lesions
                 self.views[row.study] = self._view(study)
-                if self.evaluation is not None:
-                    self.evaluation.add(study)
 
     def finish(self, engine: Engine) -> None:
         """Write table, run information, metrics and report."""
@@ -150,8 +156,8 @@ class ResultsFolder:
         failed = sum(row.status == "failed" for row in self.rows)
         logger.info("%d studies, %d failed: %s", len(self.rows), failed, self.folder / "report.html")
 
-    def _row(self, study: dict[str, Any]) -> StudyResult:
-        """Row of a study, whose lesions and images are taken on the way."""
+    def _row(self, study: dict[str, Any], lesions: list[LesionResult]) -> StudyResult:
+        """Row of a study, whose images are written on the way."""
         if "error" in study:
             return failed_row(study)
         row = StudyResult(
@@ -164,10 +170,9 @@ class ResultsFolder:
             note=study["note"],
         )
         if self.threshold is not None:
-            found = self.lesions[row.study] = study_lesions(study)
-            row.lesion_count = len(found)
-            row.lesion_volume = sum(lesion.size for lesion in found)
-            row.lesion_unit = found[0].unit if found else None
+            row.lesion_count = len(lesions)
+            row.lesion_volume = sum(lesion.size for lesion in lesions)
+            row.lesion_unit = lesions[0].unit if lesions else None
         if self.write_images:
             write_study_outputs(self.folder / row.study, study["image"], self._volumes(study))
         return row

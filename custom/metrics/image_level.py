@@ -5,15 +5,12 @@ Every metric takes optional weights, a row a resampling, so that a bootstrap is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom.errors import NomalyError
-from custom.metrics.intervals import bootstrap_weights, percentile_interval, share
+from custom.metrics.intervals import share
 
-Metric = Callable[..., "float | NDArray[np.float64]"]
 ROUNDING = 1e-9  # far below one study's share of any test set
 
 
@@ -72,33 +69,6 @@ def tpr_at_fpr(
     hits, alarms = _roc(labels, scores, weights, fpr, "fpr")
     value = np.where(alarms <= fpr + ROUNDING, hits, 0).max(1)
     return _shaped(np.where(np.isnan(hits[:, -1] + alarms[:, -1]), np.nan, value), weights)
-
-
-def bootstrap_interval(
-    metric: Metric,
-    labels: ArrayLike,
-    scores: ArrayLike,
-    subjects: Sequence[str],
-    n: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of a metric; whole subjects are drawn, with replacement, so that repeats do not narrow it.
-
-    Args:
-        metric: :func:`auroc`, :func:`auprc` or another function of (labels, scores, weights (R, n)) -> (R,).
-        labels: (n,) 0 healthy, 1 abnormal.
-        scores: (n,) scores.
-        subjects: (n,) the patient of each study.
-        n: number of resamplings; those without both classes are left out.
-        seed: seed of the draw.
-        confidence: coverage of the interval.
-
-    Returns:
-        (low, high), NaN if no resampling has both classes.
-    """
-    values = np.asarray(metric(labels, scores, bootstrap_weights(subjects, n, seed)))
-    return percentile_interval(values, confidence)
 
 
 def _weight_per_distinct_score(

@@ -10,6 +10,10 @@ from scipy.stats import beta
 
 from custom.errors import NomalyError
 
+# With fewer subjects than this a number has no resampled interval: of one healthy and one abnormal study every
+# resampling says the same, and the interval would have no width.
+MIN_SUBJECTS = 5
+
 
 def bootstrap_weights(subjects: Sequence[str], n: int = 1000, seed: int = 0) -> NDArray[np.float64]:
     """(n, studies): how often each study is in each of n draws of as many subjects as there are."""
@@ -38,37 +42,49 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(low), float(high)
 
 
-def stat(value: float, resampled: NDArray[np.float64]) -> dict[str, float]:
-    """A value with the percentile interval of its resamplings (R,), as the evaluation dictionary holds it."""
-    low, high = percentile_interval(np.asarray(resampled))
+def stat(value: float, resampled: NDArray[np.float64], subjects: int) -> dict[str, float | None]:
+    """A value with the percentile interval of its resamplings (R,), as the evaluation dictionary holds it.
+
+    Args:
+        value: over all studies.
+        resampled: (R,) in each resampling.
+        subjects: number of patients that carry the number, of a ranking those of the smaller class; with fewer than
+            MIN_SUBJECTS low and high are None.
+    """
+    low, high = percentile_interval(np.asarray(resampled)) if subjects >= MIN_SUBJECTS else (None, None)
     return {"value": float(value), "low": low, "high": high}
 
 
-def mean_stat(values: ArrayLike, weights: NDArray[np.float64], counts: ArrayLike | None = None) -> dict | None:
+def mean_stat(
+    values: ArrayLike, subjects: Sequence[str], weights: NDArray[np.float64], counts: ArrayLike | None = None
+) -> dict[str, float | None] | None:
     """Mean with its interval, of one number a study or of all the parts of the studies together.
 
     Args:
         values: (n,) the number of each study, or the sum over its parts, such as its lesions.
+        subjects: (n,) the patient of each study.
         weights: (R, n) from :func:`bootstrap_weights`.
         counts: (n,) number of parts of each study; None = one each.
 
     Returns:
-        value, low and high; None if there is no part.
+        value, low and high, these two None with parts of fewer than MIN_SUBJECTS patients; None if there is no part.
     """
     values = np.asarray(values, dtype=np.float64)
     counts = np.ones_like(values) if counts is None else np.asarray(counts, dtype=np.float64)
     if counts.sum() == 0:
         return None
-    return stat(values.sum() / counts.sum(), share(weights @ values, weights @ counts))
+    patients = distinct(subjects, counts > 0)
+    return stat(values.sum() / counts.sum(), share(weights @ values, weights @ counts), patients)
 
 
 def rate_stat(
     hits: ArrayLike, subjects: Sequence[str], weights: NDArray[np.float64], counts: ArrayLike | None = None
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
     """Share of hits among studies or among all their parts, with its 95 % interval.
 
-    Clopper and Pearson's if every part is of another patient; else subjects are resampled. Where that cannot tell
-    anything, because everything is a hit or nothing is, it is Clopper and Pearson's for as many parts as patients.
+    Clopper and Pearson's if every part is of another patient; else subjects are resampled, if there are MIN_SUBJECTS.
+    Where that cannot tell anything, because everything is a hit or nothing is, it is Clopper and Pearson's for as many
+    parts as patients.
 
     Args:
         hits: (n,) whether each study is a hit, or the number of its parts that are.
@@ -77,19 +93,23 @@ def rate_stat(
         counts: (n,) number of parts of each study; None = one each.
 
     Returns:
-        value, low and high; None if there is no part.
+        value, low and high, these two None where too few patients would be resampled; None if there is no part.
     """
     hits = np.asarray(hits, dtype=np.float64)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, dtype=np.float64)
     successes, total = int(hits.sum()), int(counts.sum())
     if total == 0:
         return None
-    patients = len({subject for subject, count in zip(subjects, counts) if count})
+    patients = distinct(subjects, counts > 0)
     if patients == total or successes in (0, total):
         low, high = clopper_pearson(successes * patients // total, patients)
-    else:
-        low, high = percentile_interval(share(weights @ hits, weights @ counts))
-    return {"value": successes / total, "low": low, "high": high}
+        return {"value": successes / total, "low": low, "high": high}
+    return stat(successes / total, share(weights @ hits, weights @ counts), patients)
+
+
+def distinct(subjects: Sequence[str], members: ArrayLike) -> int:
+    """Number of different patients among the members (n,), a bool each."""
+    return len({subject for subject, member in zip(subjects, members) if member})
 
 
 def share(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ tenth of it; a false positive is a region in a healthy study, where there is no 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +43,28 @@ def hits(lesions: NDArray[np.int32], regions: NDArray[np.int32], overlap: float 
     return found
 
 
+class LesionStudy(NamedTuple):
+    """What is kept of one study: of a healthy one its false regions, of an abnormal one its k lesions.
+
+    Attributes:
+        subject: its patient.
+        healthy: whether it is healthy.
+        false_regions: of the calibrated mask; 0 for an abnormal study.
+        swept_regions: (thresholds,) false regions along the sweep; None for an abnormal study.
+        sizes: (k,) pixels of each lesion.
+        found: (k,) whether the calibrated mask hits it.
+        swept_found: (thresholds, k) whether it is hit along the sweep.
+    """
+
+    subject: str
+    healthy: bool
+    false_regions: int
+    swept_regions: NDArray[np.int64] | None
+    sizes: NDArray[np.int64]
+    found: NDArray[np.bool_]
+    swept_found: NDArray[np.bool_]
+
+
 class LesionEvaluation:
     """Accumulate found lesions and false regions, at the calibrated threshold and along the FROC sweep.
 
@@ -54,14 +77,7 @@ class LesionEvaluation:
     def __init__(self, threshold: float, minimum_size: int = 1) -> None:
         self.threshold = float(threshold)
         self.minimum_size = minimum_size
-        self.subjects: list[str] = []
-        self.healthy: list[bool] = []
-        self.false_regions: list[int] = []  # of the calibrated mask, of each study (0 for an abnormal one)
-        self.swept_regions: list[NDArray[np.int64]] = []  # of each healthy study, along the sweep
-        self.study: list[int] = []  # of each lesion, its study
-        self.size: list[int] = []
-        self.found: list[bool] = []
-        self.swept_found: list[NDArray[np.bool_]] = []  # of each lesion, along the sweep
+        self.studies: list[LesionStudy] = []
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
@@ -69,8 +85,10 @@ class LesionEvaluation:
         sweeps = np.isfinite(self.threshold) and self.threshold > 0
         return self.threshold * np.array(THRESHOLD_MULTIPLES) if sweeps else np.zeros(0)
 
-    def add(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> None:
-        """Add a study.
+    def measure(
+        self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None
+    ) -> LesionStudy:
+        """What is kept of a study, without adding it.
 
         Args:
             subject: its patient, the unit of the intervals.
@@ -81,35 +99,38 @@ class LesionEvaluation:
         values, regions = np.asarray(anomaly_map), np.asarray(regions)
         lesions = label_components(np.zeros(values.shape, bool) if truth is None else np.asarray(truth) > 0.5)
         swept = (label_components(values > threshold, self.minimum_size) for threshold in self.thresholds)
-        healthy = truth is None
-        self.subjects.append(subject)
-        self.healthy.append(healthy)
-        self.false_regions.append(len(np.unique(regions[regions > 0])) if healthy else 0)
-        if healthy:
-            self.swept_regions.append(np.array([labels.max() for labels in swept]))
-            return
-        self.study += [len(self.subjects) - 1] * int(lesions.max())
-        self.size += sizes(lesions).tolist()
-        self.found += hits(lesions, regions).tolist()
-        swept_found = [hits(lesions, labels) for labels in swept]
-        self.swept_found += list(np.stack(swept_found, 1)) if swept_found else []
+        lesion_sizes, found = sizes(lesions), hits(lesions, regions)
+        if truth is None:
+            false_regions, swept_regions = len(np.unique(regions[regions > 0])), [labels.max() for labels in swept]
+            none = np.zeros((len(swept_regions), 0), dtype=bool)
+            return LesionStudy(subject, True, false_regions, np.array(swept_regions), lesion_sizes, found, none)
+        swept_found = np.array([hits(lesions, labels) for labels in swept], dtype=bool).reshape(-1, len(found))
+        return LesionStudy(subject, False, 0, None, lesion_sizes, found, swept_found)
+
+    def take(self, study: LesionStudy) -> None:
+        """Add a measured study."""
+        self.studies.append(study)
+
+    def add(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> None:
+        """Add a study; arguments as :meth:`measure`."""
+        self.take(self.measure(subject, anomaly_map, regions, truth))
 
     def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
         """The `lesions` part of an evaluation; None where nothing is calibrated or no study was added.
 
         `froc` reads, at each number of false positives a healthy study, the largest sensitivity of a threshold of the
-        sweep that has no more; None where the sweep does not reach that number. Below the threshold with most false
-        regions they grow together until one covers the body and every lesion in it: there the curve ends.
+        sweep that has no more; None where even the strictest threshold has more. Below the lowest threshold with most
+        false regions they grow together until one covers the body and every lesion in it: there the curve ends. Where
+        no threshold has a false region, the curve is the whole sweep.
         """
-        if not np.isfinite(self.threshold) or not self.subjects:
+        if not np.isfinite(self.threshold) or not self.studies:
             return None
-        weights = bootstrap_weights(self.subjects, resamplings, seed)
-        healthy = np.array(self.healthy)
+        weights = bootstrap_weights([study.subject for study in self.studies], resamplings, seed)
         everything, curve = self._sensitivity(1, None, weights)
         operating_points = {"false_positives_per_study": list(FALSE_POSITIVES), "sensitivity": everything.pop("froc")}
         return {
             **everything,
-            "false_positives_per_study": mean_stat(np.array(self.false_regions)[healthy], weights[:, healthy]),
+            "false_positives_per_study": self._false_regions(weights),
             "froc": {
                 **operating_points,
                 "curve": {"false_positives": self._sweep()[0].tolist(), "sensitivity": curve},
@@ -120,35 +141,47 @@ class LesionEvaluation:
             ],
         }
 
+    def _false_regions(self, weights: NDArray[np.float64]) -> dict | None:
+        """Mean number of regions of the calibrated mask in a healthy study."""
+        healthy = [study for study in self.studies if study.healthy]
+        counts, subjects = [study.false_regions for study in healthy], [study.subject for study in healthy]
+        return mean_stat(counts, subjects, weights[:, [study.healthy for study in self.studies]])
+
     def _sweep(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """False positives a healthy study along falling thresholds, and which of the sweep's thresholds these are."""
-        if not self.swept_regions or len(self.thresholds) == 0:
+        """False positives a healthy study along falling thresholds, and which of the sweep's thresholds these are.
+
+        They go down to the lowest threshold that has the largest number: of thresholds of as many false positives the
+        lowest finds most lesions.
+        """
+        swept = [study.swept_regions for study in self.studies if study.healthy]
+        if not swept or len(self.thresholds) == 0:
             return np.zeros(0), np.zeros(0, dtype=np.int64)
-        mean = np.mean(self.swept_regions, 0)
-        kept = np.arange(len(mean) - 1, int(len(mean) - 1 - mean[::-1].argmax()) - 1, -1)
+        mean = np.mean(swept, 0)
+        kept = np.arange(len(mean) - 1, int(mean.argmax()) - 1, -1)
         return mean[kept], kept
 
     def _sensitivity(self, low: int, high: int | None, weights: NDArray[np.float64]) -> tuple[dict, list[float]]:
         """Number, sensitivity and FROC of the lesions of `low` to `high` pixels, and their curve along the sweep."""
-        size = np.array(self.size, dtype=np.int64)
-        members = np.flatnonzero((size >= low) & (size <= (np.inf if high is None else high)))
-        study, studies = np.array(self.study, dtype=np.int64)[members], len(self.subjects)
-        found = np.bincount(study, weights=np.array(self.found, dtype=float)[members], minlength=studies)
+        limit = np.inf if high is None else high
+        members = [(study.sizes >= low) & (study.sizes <= limit) for study in self.studies]
+        counts = [int(of.sum()) for of in members]
+        found = [int(study.found[of].sum()) for study, of in zip(self.studies, members)]
         false_positives, kept = self._sweep()
-        curve = []
-        if len(members) and len(kept):
-            curve = np.array(self.swept_found)[members][:, kept].mean(0).tolist()
-        sensitivity = rate_stat(found, self.subjects, weights, np.bincount(study, minlength=studies))
-        return {"n": len(members), "sensitivity": sensitivity, "froc": read_off(false_positives, curve)}, curve
+        curve: list[float] = []
+        if any(counts) and len(kept):
+            swept = np.concatenate([study.swept_found[:, of] for study, of in zip(self.studies, members)], axis=1)
+            curve = swept[kept].mean(1).tolist()
+        sensitivity = rate_stat(found, [study.subject for study in self.studies], weights, counts)
+        return {"n": sum(counts), "sensitivity": sensitivity, "froc": read_off(false_positives, curve)}, curve
 
 
 def read_off(false_positives: Sequence[float], sensitivity: Sequence[float]) -> list[float | None]:
-    """Largest sensitivity with at most each of the seven numbers of false positives; None where out of reach."""
+    """Largest sensitivity with at most each of the seven numbers of false positives; None where all have more.
+
+    Beyond the end of the curve it stays what it is there: more false regions are allowed than the detector makes.
+    """
     if len(sensitivity) == 0:
         return [None] * len(FALSE_POSITIVES)
     false_positives, sensitivity = np.asarray(false_positives), np.asarray(sensitivity)
-    within = false_positives.min(), false_positives.max()
-    return [
-        float(sensitivity[false_positives <= point].max()) if within[0] <= point <= within[1] else None
-        for point in FALSE_POSITIVES
-    ]
+    allowed = [sensitivity[false_positives <= point] for point in FALSE_POSITIVES]
+    return [float(within.max()) if len(within) else None for within in allowed]

@@ -57,11 +57,10 @@ class PixelHistogram:
         self.healthy.add(np.bincount(index[~truth], minlength=BINS))
 
     def curve(self) -> PixelCurve:
-        """Average precision, best Dice, and the edge that values must exceed for it."""
+        """Average precision and best Dice."""
         lesion, healthy = self.lesion.pooled()[::-1], self.healthy.pooled()[::-1]
         hits = lesion.cumsum()
-        lower_edges = np.concatenate([[-np.inf], EDGES])[::-1]
-        return curve_of_counts(hits, hits + healthy.cumsum(), lower_edges)
+        return curve_of_counts(hits, hits + healthy.cumsum())
 
     def resampled_ap(self, weights: NDArray[np.float64], block: int = 100) -> NDArray[np.float64]:
         """(R,) average precision under weights (R, studies), `block` resamplings at a time to bound the memory."""

@@ -16,11 +16,10 @@ from custom.metrics.image_level import auprc
 
 
 class PixelCurve(NamedTuple):
-    """What all pixels in order give: average precision, the largest Dice, and the value (>=) that reaches it."""
+    """What all pixels in order give: average precision and the largest Dice."""
 
     ap: float
     best_dice: float
-    best_threshold: float
 
 
 def pixel_curve(values: ArrayLike, truth: ArrayLike) -> PixelCurve:
@@ -40,28 +39,26 @@ def pixel_curve(values: ArrayLike, truth: ArrayLike) -> PixelCurve:
     """
     values, truth = flat_pixels(values, truth)
     if values.size == 0:
-        return PixelCurve(float("nan"), float("nan"), float("nan"))
+        return PixelCurve(float("nan"), float("nan"))
     order = np.argsort(values)[::-1]
     values = values[order]
     last = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # equal values are flagged together
-    return curve_of_counts(np.cumsum(truth[order])[last], last + 1, values[last])
+    return curve_of_counts(np.cumsum(truth[order])[last], last + 1)
 
 
-def curve_of_counts(hits: NDArray, flagged: NDArray, thresholds: NDArray) -> PixelCurve:
+def curve_of_counts(hits: NDArray, flagged: NDArray) -> PixelCurve:
     """The curve of cumulative counts along falling thresholds.
 
     Args:
         hits: (k,) flagged lesion pixels at each threshold; at the last one all are flagged.
         flagged: (k,) flagged pixels at each threshold.
-        thresholds: (k,) the thresholds.
     """
     lesion = hits[-1]
     if lesion == 0:
-        return PixelCurve(float("nan"), float("nan"), float("nan"))
+        return PixelCurve(float("nan"), float("nan"))
     ap = np.sum(np.diff(hits, prepend=0) / lesion * hits / np.maximum(flagged, 1))
     overlap = 2 * hits / (flagged + lesion)
-    best = int(overlap.argmax())
-    return PixelCurve(float(ap), float(overlap[best]), float(thresholds[best]))
+    return PixelCurve(float(ap), float(overlap.max()))
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:

@@ -12,6 +12,8 @@ one, and the false positives of a box are the regions of its study that touch no
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
@@ -24,6 +26,32 @@ HEALTHY_SHARE = 0.05  # of the pixels of healthy images, air included, that may 
 FOUND_SHARE = 0.1  # of a box's pixels, exceeded if it is found
 
 
+class Box(NamedTuple):
+    """What is kept of one box.
+
+    Attributes:
+        shares: (1000,) share of its pixels above each threshold.
+        inside: (1000,) sum of the map in it above each threshold.
+        outside: (1000,) sum of the map outside all boxes of its study above each threshold.
+        calibrated_share: share of its pixels above the calibrated threshold.
+        false_regions: regions of the calibrated mask of its study that touch no lesion.
+    """
+
+    shares: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    outside: NDArray[np.float32]
+    calibrated_share: float
+    false_regions: int
+
+
+class BoxStudy(NamedTuple):
+    """What is kept of one study: its patient, the share of pixels above each threshold if it is healthy, its boxes."""
+
+    subject: str
+    healthy_share: NDArray[np.float64] | None
+    boxes: list[Box]
+
+
 class BoxDetection:
     """Accumulate what the boxes and the healthy studies have above each threshold; 12 kB a box.
 
@@ -34,37 +62,35 @@ class BoxDetection:
 
     def __init__(self, threshold: float) -> None:
         self.threshold = float(threshold)
-        self.subjects: list[str] = []
-        self.healthy_shares: list[NDArray[np.float64]] = []
-        self.study: list[int] = []  # of each box, its study
-        self.shares: list[NDArray[np.float32]] = []
-        self.inside: list[NDArray[np.float32]] = []
-        self.outside: list[NDArray[np.float32]] = []
-        self.calibrated_share: list[float] = []
-        self.false_regions: list[int] = []
+        self.studies: list[BoxStudy] = []
 
-    def add(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> None:
-        """Add a study; arguments as :meth:`custom.metrics.lesion_level.LesionEvaluation.add`."""
+    def measure(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> BoxStudy:
+        """What is kept of a study; arguments as :meth:`custom.metrics.lesion_level.LesionEvaluation.measure`."""
         values, regions = np.asarray(anomaly_map, dtype=np.float64), np.asarray(regions)
-        self.subjects.append(subject)
         if truth is None:
-            self.healthy_shares.append(above(values) / values.size)
-            return
+            return BoxStudy(subject, above(values) / values.size, [])
         truth = np.asarray(truth) > 0.5
-        boxes = ndimage.find_objects(label_components(truth))
+        places = ndimage.find_objects(label_components(truth))
         off = np.ones(values.shape, dtype=bool)
-        for box in boxes:
-            off[box] = False
+        for place in places:
+            off[place] = False
         outside = above(values[off], values[off]).astype(np.float32)
         false_regions = len(np.unique(regions[regions > 0])) - len(touched(regions, truth))
-        for box in boxes:
-            part = values[box]
-            self.study.append(len(self.subjects) - 1)
-            self.shares.append((above(part) / part.size).astype(np.float32))
-            self.inside.append(above(part, part).astype(np.float32))
-            self.outside.append(outside)
-            self.calibrated_share.append(float(np.mean(part > self.threshold)))
-            self.false_regions.append(false_regions)
+        boxes = [self._box(values[place], outside, false_regions) for place in places]
+        return BoxStudy(subject, None, boxes)
+
+    def take(self, study: BoxStudy) -> None:
+        """Add a measured study."""
+        self.studies.append(study)
+
+    def add(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> None:
+        """Add a study; arguments as :meth:`measure`."""
+        self.take(self.measure(subject, anomaly_map, regions, truth))
+
+    def _box(self, part: NDArray[np.float64], outside: NDArray[np.float32], false_regions: int) -> Box:
+        """What is kept of the map in one box."""
+        shares, inside = (above(part) / part.size).astype(np.float32), above(part, part).astype(np.float32)
+        return Box(shares, inside, outside, float(np.mean(part > self.threshold)), false_regions)
 
     def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
         """The `ra_detection` part of an evaluation; None without a box.
@@ -72,14 +98,15 @@ class BoxDetection:
         `published` is None without healthy studies, or where no threshold up to 1 keeps the healthy share;
         `scale_free` is None where nothing is calibrated.
         """
-        if not self.study:
+        if not any(study.boxes for study in self.studies):
             return None
-        weights = bootstrap_weights(self.subjects, resamplings, seed)
+        weights = bootstrap_weights([study.subject for study in self.studies], resamplings, seed)
         return {"published": self._published(weights), "scale_free": self._scale_free(weights)}
 
     def published_threshold(self) -> float | None:
         """Smallest of the thousand thresholds with a mean healthy share of at most 5 %; None if there is none."""
-        allowed = np.flatnonzero(np.mean(self.healthy_shares, 0) <= HEALTHY_SHARE) if self.healthy_shares else []
+        healthy = [study.healthy_share for study in self.studies if study.healthy_share is not None]
+        allowed = np.flatnonzero(np.mean(healthy, 0) <= HEALTHY_SHARE) if healthy else []
         return float(THRESHOLDS[allowed[0]]) if len(allowed) else None
 
     def _published(self, weights: NDArray[np.float64]) -> dict | None:
@@ -87,8 +114,9 @@ class BoxDetection:
         if threshold is None:
             return None
         at = int(np.searchsorted(THRESHOLDS, threshold))
-        shares, inside, outside = (np.array([row[at] for row in rows]) for rows in self._rows())
-        false_positives = np.floor(outside / np.maximum(inside, 1))
+        boxes = self._boxes()
+        shares = np.array([box.shares[at] for box in boxes])
+        false_positives = np.array([np.floor(box.outside[at] / max(box.inside[at], 1)) for box in boxes])
         return {
             "threshold": threshold,
             "threshold_set_on": "the healthy test studies",
@@ -98,25 +126,27 @@ class BoxDetection:
     def _scale_free(self, weights: NDArray[np.float64]) -> dict | None:
         if not np.isfinite(self.threshold):
             return None
+        shares, false_regions = zip(*[(box.calibrated_share, box.false_regions) for box in self._boxes()])
         return {
             "threshold": self.threshold,
             "threshold_set_on": "the healthy calibration studies",
-            **self._scores(np.array(self.calibrated_share), np.array(self.false_regions), weights),
+            **self._scores(np.array(shares), np.array(false_regions), weights),
         }
 
-    def _rows(self) -> tuple[list, list, list]:
-        return self.shares, self.inside, self.outside
+    def _boxes(self) -> list[Box]:
+        """The boxes of all studies, in their order."""
+        return [box for study in self.studies for box in study.boxes]
 
     def _scores(self, shares: NDArray, false_positives: NDArray, weights: NDArray[np.float64]) -> dict:
         """Detection rate with its interval, precision and F1, each a mean over the boxes."""
         found = (shares > FOUND_SHARE).astype(float)
         precision = found / np.maximum(found + false_positives, 1)
         f1 = 2 * precision * found / np.maximum(precision + found, 1e-12)  # the recall of one box is 0 or 1
-        studies = len(self.subjects)
-        hits, counts = np.bincount(self.study, found, studies), np.bincount(self.study, minlength=studies)
+        counts = [len(study.boxes) for study in self.studies]
+        hits = np.bincount(np.repeat(np.arange(len(counts)), counts), found, len(counts))
         return {
             "n": len(found),
-            "detection_rate": rate_stat(hits, self.subjects, weights, counts),
+            "detection_rate": rate_stat(hits, [study.subject for study in self.studies], weights, counts),
             "precision": float(precision.mean()),
             "f1": float(f1.mean()),
         }

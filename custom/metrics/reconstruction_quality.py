@@ -31,10 +31,10 @@ class ReconstructionQuality:
         self.subjects: list[str] = []
         self.rows: list[dict[str, float]] = []
 
-    def add(
+    def measure(
         self, subject: str, image: ArrayLike, reconstruction: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
-    ) -> None:
-        """Add a study.
+    ) -> tuple[str, dict[str, float]]:
+        """The patient and the numbers of a study, without adding it.
 
         Args:
             subject: its patient, the unit of the intervals.
@@ -46,15 +46,25 @@ class ReconstructionQuality:
         """
         x, y = (np.asarray(part, dtype=np.float32) for part in (image, reconstruction))
         body = np.asarray(foreground, dtype=bool)[0]
-        self.subjects.append(subject)
         if truth is None:
-            self.rows.append(_fidelity(x, y, np.flatnonzero(body.any((0, 1)))))
-            return
+            return subject, _fidelity(x, y, np.flatnonzero(body.any((0, 1))))
         lesion = np.asarray(truth)[0] > 0.5
         shown = np.flatnonzero((body | lesion).any((0, 1)))
         similarity = np.stack([slice_similarity(x[..., z], y[..., z])[1] for z in shown], -1)
         lesion, body = lesion[..., shown], body[..., shown]
-        self.rows.append({"conserve": _mean(similarity[body & ~lesion]), "correct": _mean(1 - similarity[lesion])})
+        return subject, {"conserve": _mean(similarity[body & ~lesion]), "correct": _mean(1 - similarity[lesion])}
+
+    def take(self, study: tuple[str, dict[str, float]]) -> None:
+        """Add a measured study."""
+        subject, row = study
+        self.subjects.append(subject)
+        self.rows.append(row)
+
+    def add(
+        self, subject: str, image: ArrayLike, reconstruction: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
+    ) -> None:
+        """Add a study; arguments as :meth:`measure`."""
+        self.take(self.measure(subject, image, reconstruction, foreground, truth))
 
     def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
         """The `reconstruction` part of an evaluation; None without a study."""
@@ -66,8 +76,9 @@ class ReconstructionQuality:
 
     def _stat(self, name: str, weights: NDArray[np.float64]) -> dict | None:
         """Mean over the studies that have this number."""
-        members = np.array([not np.isnan(row.get(name, np.nan)) for row in self.rows])
-        return mean_stat([row[name] for row, member in zip(self.rows, members) if member], weights[:, members])
+        members = np.flatnonzero([not np.isnan(row.get(name, np.nan)) for row in self.rows])
+        subjects = [self.subjects[i] for i in members]
+        return mean_stat([self.rows[i][name] for i in members], subjects, weights[:, members])
 
 
 def slice_similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:

@@ -5,14 +5,25 @@ PRO of Bergmann et al., IJCV 129 (2021), with the components of the truth as reg
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom.metrics.components import label_components, sizes
-from custom.metrics.intervals import bootstrap_weights, share, stat
+from custom.metrics.intervals import bootstrap_weights, distinct, share, stat
 from custom.metrics.pixel_histogram import BINS, SparseRows, bin_index
 
 MAX_FALSE_POSITIVE_RATE = 0.3  # Bergmann et al. 2021
+
+
+class OverlapStudy(NamedTuple):
+    """What is kept of one study: its patient, the number of its lesions and two histograms, as in RegionOverlap."""
+
+    subject: str
+    lesions: int
+    overlaps: NDArray[np.float64]
+    healthy: NDArray[np.int64]
 
 
 class RegionOverlap:
@@ -30,8 +41,9 @@ class RegionOverlap:
         self.overlaps = SparseRows()  # sum over the study's lesions of their share in each bin
         self.healthy = SparseRows()
 
-    def add(self, subject: str, anomaly_map: ArrayLike, truth: ArrayLike, assessed: ArrayLike) -> None:
-        """Add a study.
+    @staticmethod
+    def measure(subject: str, anomaly_map: ArrayLike, truth: ArrayLike, assessed: ArrayLike) -> OverlapStudy:
+        """What is kept of a study, without adding it.
 
         Args:
             subject: its patient, the unit of the interval.
@@ -44,10 +56,20 @@ class RegionOverlap:
         labels = label_components(truth)
         lesion_sizes, inside = sizes(labels), truth.ravel()
         part = 1 / lesion_sizes[labels.ravel()[inside] - 1]
-        self.subjects.append(subject)
-        self.lesions.append(len(lesion_sizes))
-        self.overlaps.add(np.bincount(index[inside], weights=part, minlength=BINS))
-        self.healthy.add(np.bincount(index[assessed & ~inside], minlength=BINS))
+        overlaps = np.bincount(index[inside], weights=part, minlength=BINS)
+        healthy = np.bincount(index[assessed & ~inside], minlength=BINS)
+        return OverlapStudy(subject, len(lesion_sizes), overlaps, healthy)
+
+    def take(self, study: OverlapStudy) -> None:
+        """Add a measured study."""
+        self.subjects.append(study.subject)
+        self.lesions.append(study.lesions)
+        self.overlaps.add(study.overlaps)
+        self.healthy.add(study.healthy)
+
+    def add(self, subject: str, anomaly_map: ArrayLike, truth: ArrayLike, assessed: ArrayLike) -> None:
+        """Add a study; arguments as :meth:`measure`."""
+        self.take(self.measure(subject, anomaly_map, truth, assessed))
 
     def result(self, resamplings: int = 1000, seed: int = 0) -> dict[str, float] | None:
         """Value with its interval by resampling subjects; None without a lesion or without a lesion-free pixel."""
@@ -57,7 +79,8 @@ class RegionOverlap:
         value = area_up_to(self.healthy.pooled()[None], self.overlaps.pooled()[None] / lesions.sum())
         weights = bootstrap_weights(self.subjects, resamplings, seed)
         overlap = share(self.overlaps.pooled(weights), (weights @ lesions)[:, None])
-        return stat(value[0], area_up_to(self.healthy.pooled(weights), overlap))
+        patients = distinct(self.subjects, lesions > 0)
+        return stat(value[0], area_up_to(self.healthy.pooled(weights), overlap), patients)
 
 
 def area_up_to(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from custom.errors import NomalyError
 from custom.metrics.image_level import auprc, auroc, fpr_at_tpr, tpr_at_fpr
-from custom.metrics.intervals import bootstrap_weights, rate_stat, stat
+from custom.metrics.intervals import bootstrap_weights, distinct, rate_stat, stat
 
 RESAMPLINGS = 1000
 DECISIONS = ("flag", "uncertain", "likely_normal")
@@ -73,10 +73,17 @@ class StudyTable:
     def ranking(
         self, scores: ArrayLike, metrics: Mapping = FLOOR_METRICS, members: NDArray[np.bool_] | None = None
     ) -> dict[str, dict[str, float]]:
-        """Metrics of one score per study with intervals, over all studies or the members; NaN where a class lacks."""
+        """Metrics of one score per study with intervals, over all studies or the members; NaN where a class lacks.
+
+        There is no interval where a class has fewer subjects than `MIN_SUBJECTS` of custom.metrics.intervals.
+        """
         kept = np.ones(len(self.cases), dtype=bool) if members is None else members
         labels, scores, weights = self.labels[kept], np.asarray(scores)[kept], self.weights[:, kept]
-        return {name: stat(of(labels, scores), of(labels, scores, weights=weights)) for name, of in metrics.items()}
+        patients = self._subjects_of_a_class(kept)
+        return {
+            name: stat(of(labels, scores), of(labels, scores, weights=weights), patients)
+            for name, of in metrics.items()
+        }
 
     def lead(self, floors: Mapping[str, Mapping]) -> dict:
         """The best floor by AUROC and the method's AUROC minus its, with the interval of the paired difference."""
@@ -84,12 +91,18 @@ class StudyTable:
         pair = (self.scores, floors[best]["scores"])
         value, other = (auroc(self.labels, scores) for scores in pair)
         resampled, resampled_other = (auroc(self.labels, scores, self.weights) for scores in pair)
-        return {"name": best, "auroc_difference": stat(value - other, resampled - resampled_other)}
+        patients = self._subjects_of_a_class(np.ones(len(self.cases), dtype=bool))
+        return {"name": best, "auroc_difference": stat(value - other, resampled - resampled_other, patients)}
+
+    def _subjects_of_a_class(self, members: NDArray[np.bool_]) -> int:
+        """Number of patients among the members of the class that has fewer of them."""
+        return min(distinct(self.subjects, members & (self.labels == label)) for label in (0, 1))
 
     def rate(self, members: NDArray[np.bool_], decision: str = "flag") -> dict[str, float] | None:
         """Share of a decision among those members that have one; None if none has.
 
-        The interval is Clopper and Pearson's where these studies are of different patients, else by resampling.
+        The interval is Clopper and Pearson's where these studies are of different patients, else by resampling, if there
+        are patients enough for that.
         """
         kept = members & np.array([decision is not None for decision in self.decisions])
         index = np.flatnonzero(kept)

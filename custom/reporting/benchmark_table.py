@@ -19,6 +19,7 @@ from custom.reporting.files import atomic_write
 from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
 RESAMPLINGS = 1000
+MIN_SUBJECTS = 5  # of a class, for an interval
 SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers say nothing about patients."
 
 Stat = Mapping[str, Any] | None
@@ -120,8 +121,9 @@ def auroc_difference(
         seed: of the resampling of patients.
 
     Returns:
-        {"value", "low", "high", "n"}, the 95 % interval and the number of shared studies; None if no study is shared, a
-        class is missing, or the two evaluations disagree on what a study is.
+        {"value", "low", "high", "n"}, the 95 % interval (None with fewer than 5 patients of a class) and the number of
+        shared studies; None if no study is shared, a class is missing, or the two evaluations disagree on what a study
+        is.
     """
     one, other = ({row["case"]: row for row in found.get("scores") or []} for found in (evaluation, first))
     cases = [case for case in one if case in other]
@@ -130,11 +132,19 @@ def auroc_difference(
     if set(truth) != {0, 1} or kinds[0] != kinds[1]:
         return None
     scores = [[rows[case]["score"] for case in cases] for rows in (one, other)]
-    weights = bootstrap_weights([subjects.get(case, case) for case in cases], RESAMPLINGS, seed)
-    values = np.subtract(*(auroc(truth, column, weights) for column in scores))
-    low, high = percentile_interval(values)
     difference = auroc(truth, scores[0]) - auroc(truth, scores[1])
+    low, high = _interval(truth, scores, [subjects.get(case, case) for case in cases], seed)
     return {"value": float(difference), "low": low, "high": high, "n": len(cases)}
+
+
+def _interval(
+    truth: Sequence[int], scores: Sequence[Sequence[float]], patients: Sequence[str], seed: int
+) -> tuple[float | None, float | None]:
+    """Ends of the paired difference; None where so few patients would give an interval that is too narrow."""
+    if min(len({p for p, label in zip(patients, truth) if label == kind}) for kind in (0, 1)) < MIN_SUBJECTS:
+        return None, None
+    weights = bootstrap_weights(patients, RESAMPLINGS, seed)
+    return percentile_interval(np.subtract(*(auroc(truth, column, weights) for column in scores)))
 
 
 def write_benchmark(folder: str | os.PathLike[str], rows: Sequence[Row], data: str, machine: str = "") -> None:
@@ -189,7 +199,10 @@ def table_markdown(rows: Sequence[Row]) -> str:
     lines = [[TITLES[key] for key in shown], ["---"] * len(shown)]
     lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
     table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
-    notes = ["Intervals are 95 %; the difference is paired, over the studies that both share."]
+    notes = [
+        "Intervals are 95 %; a number of too few studies has none. The difference is paired, over the studies that both "
+        "share."
+    ]
     if any(row["synthetic"] for row in rows):
         notes.append(f"**{SYNTHETIC_NOTE}**")
     return "\n\n".join([table, *notes]) + "\n"
@@ -263,9 +276,10 @@ def _beats(lead: Stat) -> str | None:
     """Whether the method ranks studies better than the best floor."""
     if not lead or lead.get("value") is None:
         return None
-    if lead["value"] <= 0:
-        return "no"
-    return "yes" if (lead.get("low") or 0) > 0 else "within chance"
+    _, low, _ = _ends(lead)
+    if low is None:
+        return "too few studies"
+    return "no" if lead["value"] <= 0 else "yes" if low > 0 else "within chance"
 
 
 def _short(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ def write_monitor_report(
     with atomic_write(folder / "monitor.json") as file:
         json.dump(_content(found, studies, left_out, notes), file, indent=2, ensure_ascii=False, allow_nan=False)
     first, last = (0, -1) if found.alarm is None else (found.onset, found.alarm)
+    names = run_names(studies)
+    alarming = [replace(study, run=names[study.run]) for study in studies[first : last + 1]]
     write_page(
         folder / "monitor.html",
         "monitor.html.jinja",
@@ -98,10 +100,10 @@ def write_monitor_report(
         left_out={reason: number for reason, number in left_out.items() if number},
         flagged=sum(study.flagged for study in studies),
         dates=[study.date[:10] for study in studies if study.date],
-        rows=list(enumerate(studies[first : last + 1], first + 1))[-_MOST_ROWS:],
+        rows=list(enumerate(alarming, first + 1))[-_MOST_ROWS:],
         plots={"p_values": p_value_svg(studies, found), "cusum": cusum_svg(found, studies)},
         decisions=DECISIONS,
-        runs=list(dict.fromkeys(study.run for study in studies)),
+        runs=list(names),
         version=custom.__version__,
     )
 
@@ -122,6 +124,22 @@ def monitor_sentence(found: Monitoring, studies: Sequence[MonitoredStudy]) -> st
         f"Drift: alarm at case {alarm.study} (study {found.alarm + 1} of {m}{date}), began about case {onset.study}; "
         f"scores have become {found.direction} than at calibration"
     )
+
+
+def run_names(studies: Sequence[MonitoredStudy]) -> dict[str, str]:
+    """For the path of each run, in their order, the shortest part that tells it from the others.
+
+    That is the folder's name; of .../march/out and .../april/out, march and april.
+    """
+    parts = {study.run: _parts(study.run) for study in studies}
+    while len(parts) > 1 and len({own[-1] for own in parts.values()}) == 1 and min(map(len, parts.values())) > 1:
+        parts = {run: own[:-1] for run, own in parts.items()}
+    names = {}
+    for run, own in parts.items():
+        others = [other for path, other in parts.items() if path != run]
+        lengths = (k for k in range(1, len(own)) if all(other[-k:] != own[-k:] for other in others))
+        names[run] = "/".join(own[-next(lengths, len(own)) :])
+    return names
 
 
 def p_value_svg(studies: Sequence[MonitoredStudy], found: Monitoring) -> Markup:
@@ -193,6 +211,13 @@ def _y(value: float, top: float) -> float:
     return _TOP + (1 - value / top) * _HEIGHT
 
 
+def _parts(run: str) -> tuple[str, ...]:
+    """Names of a run's folder and of those that it lies in; of a table of another name, that comes last."""
+    path = Path(os.path.abspath(run))
+    folder = path.parent if path.name == "results.csv" else path
+    return folder.parts[1:] or (path.name,)
+
+
 def _headless(sentence: str) -> str:
     """The sentence without its first words, which are the page's heading."""
     rest = sentence.partition(": ")[2]
@@ -214,6 +239,7 @@ def _content(
     """The whole finding as plain JSON values; studies are counted from 1."""
     places = {"alarm": found.alarm, "began_about": found.onset}
     higher, lower = found.higher.tolist(), found.lower.tolist()
+    runs = run_names(studies)
     return {
         "finding": monitor_sentence(found, studies),
         "in_control": not found.drifted,
@@ -234,5 +260,9 @@ def _content(
         },
         "notes": list(notes),
         "version": custom.__version__,
-        "series": [{**asdict(s), "cusum_higher": h, "cusum_lower": w} for s, h, w in zip(studies, higher, lower)],
+        "runs": [{"run": name, "results": path} for path, name in runs.items()],
+        "series": [
+            {**asdict(study), "run": runs[study.run], "cusum_higher": up, "cusum_lower": down}
+            for study, up, down in zip(studies, higher, lower)
+        ],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +32,7 @@ INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
 }
 # torch's "nearest" rounds down and shifts by half a voxel; "nearest-exact" does not.
 RESIZE_MODES = {"trilinear": "trilinear", "nearest": "nearest-exact"}
+RESULTS = ("map", "mask", "pseudo_healthy", "deviation")
 SCALE_TEXT, OFFSET_TEXT = "nomaly_scale", "nomaly_offset"
 
 
@@ -69,8 +71,10 @@ def to_source(tensor: torch.Tensor, preprocessed_image: MetaTensor, mode: str = 
 
 
 def source_spacing(image: MetaTensor) -> tuple[float, ...] | None:
-    """Return the voxel sides of the study's file in millimetres, in file order; None for PNG and JPEG pictures."""
-    if Path(image.meta["filename_or_obj"]).suffix.lower() in PICTURE_SUFFIXES:
+    """Return the voxel sides of the study's file in millimetres, in file order; None where the file does not tell
+    them, as PNG and JPEG pictures do not.
+    """
+    if not image.meta["spacing_known"]:
         return None
     sides = np.linalg.norm(np.asarray(image.meta["original_affine"])[:3, :3], axis=0)
     return tuple(float(side) for side in sides[: len(image.meta["spatial_shape"])])
@@ -94,10 +98,12 @@ def write_study_outputs(
             value = nomaly_offset + nomaly_scale * pixel (text chunks of the PNG).
 
     Returns:
-        The path of the file of each name.
+        The path of the file of each name. Results of an earlier run that are not written anew are removed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name, suffix in product(RESULTS, (".png", ".nii.gz")):
+        (folder / f"{name}{suffix}").unlink(missing_ok=True)
     source = Path(image.meta["filename_or_obj"])
     picture = source.suffix.lower() in PICTURE_SUFFIXES
     paths = {}

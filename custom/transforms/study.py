@@ -21,6 +21,7 @@ from custom.errors import NomalyError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + PICTURE_SUFFIXES
 PHOTOMETRIC_TAG = "0028|0004"  # as ITK names DICOM's PhotometricInterpretation
+SPACING_TAGS = ("0028|0030", "0018|1164")  # PixelSpacing, and ImagerPixelSpacing of films
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -78,6 +79,24 @@ def _display_affine(affine: np.ndarray) -> np.ndarray:
     return np.diag([-spacing_x, -spacing_y, 1.0, 1.0])
 
 
+def _affine_of(image: MetaTensor) -> np.ndarray:
+    """Return the affine of an image as 4 x 4, also where it has two axes only."""
+    found = np.asarray(image.affine, dtype=np.float64)
+    if found.shape == (4, 4):
+        return found
+    affine = np.eye(4)
+    affine[:2, :2], affine[:2, 3] = found[:2, :2], found[:2, 2]
+    return affine
+
+
+def _tells_spacing(image: MetaTensor) -> bool:
+    """Tell whether a single DICOM image names the size of its pixels; other formats always do."""
+    if PHOTOMETRIC_TAG not in image.meta:
+        return True
+    spacings = [str(image.meta.get(tag, "")).replace("\\", " ").split() for tag in SPACING_TAGS]
+    return any(len(sides) == 2 and all(float(side) > 0 for side in sides) for sides in spacings)
+
+
 def _promote(image: MetaTensor, path: Path) -> MetaTensor:
     """Bring a picture to Z = 1 and keep only the meta data that every study has, so that batches collate."""
     shape = tuple(image.shape[1:])
@@ -89,24 +108,24 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             "voxel (a 4-D time series or a colour volume)",
             "Save the one volume to be assessed as a 3-D file and give that.",
         )
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        affine = _display_affine(affine)
-    elif not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    own = _affine_of(image)
+    if not np.isfinite(own).all() or abs(np.linalg.det(own[:3, :3])) < 1e-9:
         raise load_error(
             path,
-            f"the affine must be invertible, but it is {affine.tolist()}",
+            f"the affine must be invertible, but it is {own.tolist()}",
             "Repair the header, or export it again.",
         )
-    elif is_picture and nib.io_orientation(affine)[2, 0] != 2:
-        # A single sagittal or coronal slice has no axial plane to turn to: keep the plane as it is stored.
-        affine = _display_affine(affine)
+    without_geometry = path.suffix.lower() in (*PICTURE_SUFFIXES, ".tif", ".tiff") and is_picture
+    # A single sagittal or coronal slice has no axial plane to turn to: the plane is kept as it is stored.
+    as_shown = is_picture and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
+    affine = _display_affine(own) if as_shown else own
     meta = {
         "filename_or_obj": str(path),
-        "original_affine": affine,
+        "original_affine": affine if without_geometry else own,
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
+        "spacing_known": not without_geometry and _tells_spacing(image),
         "photometric": str(image.meta.get(PHOTOMETRIC_TAG, "")).strip(),
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
@@ -125,8 +144,8 @@ class LoadStudy(Transform):
 
     A 2-D picture (PNG, JPEG, BMP, one DICOM slice) becomes Z = 1. Pictures without orientation get the affine
     diag(-1, -1, 1, 1), "already in display orientation", on which ``Orientationd(axcodes="LPS")`` does nothing.
-    `meta` keeps `original_affine`, `spatial_shape` (of the file), `filename_or_obj` and `photometric` (DICOM's
-    PhotometricInterpretation, "" for other formats).
+    `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
+    of its pixels), `filename_or_obj` and `photometric` (DICOM's PhotometricInterpretation, "" for other formats).
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.

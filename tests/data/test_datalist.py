@@ -44,6 +44,12 @@ def test_given_case_and_subject_are_kept(tmp_path):
     assert (loaded["case"], loaded["subject"]) == ("visit2", "7")
 
 
+def test_entry_that_is_null_is_as_if_it_were_not_there(tmp_path):
+    items = [{"image": "a.png", "mask": None, "subject": None, "group": None}]
+    (item,) = load_datalist(write(tmp_path, sections(training=items)))["training"]
+    assert sorted(item) == ["case", "image", "label", "subject"] and item["subject"] == "a"
+
+
 def test_dicom_series_folder_counts_as_image(tmp_path):
     loaded = load_datalist(write(tmp_path, sections([{"image": "series.1"}]), files=("series.1/0.dcm",)))
     assert loaded["training"][0]["case"] == "series.1"

@@ -93,6 +93,41 @@ def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_p
     assert sorted(rows) == [("0.0", "6.0", "", "px", "px"), ("4.0", "2.0", "", "px", "px")]
 
 
+def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results, calibrated, tmp_path: Path) -> None:
+    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
+    film = np.full((6, 7, 1), 50, np.float32)
+    film[5, 4], film[0, 0] = 100, 0
+    affine = np.array([[-2.0, 0, 0, 90], [0, 0, 3, 20], [0, 2, 0, 300], [0, 0, 0, 1]])  # axis 1 is the patient's height
+    nib.save(nib.Nifti1Image(film, affine), tmp_path / "coronal.nii.gz")
+    folder = results({"image": str(tmp_path / "coronal.nii.gz"), "case": "coronal"})
+    with open(folder / "lesions.csv", newline="") as table:
+        places = {tuple(float(row[key]) for key in "xyz"): row["position_unit"] for row in csv.DictReader(table)}
+    assert places == {(80, 20, 308): "mm", (90, 20, 300): "mm"}  # affine @ (5, 4, 0, 1) and (0, 0, 0, 1)
+    np.testing.assert_array_equal(nib.load(folder / "coronal" / "mask.nii.gz").affine, affine)
+
+
+def test_results_of_an_earlier_run_do_not_stand_beside_new_ones(results, calibrated, head) -> None:
+    folder = results(head)
+    (folder / "metrics.json").write_text("{}")
+    calibrated.calibration.fill_healthy([], [])  # no longer calibrated: neither lesions nor a mask
+    results(head, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["head", "report.html", "results.csv", "run.json"]
+    assert sorted(path.name for path in (folder / "head").iterdir()) == ["map.nii.gz", "pseudo_healthy.nii.gz"]
+
+
+def test_study_that_the_evaluation_cannot_take_fails_alone(results, calibrated, head) -> None:
+    def add(study: dict) -> None:
+        if study["case"] == "dark":
+            raise NomalyError("the study shows no body")
+
+    evaluation = SimpleNamespace(start=lambda: None, add=add, result=lambda: None)
+    folder = results({**head, "case": "dark"}, head, evaluation=evaluation)
+    rows = read_results_csv(folder / "results.csv")
+    assert [(row.status, row.error) for row in rows] == [("failed", "the study shows no body"), ("ok", "")]
+    with open(folder / "lesions.csv", newline="") as table:
+        assert {row["study"] for row in csv.DictReader(table)} == {"head"}  # none of the failed study
+
+
 def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) -> None:
     calibrated.calibration.fill(plane=(64, 64))
     folder = results(head)

@@ -100,6 +100,29 @@ def test_picture_tells_no_photometric_interpretation(save_picture):
     assert LoadStudy()(save_picture(ramp())).meta["photometric"] == ""
 
 
+@pytest.mark.parametrize(
+    ("tags", "known"),
+    [
+        ({"0028|0030": "0.14\\0.14"}, True),
+        ({"0018|1164": "0.2\\0.2"}, True),
+        ({"0028|0030": "0.000\\0.000 "}, False),
+        ({}, False),
+    ],
+)
+def test_film_without_a_pixel_size_has_no_spacing(tmp_path, monkeypatch, tags, known):
+    meta = {PHOTOMETRIC_TAG: "MONOCHROME2", **tags}
+    monkeypatch.setattr(study, "_read", lambda path: MetaTensor(torch.arange(16.0).reshape(1, 4, 4), meta=meta))
+    assert LoadStudy(min_size=4)(tmp_path / "film.dcm").meta["spacing_known"] is known
+
+
+def test_sixteen_bit_tiff_is_a_picture_without_spacing(tmp_path):
+    pixels = ramp(dtype=np.uint16) * 257
+    Image.fromarray(pixels).save(tmp_path / "film.tif")
+    image = LoadStudy()(tmp_path / "film.tif")
+    assert np.array_equal(image[0, :, :, 0], pixels.T) and image.meta["spacing_known"] is False
+    assert np.array_equal(image.affine, np.diag([-1, -1, 1, 1]))
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(NomalyError, match=r"absent.png: the file must exist, but there is none"):
         LoadStudy()(tmp_path / "absent.png")
