@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options, parse_overrides(unknown)) or 0
     except KeyboardInterrupt:
-        print("nomaly: stopped; whole results are kept, run the same command to go on.", file=sys.stderr)
+        print("nomaly: stopped. Run the same command again: a training goes on where it was.", file=sys.stderr)
         return 130
     except Exception as error:  # MONAI wraps a config component's error in its own
         mistake = find_mistake(error)

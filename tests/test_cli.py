@@ -230,11 +230,31 @@ def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["max_epoch", "max-epochs"])
+def test_misspelt_knob_is_refused_with_the_nearest_one(nomaly, name: str) -> None:
+    done = nomaly("train", "ra_brain", **{name: 3})
+    assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean max_epochs?\n")
+
+
 def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
-    done = nomaly("train", "ra_brain", max_epoch=3)
-    knobs = [key for key in json.loads((BUNDLES / "ra_brain/configs/train.json").read_text()) if key[0] != "_"]
+    done = nomaly("train", "ra_brain", colour="red")
     assert done.code == 2
-    assert done.err == f"nomaly: no knob is called max_epoch: the config has {', '.join(sorted(knobs))}.\n"
+    assert done.err.startswith("nomaly: no knob is called colour: the config has amp, anatomy, axcodes, batch_size, ")
+    assert "seed" in done.err and "trainer" not in done.err and "initialize" not in done.err  # settings, no objects
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "rule"),
+    [
+        ("max_epochs", "three", "a number, such as 70, got 'three'"),
+        ("amp", "yes", "true or false, such as false, got 'yes'"),
+        ("amp", 1, "true or false, such as false, got 1"),
+        ("seed", True, "a number, such as 0, got True"),
+    ],
+)
+def test_knob_of_another_kind_is_refused_before_anything_runs(nomaly, knob: str, value, rule: str) -> None:
+    done = nomaly("train", "ra_brain", **{knob: value})
+    assert (done.code, done.err) == (2, f"nomaly: {knob} must be {rule}.\n")
 
 
 def test_knob_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
@@ -276,4 +296,6 @@ def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) 
 
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
-    assert capsys.readouterr().err.startswith("nomaly: stopped; whole results are kept, run the same command to go on.")
+    assert capsys.readouterr().err.startswith(
+        "nomaly: stopped. Run the same command again: a training goes on where it was."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ from custom.reporting.files import atomic_write
 RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
+LAST_FILES = ("metrics.json", "report.html")  # of an evaluation that came to its end
 
 
 def run(
@@ -119,24 +121,22 @@ def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def whole(folder: Path, code: int | None) -> bool:
     """Whether an evaluation came to its end; exit code 1 is that of failed studies, but of a crash as well."""
-    if not (folder / "metrics.json").is_file():
+    if not all((folder / name).is_file() for name in LAST_FILES):
         return False
-    # The report is written last: without it even a run with failed studies broke off.
-    ended = (folder / "report.html").is_file() and any(row.get("status") == "failed" for row in rows_of(folder))
-    return code == 0 or (code == 1 and ended)
+    return code == 0 or (code == 1 and any(row.get("status") == "failed" for row in rows_of(folder)))
 
 
 def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     """Run `nomaly evaluate` in a process of its own; its output goes to benchmark.log.
 
     Returns:
-        The record that is written beside the results: request, exit_code, reason (of a failure, else ""), peak_mib,
-        seconds, stamps of the files that were used, threads.
+        The record beside the results: request, exit_code, reason (of a failure, else ""), peak_mib, seconds, stamps of
+        the files that were used, threads.
     """
     threads = int(os.environ.get("OMP_NUM_THREADS") or _cores())
     record = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
     _write(folder / RECORD, record)  # so that a run that was stopped is known to be ours
-    for name in ("metrics.json", "report.html"):  # what an earlier run wrote says nothing of this one
+    for name in LAST_FILES:
         (folder / name).unlink(missing_ok=True)
     started = time.perf_counter()
     with open(folder / LOG, "w", encoding="utf-8") as log:
@@ -167,8 +167,7 @@ def command_of(folder: Path, request: Mapping[str, Any]) -> list[str]:
 
 def measured(command: Sequence[str], log: Any, environment: Mapping[str, str]) -> tuple[int, float]:
     """Exit code (negative = number of the signal that ended it) and peak memory in MiB of a process."""
-    package = str(Path(__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, **environment}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -197,10 +196,10 @@ def reason_of(folder: Path, code: int) -> str:
 
 def _error_of(lines: Sequence[str]) -> str:
     """The error under the last traceback of an output, after which more may stand; without one the last line."""
-    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
-    starts = [i for i in starts if not lines[max(i - 1, 0)].startswith("Exception ignored")]
-    rest = lines[starts[-1] + 1 :] if starts else []
-    return next((line for line in rest if not line.startswith(" ")), lines[-1].strip() if lines else "")
+    pairs = enumerate(zip(["", *lines], lines), 1)
+    starts = [i for i, (above, line) in pairs if line.startswith("Traceback") and "Exception ignored" not in above]
+    rest = lines[starts[-1] :] if starts else lines[-1:]
+    return next((line.strip() for line in rest if not (starts and line.startswith(" "))), "")
 
 
 def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
@@ -238,10 +237,7 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
 def rows_of(folder: Path) -> list[dict[str, str]]:
     """Rows of a results.csv of any version; none if there is no such file."""
     table = folder / "results.csv"
-    if not table.is_file():
-        return []
-    with open(table, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")))) if table.is_file() else []
 
 
 def median_seconds(folder: Path) -> float | None:

@@ -5,10 +5,12 @@ Imports of MONAI stand in the functions: the command line shall be there at once
 
 from __future__ import annotations
 
+import difflib
+import json
 import logging
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +49,12 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any]) -> Any:
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top.
 
     Raises:
-        NomalyError: if an override names no knob of the configs; MONAI would add it in silence.
+        NomalyError: if an override names no knob of the configs, or is of another kind than the knob.
     """
     from monai.bundle import ConfigWorkflow
     from monai.bundle.config_parser import ConfigParser
 
-    known = set(ConfigParser.load_config_files(list(files)))
-    unknown = sorted(name for name in overrides if name.split("#")[0].split("::")[0] not in known)
-    if unknown:
-        knobs = sorted(name for name in known if not name.startswith("_"))
-        raise NomalyError(f"no knob is called {', '.join(unknown)}: the config has {', '.join(knobs)}.")
+    check_overrides(ConfigParser.load_config_files(list(files)), overrides)
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), **overrides)
@@ -65,6 +63,33 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any]) -> Any:
     workflow.run()
     workflow.finalize()
     return workflow
+
+
+def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse what MONAI would add in silence or fail on without a word: unknown names, words for numbers.
+
+    Raises:
+        NomalyError: with the nearest knob, or all of them.
+    """
+    for name, value in overrides.items():
+        if name.split("#")[0].split("::")[0] not in config:
+            knobs = sorted(key for key, default in config.items() if is_knob(key, default))
+            near = difflib.get_close_matches(name.replace("-", "_"), knobs, 1, 0.75)
+            advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(knobs)}."
+            raise NomalyError(f"no knob is called {name}: {advice}")
+        default = config.get(name)
+        written = isinstance(value, str) and value.startswith(("$", "@"))  # an expression: its value is not known here
+        if written or value is None or not isinstance(default, (bool, int, float)):
+            continue
+        kind, wanted = (bool, "true or false") if isinstance(default, bool) else ((int, float), "a number")
+        if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
+            raise NomalyError(f"{name} must be {wanted}, such as {json.dumps(default)}, got {value!r}.")
+
+
+def is_knob(name: str, default: Any) -> bool:
+    """Whether a key of a config is a setting, rather than an object that is made of settings."""
+    made = isinstance(default, dict) or (isinstance(default, str) and default.startswith(("$", "@")))
+    return not made and not name.startswith("_") and name not in ("imports", "initialize", "run", "finalize")
 
 
 def path_of(folder: Path, config: str) -> Path:

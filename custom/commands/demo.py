@@ -11,7 +11,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.errors import NomalyError
-from custom.reporting.results import read_results_csv
+from custom.reporting.results import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
 from custom.synthetic.phantoms import find_phantom
 
@@ -64,25 +64,22 @@ def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[st
 def summary(bundle: str, folder: Path, seconds: float) -> str:
     """What a person wants to know at the end."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    auroc, floor = metrics["image"]["auroc"], metrics["best_floor"]
+    floor = metrics["best_floor"]
     best = metrics["floors"][floor["name"]]["auroc"]["value"]
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]
     study = read_results_csv(folder / "unseen_study" / "results.csv")[0]
     map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
-    p_value = (
-        "no p-value: of another size than the calibrated ones" if study.p_value is None else f"p = {study.p_value:.3f}"
-    )
     lines = [
         "",
         f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: it shows that the "
         "software works.",
-        f"  image AUROC      {auroc['value']:.3f} (95 % CI {auroc['low']:.3f} to {auroc['high']:.3f}); "
+        f"  image AUROC      {_with_interval(metrics['image']['auroc'])}; "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
         f"  best floor       {best:.3f} ({floor['name']})",
         f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy at alpha {metrics['alpha']}",
-        f"  unseen study     score {study.score:.4g}, {p_value}, {study.decision or 'no decision'}, "
+        f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
         f"{study.lesion_count} regions",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
@@ -91,3 +88,17 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  TensorBoard      tensorboard --logdir {shlex.quote(str((folder / 'train').resolve()))}",
     ]
     return "\n".join(lines)
+
+
+def _with_interval(stat: dict[str, float | None]) -> str:
+    """A value and its interval, which a number of too few studies has not."""
+    interval = "" if stat["low"] is None else f" (95 % CI {stat['low']:.3f} to {stat['high']:.3f})"
+    return f"{stat['value']:.3f}{interval}"
+
+
+def _p_value(study: StudyResult) -> str:
+    """The p-value of a study, or why there is none, as its row tells."""
+    if study.p_value is not None:
+        return f"p = {study.p_value:.3f}"
+    reason = study.note.rstrip(".") or "no p-value"
+    return reason[0].lower() + reason[1:]

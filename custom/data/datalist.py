@@ -5,6 +5,7 @@ The form is that of the Medical Segmentation Decathlon.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def load_datalist(
         nor a list are passed over.
 
     Raises:
-        NomalyError: no folder or list; no JSON; a section or item of the wrong form; an abnormal item in a healthy
+        NomalyError: no folder or list; no JSON; a section or item of the wrong form, or a section misspelt; an abnormal item in a healthy
             section; a missing file; a path that leaves the folder; a case twice; a subject in two sections.
     """
     root = Path(dataset_dir).absolute()
@@ -51,6 +52,10 @@ def load_datalist(
                 "put the items in [ ]."
             )
     sections = {name: items for name, items in content.items() if isinstance(items, list)}
+    for name in sections:
+        near = difflib.get_close_matches(name, (*SECTIONS, *HEALTHY_SECTIONS), 1, 0.75)
+        if near and near[0] != name:
+            raise NomalyError(f"{root / DATALIST}: no section is called `{name}`; did you mean `{near[0]}`?")
     for name in required:
         if not sections.get(name):
             raise NomalyError(

@@ -103,6 +103,8 @@ class Calibrate:
             raise NomalyError(
                 f"calibration_file {self.file} must not exist yet: give another name, or overwrite true to replace it."
             )
+        if self.group_field is None and engine.state.epoch_length is not None:  # told before the work where it can be
+            check_enough(engine.state.epoch_length, self.rule.alpha, self.rule.confidence)
         self.studies = []
         self.pixels = HealthyHistogram()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -153,8 +154,7 @@ class ResultsFolder:
             alpha=self.rule.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
         )
-        failed = sum(row.status == "failed" for row in self.rows)
-        logger.info("%d studies, %d failed: %s", len(self.rows), failed, self.folder / "report.html")
+        logger.info("%s: %s", outcome(self.rows), self.folder / "report.html")
 
     def _row(self, study: dict[str, Any], lesions: list[LesionResult]) -> StudyResult:
         """Row of a study, whose images are written on the way."""
@@ -200,7 +200,7 @@ class ResultsFolder:
         calibration = self.network.calibration
         return {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
+            "command": shlex.join(sys.argv),
             **self.info,
             "decision_rule": asdict(self.rule),
             "model_hash": model_hash(self.network),
@@ -223,6 +223,13 @@ class ResultsFolder:
         with atomic_write(self.folder / "metrics.md") as file:
             file.write(text + "\n")
         logger.info("%s\n%s", floor_sentence(evaluation), text)
+
+
+def outcome(rows: Sequence[StudyResult]) -> str:
+    """How many studies came to which end."""
+    states = ["failed" if row.status == "failed" else row.decision or "no decision" for row in rows]
+    counts = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states)]
+    return f"{len(rows)} {'study' if len(rows) == 1 else 'studies'} ({', '.join(counts)})" if rows else "No study"
 
 
 def failed_row(study: dict[str, Any]) -> StudyResult:

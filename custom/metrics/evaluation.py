@@ -37,27 +37,32 @@ def evaluate_scores(
         synthetic: whether any image or lesion was made, to be said beside every number.
         flag_level: p-value at or below which a study was flagged, less than alpha in the confident mode; None for
             alpha itself.
-        floors: name -> {"scores": (n,) in the order of the studies, "pixel_ap": float or None}.
-        pixel: the pooled maps of the same studies.
+        floors: name -> {"scores": (n,) in the order of the studies, "pixel": its pooled maps, or None}; the maps are
+            those of the studies of `pixel`, in their order.
+        pixel: the pooled maps of the same studies, but for abnormal ones without a lesion mask.
         lesions: the found lesions and false regions of the same studies.
         ra_detection: the boxes of the same studies.
         reconstruction: the quality of the pseudo-healthy images of the same studies.
 
     Returns:
-        n_healthy, n_abnormal, n_without_p_value, synthetic, seed, alpha, flag_level, confidence, likely_normal_p,
+        n_healthy, n_abnormal, n_without_mask (abnormal studies whose lesions are not known, left out of all that needs
+        them; None without maps), n_without_p_value, synthetic, seed, alpha, flag_level, confidence, likely_normal_p,
         image, false_alarm_rate, sensitivity, triage, groups, pixel, lesions, ra_detection, reconstruction, floors,
-        best_floor (the floor of the largest AUROC, and the method's lead over it), scores (a row a study),
-        not_computable (why, for each number that is None, by its dotted path).
+        best_floor (the floor of the largest AUROC, and the method's lead over it), best_pixel_floor (the same by
+        average precision of pixels), scores (a row a study), not_computable (why, for each number that is None, by its
+        dotted path).
     """
     floors = floors or {}
     for name, floor in floors.items():
         studies.check_length(f"floors[{name!r}]['scores']", floor["scores"])
     healthy, abnormal = studies.labels == 0, studies.labels == 1
+    maps = {name: floor["pixel"] for name, floor in floors.items() if floor.get("pixel")}
     parts = {"pixel": pixel, "lesions": lesions, "ra_detection": ra_detection, "reconstruction": reconstruction}
     evaluation = json_able(
         {
             "n_healthy": int(healthy.sum()),
             "n_abnormal": int(abnormal.sum()),
+            "n_without_mask": None if pixel is None else int(abnormal.sum()) - len(pixel.dices),
             "n_without_p_value": sum(p is None for p in studies.p_values),
             "synthetic": bool(synthetic),
             "seed": int(studies.seed),
@@ -72,10 +77,11 @@ def evaluate_scores(
             "groups": studies.by_group({} if pixel is None else pixel.dices),
             **{name: part and part.result(RESAMPLINGS, studies.seed) for name, part in parts.items()},
             "floors": {
-                name: {**studies.ranking(floor["scores"]), "pixel_ap": floor.get("pixel_ap")}
+                name: {**studies.ranking(floor["scores"]), "pixel_ap": maps[name].ap() if name in maps else None}
                 for name, floor in floors.items()
             },
             "best_floor": studies.lead(floors) if floors else None,
+            "best_pixel_floor": pixel and pixel.lead(maps, RESAMPLINGS, studies.seed),
             "scores": studies.rows(),
         }
     )

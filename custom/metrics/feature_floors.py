@@ -49,18 +49,21 @@ class Floor(ABC):
 
 
 class FeatureFloor(Floor):
-    """A floor that scores slices by a number each; a study has the mean over its slices that show a body."""
+    """A floor that scores slices by a number each; a study has the mean over its slices that show a body.
+
+    A study that shows no body, all dark, has the mean over all its slices, each by all its pixels: that is unusual too,
+    and has a score.
+    """
 
     @abstractmethod
     def slice_scores(self, slices: Tensor) -> Tensor:
-        """(B, C, H, W), each with some foreground -> (B,)."""
+        """(B, C, H, W) -> (B,), each by its foreground, or by all its pixels if it has none."""
 
     def score(self, study: Tensor) -> float:
-        """Mean over the slices that show a body."""
-        slices = with_body(self.slices(study))
-        if len(slices) == 0:
-            raise NomalyError("foreground must hold at least one pixel, got an empty mask: the study shows no body.")
-        return self.slice_scores(slices).mean().item()
+        """Mean over the slices that show a body, or over all if none does."""
+        slices = self.slices(study)
+        shown = with_body(slices)
+        return self.slice_scores(shown if len(shown) else slices).mean().item()
 
 
 class BrightnessFloor(FeatureFloor):
@@ -74,7 +77,7 @@ class BrightnessFloor(FeatureFloor):
 
     @staticmethod
     def _brightness(slices: Tensor) -> Tensor:
-        mask = body(slices)
+        mask = or_all(body(slices))
         return (slices.mean(1, keepdim=True) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
 
 
@@ -97,7 +100,7 @@ class HistogramFloor(FeatureFloor):
     def _histograms(self, slices: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, bins), shares of the foreground."""
         index = (slices.mean(1) * self.bins).long().clamp(0, self.bins - 1).flatten(1)
-        mask = body(slices).flatten(1).double()
+        mask = or_all(body(slices)).flatten(1).double()
         counts = torch.zeros(len(slices), self.bins, dtype=torch.float64, device=slices.device)
         return counts.scatter_add_(1, index, mask) / mask.sum(1, keepdim=True)
 
@@ -108,6 +111,7 @@ class IntensityFloor(Floor):
     Map: share of the study's own foreground pixels that are at most as bright, as published. That gives every study the
     same histogram, by which none could be ranked; so the score is of another map, the share of the training slices'
     foreground pixels that are at most as bright. Dark lesions are not found. Channels are averaged first.
+    A study that shows no body, all dark, is scored over all its pixels.
 
     Args:
         rule: score of a map over a foreground; one that needs a reconstruction is replaced by ``StudyScore("top_q")``.
@@ -126,10 +130,10 @@ class IntensityFloor(Floor):
         self.quantiles = values[places.long()]
 
     def score(self, study: Tensor) -> float:
-        """The rule's score of the map against the training slices."""
+        """The rule's score of the map against the training slices, over the foreground or, without one, over all."""
         image = self._image(study)
         equalised = _share_at_most(image.mean(0, keepdim=True), self.quantiles)
-        return self.rule(equalised, foreground(image), image, image).item()
+        return self.rule(equalised, or_all(foreground(image)[None])[0], image, image).item()
 
     def map(self, study: Tensor) -> Tensor:
         """Share of the study's foreground that is at most as bright, (1, X, Y, Z); 0 in the air."""
@@ -150,6 +154,11 @@ def _share_at_most(values: Tensor, reference: Tensor) -> Tensor:
 def body(slices: Tensor) -> Tensor:
     """Foreground (B, 1, H, W) of slices (B, C, H, W), as :func:`custom.scoring.score.foreground` draws it."""
     return foreground(slices.transpose(0, 1)).transpose(0, 1)
+
+
+def or_all(masks: Tensor) -> Tensor:
+    """Bool masks (B, ...), of which an empty one becomes full: where no body shows, all pixels count."""
+    return masks | ~masks.flatten(1).any(1).reshape(-1, *[1] * (masks.ndim - 1))
 
 
 def with_body(slices: Tensor) -> Tensor:

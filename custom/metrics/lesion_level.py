@@ -85,9 +85,7 @@ class LesionEvaluation:
         sweeps = np.isfinite(self.threshold) and self.threshold > 0
         return self.threshold * np.array(THRESHOLD_MULTIPLES) if sweeps else np.zeros(0)
 
-    def measure(
-        self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None
-    ) -> LesionStudy:
+    def measure(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> LesionStudy:
         """What is kept of a study, without adding it.
 
         Args:
@@ -104,7 +102,9 @@ class LesionEvaluation:
             false_regions, swept_regions = len(np.unique(regions[regions > 0])), [labels.max() for labels in swept]
             none = np.zeros((len(swept_regions), 0), dtype=bool)
             return LesionStudy(subject, True, false_regions, np.array(swept_regions), lesion_sizes, found, none)
-        swept_found = np.array([hits(lesions, labels) for labels in swept], dtype=bool).reshape(-1, len(found))
+        swept_found = np.zeros((len(self.thresholds), len(found)), dtype=bool)
+        for row, labels in zip(swept_found, swept):
+            row[:] = hits(lesions, labels)
         return LesionStudy(subject, False, 0, None, lesion_sizes, found, swept_found)
 
     def take(self, study: LesionStudy) -> None:

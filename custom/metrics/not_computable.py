@@ -42,10 +42,12 @@ NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("reconstruction", ("maps",), "no study is healthy or has a lesion mask"),
     ("reconstruction.healthy_*", ("healthy",), "the slices are too small for SSIM, or empty"),
     ("reconstruction.*", ("abnormal", "masks"), "the slices are too small for SSIM"),
+    ("n_without_mask", ("maps",), ""),
     ("floors.*.pixel_ap", ("maps", "abnormal", "masks"), "this floor has no map"),
     ("floors.*", ("healthy", "abnormal"), "the scores allow none"),
     ("best_floor", (), "no floor was computed"),
     ("best_floor.auroc_difference", ("healthy", "abnormal"), "the scores allow none"),
+    ("best_pixel_floor", ("maps", "abnormal", "masks"), "no floor that has a map was computed"),
 )
 NEVER = {
     "reconstruction.ahi": "the anomaly-to-healthy index needs an Inception network trained on natural images, which is "
@@ -81,10 +83,13 @@ def _what_is_known(evaluation: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _missing(value: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of what is None; a list of None counts as missing itself; entries of by_size go by their names."""
+    """Dotted paths of what is None; a list of None counts as missing itself; entries of by_size go by their names.
+
+    A value that has no interval is not missing.
+    """
     if value is None:
         yield path
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and "value" not in value:
         if path.endswith("froc") and all(point is None for point in value["sensitivity"]):
             yield path
             return

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom.errors import NomalyError
-from custom.metrics.intervals import bootstrap_weights, mean_stat, stat
+from custom.metrics.intervals import bootstrap_weights, distinct, mean_stat, stat
 from custom.metrics.pixel_histogram import PixelHistogram
-from custom.metrics.pixel_level import ExactPixels, dice, flat_pixels
-from custom.metrics.region_overlap import RegionOverlap
+from custom.metrics.pixel_level import ExactPixels, PixelCurve, dice, flat_pixels
+from custom.metrics.region_overlap import OverlapStudy, RegionOverlap
 
 MAX_EXACT_PIXELS = 20_000_000  # 100 MB; about 180 volumes of 96 x 96 x 12, or 4900 films of 64 x 64
+
+
+class PixelStudy(NamedTuple):
+    """What is kept of one study: its name, its patient, its flat assessed pixels, and what AUPRO needs, if wanted."""
+
+    case: str
+    subject: str
+    values: NDArray[np.float32]
+    lesion: NDArray[np.bool_]
+    overlap: OverlapStudy | None
 
 
 class PixelEvaluation:
@@ -47,11 +59,16 @@ class PixelEvaluation:
         self.subjects: dict[str, str] = {}
         self.dices: dict[str, float] = {}
         self.lesion_pixels = self.healthy_pixels = self.false_positives = 0
+        # What takes long and is asked for twice; forgotten with the next study.
+        self._curve: PixelCurve | None = None
+        self._resampled: dict[tuple[int, int], NDArray[np.float64]] = {}
 
-    def add(
+    def measure(
         self, case: str, subject: str, anomaly_map: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
-    ) -> None:
-        """Add a study's map, foreground mask and lesion mask, all of one shape (numpy or CPU tensor).
+    ) -> PixelStudy:
+        """What is kept of a study's map, foreground mask and lesion mask, all of one shape (numpy or CPU tensor).
+
+        The study is not added.
 
         Args:
             case: unique name of the study.
@@ -59,6 +76,9 @@ class PixelEvaluation:
             anomaly_map: map values.
             foreground: bool mask of the body.
             truth: lesion mask; None for a healthy study. An abnormal study without a mask must not be added.
+
+        Raises:
+            NomalyError: a case that was added already, shapes that differ, or values that are not finite.
         """
         if case in self.subjects:
             raise NomalyError(f"case must be the unique name of a study, got {case} twice.")
@@ -72,13 +92,27 @@ class PixelEvaluation:
             )
         assessed = foreground | lesion
         pixels = flat_pixels(values[assessed], lesion[assessed])
-        self.subjects[case] = subject
-        self._count(case, *pixels)
-        self.pool.add(*pixels)
+        overlap = None
         if self.overlap is not None:
-            self.overlap.add(subject, np.where(assessed, values, 0), lesion, assessed)
+            overlap = self.overlap.measure(subject, np.where(assessed, values, 0), lesion, assessed)
+        return PixelStudy(case, subject, *pixels, overlap)
+
+    def take(self, study: PixelStudy) -> None:
+        """Add a measured study."""
+        self._curve, self._resampled = None, {}
+        self.subjects[study.case] = study.subject
+        self._count(study.case, study.values, study.lesion)
+        self.pool.add(study.values, study.lesion)
+        if self.overlap is not None:
+            self.overlap.take(study.overlap)
         if self.pool.method == "exact" and self.lesion_pixels + self.healthy_pixels > self.max_exact_pixels:
             self.pool = _as_histogram(self.pool)
+
+    def add(
+        self, case: str, subject: str, anomaly_map: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
+    ) -> None:
+        """Add a study; arguments as :meth:`measure`."""
+        self.take(self.measure(case, subject, anomaly_map, foreground, truth))
 
     def _count(self, case: str, values: NDArray[np.float32], lesion: NDArray[np.bool_]) -> None:
         """Count what is exact whatever the method."""
@@ -94,29 +128,84 @@ class PixelEvaluation:
 
         `ap` and `best_dice` are pooled over all pixels by `method` ("exact" or "histogram"), `dice` is the mean over
         the abnormal studies at the fixed threshold, `false_positive_rate` the share of lesion-free pixels above it
-        here; the last two are None without a threshold.
+        here; the last two are None without a threshold. `n_healthy` and `n_abnormal` are the studies that count.
         """
         if not self.dices:
             return None
-        curve = self.pool.curve()
         weights = bootstrap_weights(list(self.subjects.values()), resamplings, seed)
         calibrated, healthy = math.isfinite(self.threshold), self.healthy_pixels
         return {
+            "n_healthy": len(self.subjects) - len(self.dices),
+            "n_abnormal": len(self.dices),
             "method": self.pool.method,
-            "ap": stat(curve.ap, self.pool.resampled_ap(weights)),
+            "ap": stat(self.curve.ap, self.resampled_ap(resamplings, seed), self._patients()),
             "aupro": None if self.overlap is None else self.overlap.result(resamplings, seed),
             "dice": self._mean_dice(weights) if calibrated else None,
-            "best_dice": curve.best_dice,
+            "best_dice": self.curve.best_dice,
             "threshold": self.threshold,
             "pixel_false_positive_rate": self.false_positive_rate,
             "false_positive_rate": self.false_positives / healthy if calibrated and healthy else None,
             "prevalence": self.lesion_pixels / (self.lesion_pixels + healthy),
         }
 
+    @property
+    def curve(self) -> PixelCurve:
+        """Average precision and best Dice of the studies so far."""
+        if self._curve is None:
+            self._curve = self.pool.curve()
+        return self._curve
+
+    def ap(self) -> float | None:
+        """Pooled average precision alone; None without any lesion mask."""
+        return self.curve.ap if self.dices else None
+
+    def resampled_ap(self, resamplings: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+        """(resamplings,) average precision of the subjects drawn."""
+        key = (resamplings, seed)
+        if key not in self._resampled:
+            weights = bootstrap_weights(list(self.subjects.values()), resamplings, seed)
+            self._resampled[key] = self.pool.resampled_ap(weights)
+        return self._resampled[key]
+
+    def lead(self, floors: Mapping[str, PixelEvaluation], resamplings: int = 1000, seed: int = 0) -> dict | None:
+        """The best floor by average precision, and the method's minus its, with the paired difference's interval.
+
+        The subjects of each resampling are the same for both; only the best floor is resampled, which is what costs
+        time.
+
+        Args:
+            floors: name -> the pooled maps of the same studies, added in the same order.
+            resamplings: number of draws.
+            seed: of the draws.
+
+        Returns:
+            name and ap_difference; None without any lesion mask or any floor.
+
+        Raises:
+            NomalyError: a floor that holds other studies.
+        """
+        if not self.dices or not floors:
+            return None
+        for name, floor in floors.items():
+            if list(floor.subjects.items()) != list(self.subjects.items()):
+                raise NomalyError(
+                    f"floors[{name!r}]['pixel'] must hold the method's studies in their order, got others."
+                )
+        values = {name: floor.ap() for name, floor in floors.items()}
+        best = max(values, key=values.get)
+        value = self.curve.ap - values[best]
+        resampled = self.resampled_ap(resamplings, seed) - floors[best].resampled_ap(resamplings, seed)
+        return {"name": best, "ap_difference": stat(value, resampled, self._patients())}
+
+    def _patients(self) -> int:
+        """Number of patients with a lesion: the pixels of the others only add to the healthy ones."""
+        return distinct(self.subjects.values(), [case in self.dices for case in self.subjects])
+
     def _mean_dice(self, weights: NDArray[np.float64]) -> dict[str, float]:
         """Mean Dice of the abnormal studies, with the interval of the resamplings that hold any of them."""
         members = [case in self.dices for case in self.subjects]
-        return mean_stat(list(self.dices.values()), weights[:, members])
+        subjects = [self.subjects[case] for case in self.dices]
+        return mean_stat(list(self.dices.values()), subjects, weights[:, members])
 
 
 def _as_histogram(exact: ExactPixels) -> PixelHistogram:

@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom.inferers.slices import SliceWiseInferer
-from custom.metrics.feature_floors import Floor, ScoreRule
+from custom.metrics.feature_floors import Floor, ScoreRule, or_all
 from custom.scoring.score import foreground
 
 
 class ReconstructionFloor(Floor):
-    """A floor that reconstructs slices; its map is the mean over channels of |x - x_hat|, its score the given rule."""
+    """A floor that reconstructs slices; its map is the mean over channels of |x - x_hat|, its score the given rule.
+
+    Where neither the study nor its reconstruction shows a body, all pixels are scored.
+    """
 
     def __init__(self, rule: ScoreRule) -> None:
         self.rule = rule
@@ -38,7 +41,8 @@ class ReconstructionFloor(Floor):
         inferer = SliceWiseInferer(window=self.shape[1:], sw_batch_size=max(len(slices), 16))
         reconstruction = inferer(study.float()[None], self.reconstruct)[0]
         residual = (study.float() - reconstruction).abs().mean(0, keepdim=True)
-        return residual, foreground(study, reconstruction=reconstruction), study.float(), reconstruction
+        mask = or_all(foreground(study, reconstruction=reconstruction)[None])[0]
+        return residual, mask, study.float(), reconstruction
 
 
 class PcaFloor(ReconstructionFloor):

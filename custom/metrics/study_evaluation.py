@@ -82,36 +82,43 @@ class StudyEvaluation:
         self.quality = ReconstructionQuality()
 
     def add(self, study: dict[str, Any]) -> None:
-        """Take in what the evaluator says of one study."""
+        """Take in what the evaluator says of one study, as a whole: an error leaves nothing of it."""
         image = torch.as_tensor(study["image"]).as_subclass(torch.Tensor)
         row = {"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}}
-        self.studies.append(row)
-        for name, floor in self.floors.items():
-            self.floor_scores[name].append(floor.score(image))
+        scores = {name: floor.score(image) for name, floor in self.floors.items()}
         # An abnormal study without a mask has lesions somewhere: its pixels cannot be judged.
-        if not study["label"] or study["mask"].any():
-            truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
-            self._add_maps(row["subject"], image, study, truth)
+        known = not study["label"] or study["mask"].any()
+        truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
+        measured = self._measured(row["subject"], image, study, truth) if known else []
+        self.studies.append(row)
+        for name, score in scores.items():
+            self.floor_scores[name].append(score)
+        for part, numbers in measured:
+            part.take(numbers)
 
-    def _add_maps(
+    def _measured(
         self, subject: str, image: torch.Tensor, study: dict[str, Any], truth: NDArray[np.bool_] | None
-    ) -> None:
-        """Take in the maps of a study whose truth is known."""
+    ) -> list[tuple[Any, Any]]:
+        """What each part of the evaluation keeps of the maps of a study whose truth is known."""
         case, anomaly_map, body = study["case"], study["pred"], study["foreground"]
         regions = study.get("regions")
         if regions is None:
             regions, _, _ = label_regions(anomaly_map, self.lesions.threshold, self.lesions.minimum_size)
-        self.pixels.add(case, subject, anomaly_map, body, truth)
-        self.lesions.add(subject, anomaly_map, regions, truth)
-        self.boxes.add(subject, anomaly_map, regions, truth)
-        self.quality.add(subject, image, study["reconstruction"], body, truth)
+        measured = [
+            (self.pixels, self.pixels.measure(case, subject, anomaly_map, body, truth)),
+            (self.lesions, self.lesions.measure(subject, anomaly_map, regions, truth)),
+            (self.boxes, self.boxes.measure(subject, anomaly_map, regions, truth)),
+            (self.quality, self.quality.measure(subject, image, study["reconstruction"], body, truth)),
+        ]
         for name, floor in self.floors.items():
-            floor_map = floor.map(image)
+            floor_map, part = floor.map(image), self.floor_pixels[name]
             if floor_map is not None:
-                self.floor_pixels[name].add(case, subject, floor_map, body, truth)
+                measured.append((part, part.measure(case, subject, floor_map, body, truth)))
+        return measured
 
     def result(self) -> dict[str, Any]:
         """The evaluation, as custom.metrics.evaluation.evaluate_scores gives it."""
+        self._warn_of_missing_masks()
         columns = {key: [study.get(key) for study in self.studies] for key in COLUMNS}
         studies = StudyTable(
             cases=columns["case"],
@@ -144,6 +151,18 @@ class StudyEvaluation:
         return max(rule.flag_level(self.calibration.healthy_count(group)) for group in groups)
 
     def _floor(self, name: str) -> dict[str, Any]:
-        """What evaluate_scores takes of a floor. Its pixel interval is not shown, so two resamplings are enough."""
-        pixel = self.floor_pixels[name].result(resamplings=2, seed=self.seed)
-        return {"scores": self.floor_scores[name], "pixel_ap": None if pixel is None else pixel["ap"]["value"]}
+        """What evaluate_scores takes of a floor; one without a map has no pixels."""
+        pixel = self.floor_pixels[name]
+        return {"scores": self.floor_scores[name], "pixel": pixel if pixel.subjects else None}
+
+    def _warn_of_missing_masks(self) -> None:
+        """Name the abnormal studies whose lesions are not known: no mask, or one that the network's grid loses."""
+        cases = [row["case"] for row in self.studies if row["label"] and row["case"] not in self.pixels.subjects]
+        if cases:
+            logger.warning(
+                "%d abnormal studies have no lesion mask, or none that is left on the network's grid, and are left out "
+                "of pixels, lesions and boxes: %s%s.",
+                len(cases),
+                ", ".join(map(str, cases[:10])),
+                "" if len(cases) <= 10 else " and others",
+            )

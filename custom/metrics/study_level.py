@@ -101,8 +101,8 @@ class StudyTable:
     def rate(self, members: NDArray[np.bool_], decision: str = "flag") -> dict[str, float] | None:
         """Share of a decision among those members that have one; None if none has.
 
-        The interval is Clopper and Pearson's where these studies are of different patients, else by resampling, if there
-        are patients enough for that.
+        The interval is Clopper and Pearson's where these studies are of different patients, else by resampling, if
+        there are patients enough for that.
         """
         kept = members & np.array([decision is not None for decision in self.decisions])
         index = np.flatnonzero(kept)

@@ -56,7 +56,10 @@ def _by_group(evaluation: Mapping) -> Iterator[Row]:
 
 
 def _pixels(evaluation: Mapping) -> Iterator[Row]:
-    pixel, n, abnormal = evaluation["pixel"], _both(evaluation), f"{evaluation['n_abnormal']} abnormal"
+    pixel, n, abnormal = evaluation["pixel"], _both_with_masks(evaluation), _abnormal_with_masks(evaluation)
+    if evaluation["n_without_mask"]:
+        left_out = "Abnormal studies without a lesion mask, left out of pixels, lesions and boxes"
+        yield left_out, str(evaluation["n_without_mask"]), ""
     if not pixel:
         yield "Pixel metrics", _text(evaluation, "pixel"), n
         return
@@ -113,7 +116,7 @@ def _reconstruction(evaluation: Mapping) -> Iterator[Row]:
     if not evaluation["reconstruction"]:
         yield "Reconstruction", _text(evaluation, "reconstruction"), ""
         return
-    healthy, abnormal = f"{evaluation['n_healthy']} healthy", f"{evaluation['n_abnormal']} abnormal"
+    healthy, abnormal = f"{evaluation['n_healthy']} healthy", _abnormal_with_masks(evaluation)
     yield "Mean absolute error", _text(evaluation, "reconstruction.healthy_mae"), healthy
     yield "SSIM", _text(evaluation, "reconstruction.healthy_ssim"), healthy
     if evaluation["reconstruction"]["index"] is None:
@@ -128,7 +131,7 @@ def _floors(evaluation: Mapping) -> Iterator[Row]:
     for name, floor in evaluation["floors"].items():
         yield f"Floor {name}: AUROC", _text(evaluation, f"floors.{name}.auroc", floor["auroc"]), _both(evaluation)
         if floor["pixel_ap"] is not None:
-            yield f"Floor {name}: pixel AP", _number(floor["pixel_ap"]), _both(evaluation)
+            yield f"Floor {name}: pixel AP", _number(floor["pixel_ap"]), _both_with_masks(evaluation)
 
 
 GROUPS: dict[str, Callable[[Mapping], Iterator[Row]]] = {
@@ -166,10 +169,19 @@ def _both(evaluation: Mapping) -> str:
     return f"{evaluation['n_healthy']} healthy, {evaluation['n_abnormal']} abnormal"
 
 
-def _interval(entry: Mapping, sign: str = "") -> str:
-    if entry["low"] is None:  # no resampling holds what the number needs
-        return f"{entry['value']:{sign}.3f}"
-    return f"{entry['value']:{sign}.3f} [{entry['low']:{sign}.3f}, {entry['high']:{sign}.3f}]"
+def _abnormal_with_masks(evaluation: Mapping) -> str:
+    """The abnormal studies whose lesions are known."""
+    return f"{evaluation['n_abnormal'] - (evaluation['n_without_mask'] or 0)} abnormal"
+
+
+def _both_with_masks(evaluation: Mapping) -> str:
+    return f"{evaluation['n_healthy']} healthy, {_abnormal_with_masks(evaluation)}"
+
+
+def _interval(entry: Mapping) -> str:
+    if entry["low"] is None:  # too few patients
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
 def _number(value: float) -> str:

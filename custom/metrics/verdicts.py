@@ -9,13 +9,17 @@ from typing import Any
 def floor_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Does the method rank studies, and mark pixels, better than the best floor?
 
-    On studies it beats the best floor where the 95 % interval of the paired difference of their AUROC lies above 0; on
-    pixels where the low end of the interval of its average precision lies above the floor's.
+    It beats the best floor where the 95 % interval of the paired difference, of their AUROC over studies or of their
+    average precision over pixels, lies above 0. Without an interval there are too few studies to tell.
 
     Returns:
         A list of {"beats": bool, "text": str}; a comparison that was not measured is left out.
     """
-    verdicts = (_on_studies(evaluation.get("best_floor")), _on_pixels(evaluation))
+    studies, pixels = evaluation.get("best_floor") or {}, evaluation.get("best_pixel_floor") or {}
+    verdicts = (
+        _verdict("Ranking studies", studies.get("name"), "AUROC", studies.get("auroc_difference")),
+        _verdict("Marking pixels", pixels.get("name"), "average precision", pixels.get("ap_difference")),
+    )
     return [verdict for verdict in verdicts if verdict]
 
 
@@ -31,37 +35,18 @@ def floor_sentence(evaluation: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _on_studies(best: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The verdict on ranking studies."""
-    lead = (best or {}).get("auroc_difference")
+def _verdict(what: str, floor: str | None, metric: str, lead: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """One comparison with the best floor, of which the method's lead in the metric is told; None without a lead."""
     if not lead or lead.get("value") is None:
         return None
-    interval = "" if lead.get("low") is None else f" [{lead['low']:+.3f}, {lead['high']:+.3f}]"
-    numbers = f"its AUROC differs by {lead['value']:+.3f}{interval}"
-    return _verdict("Ranking studies", best["name"], lead["value"], lead.get("low"), numbers)
-
-
-def _on_pixels(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The verdict on marking pixels."""
-    method = (evaluation.get("pixel") or {}).get("ap")
-    floors = {name: floor.get("pixel_ap") for name, floor in (evaluation.get("floors") or {}).items()}
-    known = {name: value for name, value in floors.items() if value is not None}
-    if not method or not known:
-        return None
-    name = max(known, key=known.get)
-    lead, low = method["value"] - known[name], method.get("low")
-    numbers = f"average precision {method['value']:.3f} against {known[name]:.3f}"
-    return _verdict("Marking pixels", name, lead, None if low is None else low - known[name], numbers)
-
-
-def _verdict(what: str, floor: str, lead: float, low: float | None, numbers: str) -> dict[str, Any]:
-    """One comparison with the best floor, `low` the low end of the lead's interval."""
-    best = f"the best floor ({floor.replace('_', ' ')})"
-    if lead <= 0:
+    best, value, low = f"the best floor ({floor.replace('_', ' ')})", lead["value"], lead.get("low")
+    if low is None:
+        text = f"{what}, the method's {metric} differs by {value:+.3f} from that of {best}: too few studies to tell."
+        return {"beats": False, "text": text}
+    numbers = f"its {metric} differs by {value:+.3f} [{low:+.3f}, {lead['high']:+.3f}]"
+    if value <= 0:
         return {"beats": False, "text": f"{what}, the method does not beat {best}: {numbers}."}
-    if low is None or low <= 0:
-        return {
-            "beats": False,
-            "text": f"{what}, the method is ahead of {best}, but the lead is within chance: {numbers}.",
-        }
+    if low <= 0:
+        text = f"{what}, the method is ahead of {best}, but the lead is within chance: {numbers}."
+        return {"beats": False, "text": text}
     return {"beats": True, "text": f"{what}, the method beats {best}: {numbers}."}

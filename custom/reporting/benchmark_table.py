@@ -14,12 +14,11 @@ from markupsafe import Markup
 
 import custom
 from custom.metrics.image_level import auroc
-from custom.metrics.intervals import bootstrap_weights, percentile_interval
+from custom.metrics.intervals import MIN_SUBJECTS, bootstrap_weights, percentile_interval
 from custom.reporting.files import atomic_write
 from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
 RESAMPLINGS = 1000
-MIN_SUBJECTS = 5  # of a class, for an interval
 SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers say nothing about patients."
 
 Stat = Mapping[str, Any] | None
@@ -200,8 +199,8 @@ def table_markdown(rows: Sequence[Row]) -> str:
     lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
     table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
     notes = [
-        "Intervals are 95 %; a number of too few studies has none. The difference is paired, over the studies that both "
-        "share."
+        "Intervals are 95 %; a number of too few studies has none. The difference is paired, over the studies that "
+        "both share."
     ]
     if any(row["synthetic"] for row in rows):
         notes.append(f"**{SYNTHETIC_NOTE}**")

@@ -87,6 +87,8 @@ def froc_svg(froc: Mapping[str, Any]) -> Markup:
     marks = [mark for mark in marks if mark[1] is not None]
     if not pairs and not marks:
         return Markup()
+    # Where more false regions are allowed than the detector makes, the curve goes on as it ends.
+    pairs += [mark for mark in marks if pairs and mark[0] > pairs[-1][0]]
     parts = [curve(_points([_froc_share(x) for x, _ in pairs], [y for _, y in pairs]), ACCENT)] if pairs else []
     parts += [_dot(_froc_share(x), y, 3.5, ACCENT) for x, y in marks]
     name = "FROC curve: share of lesions found against false regions in a healthy study"

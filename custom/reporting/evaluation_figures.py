@@ -49,7 +49,7 @@ _LESIONS = (
 _PIXELS = (
     ("pixel.ap", "Average precision", "{pixel.prevalence:.3f}, the share of lesion pixels, is guessing", {}),
     ("pixel.aupro", "AUPRO", "Overlap with each lesion, up to 30 % false pixels", {}),
-    ("pixel.dice", "Dice", "Mean over abnormal studies, at the calibrated threshold", {}),
+    ("pixel.dice", "Dice", "Mean over abnormal studies with a mask, at the calibrated threshold", {}),
     ("pixel.best_dice", "Best Dice", "Upper bound: all pixels pooled, threshold chosen on the test set", {}),
     (
         "pixel.false_positive_rate",

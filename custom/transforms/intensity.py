@@ -17,27 +17,14 @@ MIRROR_KEY = "intensity_mirror"
 
 
 class InvertFilm(Transform):
-    """Bring an X-ray film to "bone bright": x -> lowest + highest intensity - x where it is stored the other way.
+    """Bring an X-ray film that is stored as a negative to "bone bright": x -> lowest + highest intensity - x.
 
-    The sum is kept in `meta["intensity_mirror"]`, by which unscale_intensity finds the way back.
-
-    Args:
-        invert: "auto" inverts where DICOM says MONOCHROME1 (its lowest value is shown white); True or False say it of
-            all films, for files that do not tell.
-
-    Raises:
-        NomalyError: if `invert` is none of these.
+    DICOM films that say so (MONOCHROME1) need it not: the reader has turned them already. It is for files that do not
+    tell, such as exported pictures. The sum is kept in `meta["intensity_mirror"]`, by which unscale_intensity finds the
+    way back.
     """
 
-    def __init__(self, invert: bool | str = "auto") -> None:
-        if invert not in (True, False, "auto"):
-            raise NomalyError(f'invert_film must be true, false or "auto", got {invert!r}. Correct the config.')
-        self.invert = invert
-
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        stored = image.meta.get("photometric") if isinstance(image, MetaTensor) else None
-        if not (stored == "MONOCHROME1" if self.invert == "auto" else self.invert):
-            return image
         mirror = float(image.min()) + float(image.max())
         inverted = mirror - image
         if isinstance(inverted, MetaTensor):
@@ -48,19 +35,10 @@ class InvertFilm(Transform):
 class InvertFilmd(MapTransform):
     """Dictionary twin of :py:class:`InvertFilm`."""
 
-    def __init__(
-        self,
-        keys: Sequence[Hashable] | Hashable = "image",
-        invert: bool | str = "auto",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.inverter = InvertFilm(invert)
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = self.inverter(item[key])
+            item[key] = InvertFilm()(item[key])
         return item
 
 

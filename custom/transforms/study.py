@@ -20,7 +20,7 @@ from custom.errors import NomalyError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + PICTURE_SUFFIXES
-PHOTOMETRIC_TAG = "0028|0004"  # as ITK names DICOM's PhotometricInterpretation
+DICOM_TAG = "0028|0004"  # as ITK names DICOM's PhotometricInterpretation, which every image has
 SPACING_TAGS = ("0028|0030", "0018|1164")  # PixelSpacing, and ImagerPixelSpacing of films
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -91,7 +91,7 @@ def _affine_of(image: MetaTensor) -> np.ndarray:
 
 def _tells_spacing(image: MetaTensor) -> bool:
     """Tell whether a single DICOM image names the size of its pixels; other formats always do."""
-    if PHOTOMETRIC_TAG not in image.meta:
+    if DICOM_TAG not in image.meta:
         return True
     spacings = [str(image.meta.get(tag, "")).replace("\\", " ").split() for tag in SPACING_TAGS]
     return any(len(sides) == 2 and all(float(side) > 0 for side in sides) for sides in spacings)
@@ -126,7 +126,6 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
         "spacing_known": not without_geometry and _tells_spacing(image),
-        "photometric": str(image.meta.get(PHOTOMETRIC_TAG, "")).strip(),
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
@@ -145,7 +144,7 @@ class LoadStudy(Transform):
     A 2-D picture (PNG, JPEG, BMP, one DICOM slice) becomes Z = 1. Pictures without orientation get the affine
     diag(-1, -1, 1, 1), "already in display orientation", on which ``Orientationd(axcodes="LPS")`` does nothing.
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
-    of its pixels), `filename_or_obj` and `photometric` (DICOM's PhotometricInterpretation, "" for other formats).
+    of its pixels) and `filename_or_obj`. DICOM films stored as negatives (MONOCHROME1) come out bone bright.
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.

@@ -38,10 +38,18 @@ def children(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
             return 2, 100.0
         metrics = {"n_healthy": 2, "n_abnormal": 2, "image": {"auroc": {"value": 1.0}}, "scores": SCORES}
         (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "report.html").touch()
         (folder / "run.json").write_text(json.dumps({"device": "cpu", "weight_hash": "ab", "weights": "default.pt"}))
         rows = [StudyResult(case, score=1.0, seconds=seconds) for case, seconds in zip("abc", (0.1, 0.5, 0.2))]
-        write_results_csv([*rows, StudyResult("d", "failed", seconds=9.0, error="cut off")], folder / "results.csv")
-        return int("partly" in folder.name), 256.0
+        failed = [StudyResult("d", "failed", seconds=9.0, error="cut off")] if "crash" != folder.name else []
+        write_results_csv([*rows, *failed], folder / "results.csv")
+        if "crash" in folder.name:
+            log.write("Traceback (most recent call last):\n  File \"report.py\"\nKeyError: 'a bug'\n")
+        if folder.name == "crash_of_report":
+            (folder / "report.html").unlink()
+        if folder.name == "crash_of_all":
+            (folder / "metrics.json").unlink()
+        return int(any(word in folder.name for word in ("partly", "crash"))), 256.0
 
     monkeypatch.setattr(benchmark, "measured", measured)
     return commands
@@ -152,6 +160,31 @@ def test_model_with_failed_studies_keeps_its_numbers_and_the_exit_code_tells(nom
     assert done.code == 1 and row["auroc"] == "1.0" and row["note"] == "some studies failed"
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("crash", "KeyError: 'a bug'; see "),  # no study failed
+        ("crash_of_report", "KeyError: 'a bug'; see "),  # one did, but the report was not written
+        ("crash_of_all", "all studies failed; see "),
+    ],
+)
+def test_crash_after_the_metrics_is_no_result_and_is_done_anew(name, reason, nomaly, children, data, tmp_path) -> None:
+    words = ["benchmark", name, "partly", "--dataset_dir", data, "--output", tmp_path / "o"]
+    assert nomaly(*words).code == nomaly(*words).code == 1
+    row = table_of(tmp_path / "o")[name]
+    assert row["auroc"] == "" and row["note"].startswith(reason)
+    assert (len(children[name]), len(children["partly"])) == (2, 1)
+
+
+def test_crash_that_was_recorded_as_failed_studies_is_done_anew(nomaly, children, data, tmp_path) -> None:
+    words = ["benchmark", "crash", "--dataset_dir", data, "--output", tmp_path / "o"]
+    nomaly(*words)
+    record = tmp_path / "o" / "crash" / "benchmark.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "reason": "some studies failed"}))
+    nomaly(*words)
+    assert len(children["crash"]) == 2
+
+
 def test_speed_is_that_of_the_median_study_that_went_well(nomaly, children, data, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     nomaly("benchmark", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o")
@@ -231,6 +264,14 @@ def test_process_gives_its_exit_code_output_and_environment(tmp_path: Path) -> N
     assert code == 3 and (tmp_path / "log").read_text() == "red\n"
 
 
+def test_process_finds_this_package_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    code, _ = run_python("import os, custom; print(os.environ['PYTHONPATH'], custom.__file__, sep='\\n')", tmp_path)
+    path, package = (tmp_path / "log").read_text().split()
+    assert code == 0 and Path(path) == BUNDLES.parent == Path(package).parent.parent
+
+
 def test_peak_memory_is_that_of_the_process_alone(tmp_path: Path) -> None:
     """Measured from a small process, as the command line is: a large one would be what is measured."""
     script = (
@@ -260,6 +301,9 @@ def test_command_starts_models_from_a_small_process(tmp_path: Path) -> None:
     [
         (2, "noise\nnomaly: weights must exist.\n", "weights must exist."),
         (1, "Traceback\nRuntimeError: a bug\n\n", "RuntimeError: a bug; see {log}"),
+        (1, "Traceback\n  File\nKeyError: 1\nTraceback\nValueError: 2\n leaked", "ValueError: 2; see {log}"),
+        (1, "Traceback\nKeyError: 1\nException ignored in: x\nTraceback\nOSError: 2", "KeyError: 1; see {log}"),
+        (1, "started\nKilled\n", "Killed; see {log}"),
         (-9, "working", "ended by SIGKILL, often for lack of memory; see {log}"),
         (1, "", "exit code 1; see {log}"),
     ],
@@ -267,7 +311,7 @@ def test_command_starts_models_from_a_small_process(tmp_path: Path) -> None:
 def test_reason_of_a_failure_is_what_a_person_can_act_on(code: int, text: str, reason: str, tmp_path: Path) -> None:
     log = tmp_path / "benchmark.log"
     log.write_text(text)
-    assert benchmark.reason_of(log, code) == reason.format(log=log)
+    assert benchmark.reason_of(tmp_path, code) == reason.format(log=log)
 
 
 def test_parameters_are_counted_without_what_was_learned_after_training(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from custom.commands import demo
 from custom.errors import NomalyError
+from custom.reporting.results import StudyResult, write_results_csv
 
 
 @pytest.fixture
@@ -52,3 +54,46 @@ def test_knob_of_no_run_is_refused_before_the_training(ran) -> None:
     with pytest.raises(NomalyError, match="no knob of train, calibrate, evaluate, inference is called max_epoch: see "):
         demo.run("ra_brain", "out", {"max_epoch": 1})
     assert ran == {}
+
+
+def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str:
+    """The summary of a demonstration that has written what it reads."""
+    ends = {"low": low, "high": None if low is None else 1.0}
+    metrics = {
+        **{"n_healthy": 4, "n_abnormal": 3, "alpha": 0.05, "best_floor": {"name": "blur"}},
+        "image": {"auroc": {"value": 0.9, **ends}},
+        "floors": {"blur": {"auroc": {"value": 0.6}}},
+        "pixel": {"ap": {"value": 0.3}, "dice": {"value": 0.4}},
+        "false_alarm_rate": {"value": 0.1},
+    }
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "unseen_study" / study.study).mkdir(parents=True)
+    (folder / "unseen_study" / study.study / "map.png").touch()
+    write_results_csv([study], folder / "unseen_study" / "results.csv")
+    return demo.summary("ra_brain", folder, 90)
+
+
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        (
+            "No p-value: calibrated on pictures, and this is a volume.",
+            "no p-value: calibrated on pictures, and this is ",
+        ),
+        ("", "score 2, no p-value, no decision, 1 regions"),
+    ],
+)
+def test_summary_tells_the_true_reason_where_there_is_no_p_value(note: str, told: str, tmp_path: Path) -> None:
+    assert told in summary_of(tmp_path, StudyResult("head", score=2.0, lesion_count=1, note=note))
+
+
+def test_summary_tells_p_value_and_interval(tmp_path: Path) -> None:
+    study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", lesion_count=1)
+    text = summary_of(tmp_path, study)
+    assert "score 2, p = 0.020, flag, 1 regions" in text and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
+
+
+def test_summary_bears_a_number_without_interval(tmp_path: Path) -> None:
+    text = summary_of(tmp_path, StudyResult("head", score=2.0, p_value=0.02, lesion_count=1), low=None)
+    assert "image AUROC      0.900; 4 healthy, 3 with a lesion" in text

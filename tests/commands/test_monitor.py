@@ -93,6 +93,18 @@ def test_group_has_its_own_number_of_calibration_studies(nomaly, make_run, tmp_p
     assert done.code == 2 and "--group must be a group of the results, but no study is of west" in done.err
 
 
+@pytest.mark.parametrize("again", ["a", "a/results.csv", "a/../a", "link"])
+def test_table_given_twice_under_any_name_is_refused(again: str, nomaly, make_run, tmp_path: Path) -> None:
+    runs = [make_run("a", CALM, {}), make_run("b", CALM, {})]
+    (tmp_path / "link").symlink_to(runs[0])
+    done = nomaly("monitor", *runs, tmp_path / again, "--output", tmp_path / "o")
+    table = (runs[0] / "results.csv").resolve()
+    assert done.code == 2 and done.err == (
+        f"nomaly: RESULTS must name each results table once, but {table} was given 2 times: give it once.\n"
+    )
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [

@@ -50,6 +50,14 @@ def test_entry_that_is_null_is_as_if_it_were_not_there(tmp_path):
     assert sorted(item) == ["case", "image", "label", "subject"] and item["subject"] == "a"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("calibraton", "calibration"), ("Training", "training"), ("tests", "test")]
+)
+def test_misspelt_section_is_refused_with_what_was_meant(tmp_path, name, meant):
+    with pytest.raises(NomalyError, match=f"no section is called `{name}`; did you mean `{meant}`"):
+        load_datalist(write(tmp_path, sections(**{name: [{"image": "b.png"}]})))
+
+
 def test_dicom_series_folder_counts_as_image(tmp_path):
     loaded = load_datalist(write(tmp_path, sections([{"image": "series.1"}]), files=("series.1/0.dcm",)))
     assert loaded["training"][0]["case"] == "series.1"

@@ -7,8 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from custom.errors import NomalyError
-from custom.metrics.image_level import auprc, auroc, bootstrap_interval, fpr_at_tpr, tpr_at_fpr
-from custom.metrics.intervals import bootstrap_weights
+from custom.metrics.image_level import auprc, auroc, fpr_at_tpr, tpr_at_fpr
 
 
 def scores_with_ties(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,30 +66,6 @@ def test_operating_point_exactly_at_the_asked_rate_counts() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_metrics_of_a_single_class_are_not_a_number(metric: object, label: int) -> None:
     assert np.isnan(metric([label] * 3, [1.0, 2.0, 3.0]))
-
-
-def test_bootstrap_interval_equals_resampling_in_a_loop() -> None:
-    labels, scores = scores_with_ties(60)
-    subjects = [str(i // 2) for i in range(60)]
-    low, high = bootstrap_interval(auroc, labels, scores, subjects, n=200, seed=3)
-    looped = [
-        roc_auc_score(np.repeat(labels, row), np.repeat(scores, row))
-        for row in bootstrap_weights(subjects, 200, 3).astype(int)
-    ]
-    assert (low, high) == pytest.approx(tuple(np.quantile(looped, [0.025, 0.975])), abs=1e-12)
-    assert low < auroc(labels, scores) < high
-
-
-def test_repeated_studies_of_a_subject_do_not_narrow_the_interval() -> None:
-    labels, scores = scores_with_ties(40)
-    subjects = [str(i) for i in range(40)]
-    once = bootstrap_interval(auroc, labels, scores, subjects)
-    thrice = bootstrap_interval(auroc, np.tile(labels, 3), np.tile(scores, 3), subjects * 3)
-    assert thrice == pytest.approx(once, abs=1e-12)
-
-
-def test_interval_without_both_classes_is_not_a_number() -> None:
-    assert np.isnan(bootstrap_interval(auroc, [0, 0], [1.0, 2.0], ["a", "b"])).all()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ def test_precision_and_best_dice_are_within_five_thousandths_of_the_exact_ones(s
     exact, streamed = filled(ExactPixels(), shift), filled(PixelHistogram(), shift)
     assert streamed.curve().ap == pytest.approx(exact.curve().ap, abs=0.005)
     assert streamed.curve().best_dice == pytest.approx(exact.curve().best_dice, abs=0.005)
-    assert streamed.curve().best_threshold == pytest.approx(exact.curve().best_threshold, rel=0.2)
     weights = bootstrap_weights(list("abcdefghij"), 30, seed=1)
     assert streamed.resampled_ap(weights, block=7) == pytest.approx(exact.resampled_ap(weights), abs=0.005)
 

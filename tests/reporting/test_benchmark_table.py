@@ -67,6 +67,10 @@ def scored(scores, labels=(0, 0, 0, 1, 1), groups=(None, None, None, "a", "b"), 
     }
 
 
+def ten_studies(scores, labels=(0,) * 5 + (1,) * 5):
+    return scored(list(scores), labels, [None] * 10, "0123456789")
+
+
 class Page(HTMLParser):
     """Elements with their attributes, and the text outside of styles."""
 
@@ -105,6 +109,8 @@ def test_row_takes_every_number_from_where_it_stands() -> None:
         (stat(0.1, 0.01, 0.2), "yes"),
         (stat(0.1, -0.1, 0.3), "within chance"),
         (stat(-0.1, -0.3, 0.1), "no"),
+        (stat(0.4), "too few studies"),
+        (stat(-0.4), "too few studies"),
         (None, None),
     ],
 )
@@ -133,18 +139,26 @@ def test_evaluation_of_another_version_gives_what_it_has(content) -> None:
 
 
 def test_difference_of_two_models_by_hand() -> None:
-    # Of the 3 x 2 pairs the first model ranks all right, the second 4.
-    one, other = scored([1, 2, 3, 4, 5]), scored([1, 2, 4, 3, 3])
+    # Of the 5 x 5 pairs the first model ranks all right, the second 23.
+    one, other = ten_studies(range(10)), ten_studies([0, 1, 2, 3, 6, 4, 5, 7, 8, 9])
     found = auroc_difference(one, other, {})
-    assert (
-        found["value"] == pytest.approx(1 - 4 / 6)
-        and found["n"] == 5
-        and found["low"] <= found["value"] <= found["high"]
-    )
+    assert found["value"] == pytest.approx(1 - 23 / 25) and found["n"] == 10
+    assert 0 <= found["low"] <= found["value"] <= found["high"] and found["high"] > found["low"]
 
 
 def test_difference_is_paired_so_that_equal_models_differ_by_nothing() -> None:
-    assert auroc_difference(scored([3, 1, 2, 4, 2]), scored([30, 10, 20, 40, 20]), {}) == stat(0.0, 0.0, 0.0) | {"n": 5}
+    scores = np.array([3, 1, 2, 4, 2, 5, 1, 7, 3, 4])
+    assert auroc_difference(ten_studies(scores), ten_studies(10 * scores), {}) == stat(0.0, 0.0, 0.0) | {"n": 10}
+
+
+@pytest.mark.parametrize(
+    ("labels", "subjects"),
+    [([0] * 4 + [1] * 6, {}), ([0] * 6 + [1] * 4, {}), ([0] * 5 + [1] * 5, {"0": "p", "1": "p"})],
+)
+def test_difference_of_fewer_than_five_patients_of_a_class_has_no_interval(labels, subjects) -> None:
+    one, other = ten_studies(range(10), labels), ten_studies([9, *range(9)], labels)
+    found = auroc_difference(one, other, subjects)
+    assert found["value"] > 0 and found["low"] is found["high"] is None and found["n"] == 10
 
 
 def test_difference_is_over_the_shared_studies_only() -> None:
@@ -206,6 +220,20 @@ def test_markdown_has_a_line_a_model_and_says_that_data_are_synthetic() -> None:
 def test_cell_says_unknown_things_plainly() -> None:
     assert cell(failed(), "auroc") == "–" and cell(row(), "note") == "" and cell(row(), "synthetic") == "yes"
     assert cell({**row(), "dice": stat(0.5)}, "dice") == "0.500" and cell(row(), "peak_mib") == "512"
+
+
+def test_numbers_without_interval_are_told_everywhere(tmp_path: Path) -> None:
+    few = row(image={"auroc": stat(1.0), "auprc": stat(1.0)}, sensitivity=stat(1.0), pixel={"ap": stat(0.4)})
+    rows = [few, {**few, "name": "second", "auroc_difference": stat(-0.02) | {"n": 6}}]
+    text = page_of(tmp_path, rows).text
+    for table in (text, table_markdown(rows)):
+        assert "1.000" in table and "1.000 [" not in table and "-0.020" in table and "-0.020 [" not in table
+    second = list(csv.DictReader(io.StringIO(table_csv(rows))))[1]
+    ends = [second[f"{name}_{end}"] for name in ("auroc", "auroc_difference") for end in ("low", "high")]
+    assert (second["auroc"], second["auroc_difference"], *ends) == ("1.0", "-0.02", "", "", "", "")
+    drawing = ElementTree.fromstring(stat_svg(rows, "auroc"))
+    assert len(drawing.findall("circle")) == 2
+    assert not [item for item in drawing.findall("line") if "opacity" in item.get("style")]  # no bars
 
 
 def test_bar_in_a_name_does_not_break_the_markdown_table() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from custom.reporting.monitor_report import (
     cusum_svg,
     monitor_sentence,
     p_value_svg,
+    run_names,
     write_monitor_report,
 )
 
@@ -111,6 +113,34 @@ def test_page_of_a_drift_lists_the_studies_from_onset_to_alarm(tmp_path: Path) -
     names = re.findall(r"case_\d+", page.text.partition("From its beginning")[2])
     assert names == [f"case_{i}" for i in range(20, found.alarm + 1)]
     assert "Alarm at case" in page.text and "Drift" in page.text
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/data/march/results.csv"], ["march"]),
+        (["/data/march/out/results.csv", "/data/april/out/results.csv"], ["march", "april"]),
+        (["/a/x/results.csv", "/b/x/results.csv", "/b/y/results.csv"], ["a/x", "b/x", "y"]),
+        (["/a/may.csv", "/a/june.csv", "/a/results.csv"], ["may.csv", "june.csv", "a"]),
+        (["/x/results.csv", "/a/x/results.csv"], ["x", "a/x"]),
+        (["/results.csv"], ["results.csv"]),
+    ],
+)
+def test_runs_are_told_apart_by_the_shortest_part_of_their_paths(paths: list[str], names: list[str]) -> None:
+    studies = [MonitoredStudy("s", path, None, 0.5, 0.5) for path in paths for _ in range(2)]
+    assert run_names(studies) == dict(zip(paths, names))
+
+
+def test_path_of_a_run_stands_once_on_the_page_and_once_in_the_json(tmp_path: Path) -> None:
+    paths = [f"/home/someone/site/{month}/out/results.csv" for month in ("march", "april")]
+    studies = [replace(study, run=paths[i // 20]) for i, study in enumerate(studies_of(RISEN))]
+    write_monitor_report(tmp_path, monitor(RISEN, 99), studies, {})
+    content = json.loads((tmp_path / "monitor.json").read_text())
+    for name in ("monitor.html", "monitor.json"):
+        assert [(tmp_path / name).read_text().count(path.removesuffix("/results.csv")) for path in paths] == [1, 1]
+    assert content["runs"] == [{"run": "march", "results": paths[0]}, {"run": "april", "results": paths[1]}]
+    assert [row["run"] for row in content["series"]] == ["march"] * 20 + ["april"] * 20
+    assert '<td class="study">april</td>' in (tmp_path / "monitor.html").read_text()
 
 
 def test_page_in_control_has_no_such_list(tmp_path: Path) -> None:

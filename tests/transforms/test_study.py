@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itk
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -10,7 +11,7 @@ from PIL import Image
 
 from custom.errors import NomalyError
 from custom.transforms import study
-from custom.transforms.study import PHOTOMETRIC_TAG, LoadStudy, LoadStudyd, case_name
+from custom.transforms.study import DICOM_TAG, LoadStudy, LoadStudyd, case_name
 
 
 def ramp(height=70, width=90, dtype=np.uint8):
@@ -86,18 +87,28 @@ def test_single_dicom_slice_becomes_one_slice(tmp_path):
     assert np.array_equal(image[0, :, :, 0], ramp().T)
 
 
-def test_dicom_tells_whether_it_is_stored_as_a_negative(tmp_path, monkeypatch):
-    def read(path):
-        return MetaTensor(
-            torch.arange(16.0).reshape(1, 4, 4), meta={PHOTOMETRIC_TAG: "MONOCHROME1 "}
-        )  # as ITK tells it
+def write_film(path, stored, photometric):
+    """A 12-bit computed radiography film, by pydicom, which writes what it is given."""
+    film = pydicom.Dataset()
+    film.file_meta = pydicom.dataset.FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    film.file_meta.MediaStorageSOPClassUID = film.SOPClassUID = pydicom.uid.ComputedRadiographyImageStorage
+    film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID = pydicom.uid.generate_uid()
+    film.Modality, film.PhotometricInterpretation, film.SamplesPerPixel = "CR", photometric, 1
+    film.Rows, film.Columns = stored.shape
+    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
+    film.PixelData = stored.astype(np.uint16).tobytes()
+    film.save_as(path, enforce_file_format=True)
+    return path
 
-    monkeypatch.setattr(study, "_read", read)
-    assert LoadStudy(min_size=4)(tmp_path / "film.dcm").meta["photometric"] == "MONOCHROME1"
 
-
-def test_picture_tells_no_photometric_interpretation(save_picture):
-    assert LoadStudy()(save_picture(ramp())).meta["photometric"] == ""
+def test_dicom_film_stored_as_a_negative_comes_out_as_its_positive_does(tmp_path):
+    shown = (ramp() * 16).astype(np.uint16)
+    positive = LoadStudy()(write_film(tmp_path / "positive.dcm", shown, "MONOCHROME2"))
+    negative = LoadStudy()(write_film(tmp_path / "negative.dcm", 4095 - shown, "MONOCHROME1"))
+    assert np.array_equal(positive[0, :, :, 0], shown.T)
+    contrast = negative - negative.mean()
+    torch.testing.assert_close(contrast.as_tensor(), (positive - positive.mean()).as_tensor(), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +121,7 @@ def test_picture_tells_no_photometric_interpretation(save_picture):
     ],
 )
 def test_film_without_a_pixel_size_has_no_spacing(tmp_path, monkeypatch, tags, known):
-    meta = {PHOTOMETRIC_TAG: "MONOCHROME2", **tags}
+    meta = {DICOM_TAG: "MONOCHROME2", **tags}
     monkeypatch.setattr(study, "_read", lambda path: MetaTensor(torch.arange(16.0).reshape(1, 4, 4), meta=meta))
     assert LoadStudy(min_size=4)(tmp_path / "film.dcm").meta["spacing_known"] is known
 
