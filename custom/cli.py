@@ -34,8 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mistake = find_mistake(error)
         if mistake is None:
             raise
+        end_progress_bars()
         print(f"nomaly: {mistake}", file=sys.stderr)
         return 2
+
+
+def end_progress_bars() -> None:
+    """Let what is said next begin a line of its own."""
+    from tqdm.std import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", [])):
+        bar.close()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -107,8 +107,9 @@ class ResultsFolder:
                 f"output_dir {self.folder} must not hold results, but has results.csv: give another output_dir, "
                 "or overwrite true."
             )
-        for name in RUN_FILES:  # nothing of an earlier run may stand beside this one
-            (self.folder / name).unlink(missing_ok=True)
+        if self.folder.is_dir():
+            for name in RUN_FILES:  # nothing of an earlier run may stand beside this one
+                (self.folder / name).unlink(missing_ok=True)
         # Written now and again at the end: a folder that cannot be written to shall be known before the work.
         write_run_info(self.folder / "run.json", self._run_info())
         if self.evaluation is not None:

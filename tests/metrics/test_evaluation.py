@@ -61,7 +61,7 @@ def missing(value: object, path: str = "") -> set[str]:
     """Dotted paths of all that is None where a stat or a part belongs."""
     if value is None:
         return {path}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or "value" in value:  # a number may lack its interval
         return set()
     return set().union(*(missing(item, f"{path}.{key}" if path else key) for key, item in value.items()))
 
@@ -81,6 +81,7 @@ def test_every_number_of_a_small_set_is_the_hand_derived_one() -> None:
     assert result["false_alarm_rate"]["value"] == 1 / 4 and result["sensitivity"]["value"] == 3 / 4
     assert result["triage"]["abnormal"] == {"flag": 3 / 4, "uncertain": 1 / 4, "likely_normal": 0}
     assert result["pixel"] is None and result["floors"] == {} and result["best_floor"] is None
+    assert result["n_without_mask"] is None and result["best_pixel_floor"] is None
     row = {"case": "f", "label": 1, "group": "mass", "score": 6.0, "p_value": 0.05, "decision": "flag"}
     assert result["scores"][5] == row
 
@@ -90,6 +91,7 @@ def test_parts_of_the_maps_are_the_hand_derived_ones() -> None:
     # three lesions are half marked (with the false pixel: Dice 6 / 10), one whole (Dice 12 / 13)
     assert result["pixel"]["dice"]["value"] == pytest.approx((3 * 6 / 10 + 12 / 13) / 4)
     assert result["groups"]["mass"]["dice"] == pytest.approx(6 / 10)
+    assert (result["pixel"]["n_healthy"], result["pixel"]["n_abnormal"], result["n_without_mask"]) == (4, 4, 0)
     assert result["pixel"]["method"] == "exact" and 0.5 < result["pixel"]["aupro"]["value"] < 0.8
     assert (result["lesions"]["n"], result["lesions"]["sensitivity"]["value"]) == (4, 1)
     assert result["lesions"]["false_positives_per_study"]["value"] == 1
@@ -157,7 +159,7 @@ def test_confident_mode_and_studies_without_a_p_value_are_told() -> None:
 def test_everything_that_is_missing_has_its_reason_and_json_has_no_nan(
     kept: slice, threshold: float, without: tuple, expected: dict
 ) -> None:
-    floors = {"pca": {"scores": np.arange(8.0)[kept], "pixel_ap": None}}
+    floors = {"pca": {"scores": np.arange(8.0)[kept], "pixel": None}}
     studies = table_of(kept, **{name: None for name in without})
     result = evaluate_scores(studies, RULE, False, floors=floors, **map_parts(kept, threshold))
     result = json.loads(json.dumps(result, allow_nan=False))
@@ -179,7 +181,23 @@ def test_abnormal_studies_without_masks_leave_what_needs_none() -> None:
     assert result["lesions"]["sensitivity"] is None and result["not_computable"]["lesions.sensitivity"] == masks
     assert result["lesions"]["false_positives_per_study"]["value"] == 1
     assert result["reconstruction"]["healthy_ssim"] is not None
-    assert result["image"]["auroc"]["value"] == 14 / 16
+    assert result["image"]["auroc"]["value"] == 14 / 16 and result["n_without_mask"] == 4
+    assert result["not_computable"]["best_pixel_floor"] == masks
+
+
+def test_best_floor_by_pixels_is_told_with_the_lead_over_it() -> None:
+    parts, blind = map_parts(), map_parts()["pixel"]
+    blind.pool.values = [np.zeros_like(values) for values in blind.pool.values]
+    floors = {
+        "blind": {"scores": np.arange(8.0), "pixel": blind},
+        "same": {"scores": np.zeros(8), "pixel": map_parts()["pixel"]},
+        "without_map": {"scores": np.zeros(8), "pixel": None},
+    }
+    result = evaluate_scores(table_of(), RULE, False, floors=floors, **parts)
+    assert result["best_floor"]["name"] == "blind" and result["floors"]["without_map"]["pixel_ap"] is None
+    assert result["floors"]["same"]["pixel_ap"] == result["pixel"]["ap"]["value"] > 0.5
+    assert result["floors"]["blind"]["pixel_ap"] == pytest.approx(result["pixel"]["prevalence"])
+    assert result["best_pixel_floor"] == {"name": "same", "ap_difference": {"value": 0, "low": None, "high": None}}
 
 
 def test_scores_without_maps_say_so() -> None:
@@ -205,7 +223,7 @@ def test_two_hundred_studies_with_six_floors_take_under_a_second() -> None:
         p_values=generator.random(200),
         decisions=["flag", "uncertain"] * 100,
     )
-    floors = {f"f{i}": {"scores": generator.normal(labels), "pixel_ap": None} for i in range(6)}
+    floors = {f"f{i}": {"scores": generator.normal(labels)} for i in range(6)}
     start = time.process_time()
     evaluate_scores(studies, RULE, False, floors=floors)
     assert time.process_time() - start < 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
@@ -162,15 +164,40 @@ def test_autoencoder_learns_to_reconstruct_its_training_slices() -> None:
     assert errors[1] < 0.25 * errors[0]
 
 
-def test_wrong_shapes_and_empty_studies_are_refused_by_name(floors: dict) -> None:
+def test_wrong_shapes_are_refused_by_name(floors: dict) -> None:
     with pytest.raises(
         NomalyError, match=r"train must be at least 2 slices \(N, C, H, W\), got the shape \(1, 1, 4, 4\)"
     ):
         fit_floors(torch.zeros(1, 1, 4, 4))
     with pytest.raises(NomalyError, match=r"study must be \(C, X, Y, Z\) = \(1, 24, 20, 'Z'\) as the training slices"):
         floors["pca"].score(torch.zeros(1, 24, 16, 1))
-    with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
-        floors["brightness"].score(torch.zeros(1, 24, 20, 2))
+
+
+# Studies without a body
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_study_without_any_body_has_a_finite_score_and_is_no_error(floors: dict, name: str) -> None:
+    study = torch.full((1, 24, 20, 2), 0.01)
+    assert math.isfinite(floors[name].score(study))
+    assert floors[name].map(study) is None or floors[name].map(study).isfinite().all()
+
+
+def test_study_without_any_body_is_scored_over_all_its_pixels() -> None:
+    brightness, histogram, intensity = BrightnessFloor(), HistogramFloor(bins=4), IntensityFloor(StudyScore("mean"))
+    train = torch.tensor([0.03] * 5 + [0.2, 0.4, 0.6, 0.8, 1.0]).reshape(1, 1, 2, 5).repeat(2, 1, 1, 1)
+    for floor in (brightness, histogram, intensity):
+        floor.fit(train)
+    study = torch.full((1, 2, 5, 2), 0.01)
+    assert brightness.score(study) == pytest.approx(0.6 - 0.01)
+    assert histogram._histograms(study.permute(3, 0, 1, 2)).tolist() == [[1, 0, 0, 0]] * 2
+    assert intensity.score(study) == 0  # no pixel of a training body is as dark
+
+
+def test_reconstruction_that_is_dark_too_is_scored_over_all_pixels() -> None:
+    floor = PcaFloor(0, StudyScore("mean"))
+    floor.fit(torch.full((2, 1, 4, 4), 0.03))
+    assert floor.score(torch.zeros(1, 4, 4, 1)) == pytest.approx(0.03)
 
 
 # Studies larger than the training slices

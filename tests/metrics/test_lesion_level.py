@@ -43,8 +43,11 @@ def test_lesions_and_false_regions_are_counted_as_by_hand() -> None:
     result = evaluation.result()
     assert result["n"] == 4
     assert result["sensitivity"]["value"] == 2 / 4
-    assert result["false_positives_per_study"]["value"] == (2 + 0 + 1) / 3
-    assert result["false_positives_per_study"]["low"] < 1 < result["false_positives_per_study"]["high"]
+    assert result["false_positives_per_study"] == {"value": (2 + 0 + 1) / 3, "low": None, "high": None}
+    for subject in "fg":  # with five healthy patients there is an interval
+        add(evaluation, subject, line(0, 0, 2, 0, 0, 0, 0))
+    result = evaluation.result()["false_positives_per_study"]
+    assert result["low"] < result["value"] == 1 < result["high"]
 
 
 def test_froc_reads_sensitivity_at_each_number_of_false_positives() -> None:
@@ -55,9 +58,9 @@ def test_froc_reads_sensitivity_at_each_number_of_false_positives() -> None:
     add(evaluation, "b", line(5, 0, 2, 0, 0, 0, 0))
     add(evaluation, "c", line(0, 0, 0, 0, 0, 0, 0))
     froc = evaluation.result(5)["froc"]
-    # no false positive down to 5: two lesions; half a one down to 2: three; one below 2: three; no more is reached
+    # no false positive down to 5: two lesions; half a one down to 2: three; one below 2: three, and so for all beyond
     assert froc["false_positives_per_study"] == list(FALSE_POSITIVES)
-    assert froc["sensitivity"] == [0.5, 0.5, 0.75, 0.75, None, None, None]
+    assert froc["sensitivity"] == [0.5, 0.5, 0.75, 0.75, 0.75, 0.75, 0.75]
     curve = froc["curve"]
     assert sorted(set(zip(curve["false_positives"], curve["sensitivity"]))) == [
         (0, 0), (0, 0.25), (0, 0.5), (0.5, 0.5), (0.5, 0.75), (1, 0.75)
@@ -71,7 +74,29 @@ def test_curve_ends_before_the_regions_grow_into_one() -> None:
     add(evaluation, "b", line(0.7, 0.7, 0.7, 0.7, 0.7), line(0, 0, 1, 0, 0) > 0)
     froc = evaluation.result(5)["froc"]
     assert max(froc["curve"]["false_positives"]) == 3 and max(froc["curve"]["sensitivity"]) == 0
-    assert froc["sensitivity"] == [0, 0, 0, 0, 0, None, None]
+    assert froc["sensitivity"] == [0] * 7
+
+
+def test_of_thresholds_with_as_many_false_positives_the_lowest_counts() -> None:
+    evaluation = LesionEvaluation(threshold=1.0)
+    add(evaluation, "a", line(100, 0, 0))  # a hot speckle, over every threshold of the sweep
+    add(evaluation, "b", line(0, 0, 2), line(0, 0, 1) > 0)
+    result = evaluation.result(5)
+    assert (result["sensitivity"]["value"], result["false_positives_per_study"]["value"]) == (1, 1)
+    assert result["froc"]["sensitivity"] == [None, None, None, 1, 1, 1, 1]
+    assert set(result["froc"]["curve"]["false_positives"]) == {1}
+    assert result["froc"]["curve"]["sensitivity"] == [0.0] * 26 + [1.0] * 15  # from 64 down to 2, and below it to 1/4
+
+
+def test_detector_without_any_false_region_has_a_curve_and_all_its_points() -> None:
+    evaluation = LesionEvaluation(threshold=1.0)
+    for subject in "abcde":
+        add(evaluation, subject, line(0, 0, 0))
+    add(evaluation, "f", line(0, 0, 2), line(0, 0, 1) > 0)
+    froc = evaluation.result(5)["froc"]
+    assert froc["sensitivity"] == [1] * 7
+    assert froc["curve"]["false_positives"] == [0] * len(THRESHOLD_MULTIPLES)
+    assert (froc["curve"]["sensitivity"][0], froc["curve"]["sensitivity"][-1]) == (0, 1)
 
 
 def test_lesions_are_told_by_size_with_limits_that_no_test_set_moves() -> None:
@@ -104,9 +129,10 @@ def test_interval_of_the_sensitivity_draws_whole_subjects() -> None:
     evaluation = LesionEvaluation(threshold=1.0)
     truth = line(1, 0, 1) > 0
     add(evaluation, "a", line(2, 0, 2), truth)
-    add(evaluation, "b", line(0, 0, 2), truth)
+    for subject in "bcde":
+        add(evaluation, subject, line(0, 0, 2), truth)
     result = evaluation.result(50, seed=1)["sensitivity"]
-    drawn = bootstrap_weights(["a", "b"], 50, 1) @ [2, 1] / 4  # two lesions each
+    drawn = bootstrap_weights(list("abcde"), 50, 1) @ [2, 1, 1, 1, 1] / 10  # two lesions each
     assert (result["low"], result["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
@@ -145,8 +171,9 @@ def test_sweep_holds_the_calibrated_threshold_and_is_evenly_spaced_in_the_logari
     np.testing.assert_allclose(multiples[1:] / multiples[:-1], 2**0.2)
 
 
-def test_sensitivity_is_read_off_only_where_the_curve_reaches() -> None:
-    assert read_off([0.2, 1.0, 3.0], [0.4, 0.3, 0.9]) == [None, 0.4, 0.4, 0.4, 0.4, None, None]
+def test_sensitivity_is_read_off_from_where_the_curve_begins_and_stays_where_it_ends() -> None:
+    assert read_off([0.2, 1.0, 3.0], [0.4, 0.3, 0.9]) == [None, 0.4, 0.4, 0.4, 0.4, 0.9, 0.9]
+    assert read_off([9.0, 10.0], [0.4, 0.5]) == [None] * 7
     assert read_off([], []) == [None] * 7
 
 
@@ -159,4 +186,4 @@ def test_volume_of_many_lesions_takes_under_a_third_of_a_second() -> None:
     start = time.process_time()
     evaluation.add("a", values, regions, truth)
     assert time.process_time() - start < 0.3
-    assert len(evaluation.size) > 50 and regions.max() > 100
+    assert len(evaluation.studies[0].sizes) > 50 and regions.max() > 100

@@ -54,6 +54,35 @@ def test_many_pixels_are_counted_in_histograms_with_nearly_the_same_result() -> 
     assert {key: result[key] for key in same} == {key: exact[key] for key in same}
 
 
+def test_lead_over_the_best_floor_is_that_of_the_same_subjects_drawn_for_both() -> None:
+    method, same, worse = filled_evaluation(), filled_evaluation(), PixelEvaluation(0.15, 0.16)
+    for i in range(12):
+        values, truth = skewed_map(i, lesion=i % 2 == 1)
+        worse.add(f"case{i}", f"subject{i}", values[:, ::-1], np.ones_like(truth), truth if i % 2 else None)
+    lead = method.lead({"worse": worse, "same": same}, 50)
+    assert lead == {"name": "same", "ap_difference": {"value": 0, "low": 0, "high": 0}}
+    lead = method.lead({"worse": worse}, 50)["ap_difference"]
+    paired = method.resampled_ap(50) - worse.resampled_ap(50)
+    assert lead["value"] == pytest.approx(method.result(5)["ap"]["value"] - worse.result(5)["ap"]["value"])
+    assert (lead["low"], lead["high"]) == pytest.approx(tuple(np.quantile(paired, [0.025, 0.975])))
+    assert method.lead({}) is None
+
+
+def test_interval_needs_five_patients_with_a_lesion() -> None:
+    for studies, known in ((9, False), (10, True)):  # every second study has a lesion
+        result = filled_evaluation(studies).result(50)
+        assert all((result[name]["low"] is not None) == known for name in ("ap", "aupro", "dice"))
+        assert (result["n_healthy"], result["n_abnormal"]) == (5, studies - 5)
+
+
+def test_numbers_are_those_of_all_studies_so_far() -> None:
+    evaluation = filled_evaluation(4)
+    early = evaluation.result(20)["ap"]["value"], evaluation.resampled_ap(20)
+    values, truth = skewed_map(4, lesion=True)
+    evaluation.add("case4", "subject4", values, np.ones_like(truth), truth)
+    assert evaluation.result(20)["ap"]["value"] != early[0] and (evaluation.resampled_ap(20) != early[1]).any()
+
+
 def test_detector_without_a_threshold_has_no_dice_and_no_false_positive_rate() -> None:
     evaluation = PixelEvaluation(float("inf"), 0.0)
     evaluation.add("a", "a", np.arange(4.0), np.ones(4), np.array([0, 0, 0, 1]))
@@ -93,3 +122,9 @@ def test_mismatched_or_broken_studies_are_refused_by_name() -> None:
         evaluation.add("b", "b", np.zeros(4), np.ones(4), np.zeros(3))
     with pytest.raises(NomalyError, match="values must be finite"):
         evaluation.add("c", "c", np.full(4, np.nan), np.ones(4), None)
+    assert list(evaluation.subjects) == ["a"] and len(evaluation.overlap.subjects) == len(evaluation.pool.values) == 1
+
+
+def test_floor_of_other_studies_is_refused_by_name() -> None:
+    with pytest.raises(NomalyError, match=r"floors\['pca'\]\['pixel'\] must hold the method's studies in their order"):
+        filled_evaluation(4).lead({"pca": filled_evaluation(3)})

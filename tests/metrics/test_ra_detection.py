@@ -102,4 +102,8 @@ def test_boxes_of_one_subject_are_drawn_together() -> None:
     for i in range(3):
         add(detection, "a", *abnormal_study())
     rate = detection.result(50)["scale_free"]["detection_rate"]
-    assert (rate["value"], rate["low"], rate["high"]) == (0.5, 0.5, 0.5)
+    assert (rate["value"], rate["low"], rate["high"]) == (0.5, None, None)  # one patient tells nothing of others
+    for subject in "bcde":
+        add(detection, subject, *abnormal_study())
+    rate = detection.result(50)["scale_free"]["detection_rate"]
+    assert (rate["value"], rate["low"], rate["high"]) == (0.5, 0.5, 0.5)  # in every study one of two

@@ -49,11 +49,16 @@ def test_area_equals_the_slow_reference_over_all_thresholds() -> None:
 
 
 def test_interval_is_that_of_whole_studies_drawn_again() -> None:
-    maps, truths = studies()
-    result = overlap_of(maps, truths).result(8, seed=4)
-    drawn = [np.repeat(np.arange(6), row.astype(int)) for row in bootstrap_weights(list("012345"), 8, seed=4)]
+    maps, truths = studies(9)
+    result = overlap_of(maps, truths).result(5, seed=4)
+    drawn = [np.repeat(np.arange(9), row.astype(int)) for row in bootstrap_weights(list("012345678"), 5, seed=4)]
     slow = [slow_aupro([maps[i] for i in draw], [truths[i] for i in draw]) for draw in drawn if (draw % 3).any()]
     assert (result["low"], result["high"]) == pytest.approx(percentile_interval(np.array(slow)), abs=0.005)
+
+
+def test_fewer_than_five_patients_with_a_lesion_have_no_interval() -> None:
+    result = overlap_of(*studies(6)).result(8)  # four of them
+    assert result["value"] > 0 and result["low"] is None and result["high"] is None
 
 
 def test_area_of_a_small_map_is_the_hand_derived_one() -> None:

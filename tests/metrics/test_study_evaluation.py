@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from custom.calibration.state import CalibrationState
+from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
 from custom.scoring.score import StudyScore
@@ -105,13 +106,50 @@ def test_regions_are_drawn_from_the_map_where_the_study_has_none() -> None:
     assert with_regions["lesions"] == without["lesions"]
 
 
-def test_abnormal_study_without_a_mask_counts_for_ranking_alone() -> None:
+def test_abnormal_study_without_a_mask_counts_for_ranking_alone(caplog: pytest.LogCaptureFixture) -> None:
     nothing = torch.zeros(1, 20, 20, 1)
     studies = [study(0, False), study(1, True), study(2, True, mask=nothing)]
     result = evaluation(studies)
     assert result["n_abnormal"] == 2 and result["sensitivity"]["value"] == 1
     assert result["lesions"]["n"] == result["ra_detection"]["scale_free"]["n"] == 1
     assert result["pixel"]["prevalence"] == pytest.approx(20 / int((disc(0) > 0.05).sum() + (disc(1) > 0.05).sum()))
+    assert (result["pixel"]["n_healthy"], result["pixel"]["n_abnormal"], result["n_without_mask"]) == (1, 1, 1)
+    assert "left out of pixels, lesions and boxes | 1 |" in table_markdown(result)
+    assert caplog.messages[-1] == (
+        "1 abnormal studies have no lesion mask, or none that is left on the network's grid, and are left out of "
+        "pixels, lesions and boxes: case2."
+    )
+
+
+def test_dark_study_is_scored_by_every_floor_and_does_not_end_the_evaluation() -> None:
+    dark = {"image": torch.zeros(1, 20, 20, 1), "foreground": torch.ones(1, 20, 20, 1, dtype=torch.bool)}
+    result = evaluation([study(0, False), study(1, True), study(2, False, **dark)], training=6)
+    assert result["n_healthy"] == 2 and all(floor["auroc"] is not None for floor in result["floors"].values())
+
+
+@pytest.mark.parametrize("broken", ["pred", "reconstruction", "image"])
+def test_study_that_fails_leaves_nothing_of_itself(broken: str) -> None:
+    items = [{"image": disc(100 + i)} for i in range(6)]
+    arguments = {"score": StudyScore("max"), "calibration": calibration(), "alpha": None, "synthetic": True}
+    handlers = [StudyEvaluation(items, lambda item: item, None, floor_epochs=1, **arguments) for _ in range(2)]
+    for handler in handlers:
+        handler.start()
+        handler.add(study(0, False))
+    with pytest.raises((NomalyError, ValueError)):
+        handlers[0].add(study(1, True, **{broken: torch.full((1, 19, 20, 1), float("nan"))}))
+    for handler in handlers:
+        handler.add(study(1, True))
+    first, second = (handler.result() for handler in handlers)
+    assert first == second and len(first["scores"]) == 2
+
+
+def test_lead_over_the_best_floor_by_pixels_is_paired() -> None:
+    result = evaluation([study(seed, lesion=seed % 2 == 1) for seed in range(10)], training=6)
+    best = result["best_pixel_floor"]
+    aps = {name: floor["pixel_ap"] for name, floor in result["floors"].items() if floor["pixel_ap"] is not None}
+    assert best["name"] == max(aps, key=aps.get)
+    assert best["ap_difference"]["value"] == pytest.approx(1 - max(aps.values()))
+    assert best["ap_difference"]["low"] <= best["ap_difference"]["value"] <= best["ap_difference"]["high"]
 
 
 @pytest.mark.parametrize("lesion", [False, True])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from custom.errors import NomalyError
-from custom.metrics.intervals import clopper_pearson
+from custom.metrics.intervals import bootstrap_weights, clopper_pearson
 from custom.metrics.study_level import METRICS, StudyTable
 
 
@@ -31,7 +32,42 @@ def test_ranking_has_every_metric_with_an_interval_around_it() -> None:
     # falling scores: two abnormal, then the healthy 6.5, then the other two abnormal
     assert values == {"auroc": 14 / 16, "auprc": values["auprc"], "fpr_at_95_tpr": 1 / 4, "tpr_at_5_fpr": 2 / 4}
     assert values["auprc"] == pytest.approx((1 + 1 + 3 / 4 + 4 / 5) / 4)
-    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in result.values())
+    assert all(entry["low"] is entry["high"] is None for entry in result.values())  # four patients of each class
+
+
+def large_set(**changes: object) -> StudyTable:
+    """Sixty studies of thirty patients, of both classes."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 60)
+    columns = {
+        "cases": [str(i) for i in range(60)],
+        "labels": labels,
+        "scores": np.round(generator.normal(labels, 1), 1),
+        "subjects": [str(i // 2) for i in range(60)],
+        "groups": [None] * 60,
+    }
+    return StudyTable(**(columns | changes))
+
+
+def test_interval_of_a_ranking_equals_resampling_patients_in_a_loop() -> None:
+    studies = large_set(seed=3)
+    result = studies.ranking(studies.scores)["auroc"]
+    looped = [
+        roc_auc_score(np.repeat(studies.labels, row), np.repeat(studies.scores, row))
+        for row in bootstrap_weights(studies.subjects, 1000, 3).astype(int)
+    ]
+    assert (result["low"], result["high"]) == pytest.approx(tuple(np.quantile(looped, [0.025, 0.975])), abs=1e-12)
+    assert result["low"] < result["value"] < result["high"]
+
+
+def test_patients_of_the_smaller_class_decide_whether_there_is_an_interval() -> None:
+    subjects, labels = [f"h{i}" for i in range(9)], np.repeat([0, 1], [9, 6])
+    for ill, patients in ((list("abcdde"), 5), (list("abcddd"), 4)):
+        columns = {"cases": [str(i) for i in range(15)], "labels": labels, "subjects": subjects + ill}
+        studies = StudyTable(**columns, scores=np.arange(15.0), groups=[None] * 15)
+        known = studies.ranking(studies.scores)["auroc"]["low"] is not None
+        assert known == (patients == 5)
+        assert (studies.lead({"flat": {"scores": [0.0] * 15}})["auroc_difference"]["low"] is not None) == known
 
 
 def test_rates_and_triage_are_shares_of_the_studies_with_a_decision() -> None:
@@ -51,7 +87,10 @@ def test_rate_of_patients_with_one_study_each_has_the_exact_interval() -> None:
     twins = small_set(subjects=list("abcdabcd"))  # each patient has one study of each class
     assert twins.rate(np.arange(8) >= 4) == rate
     repeated = small_set(subjects=list("abcdeeff")).rate(np.arange(8) >= 4)
-    assert repeated["value"] == 3 / 4 and (repeated["low"], repeated["high"]) == (0.5, 1.0)
+    assert repeated == {"value": 3 / 4, "low": None, "high": None}  # two patients cannot be resampled
+    studies = large_set(p_values=[0.5] * 60, decisions=["flag", "uncertain", "flag"] * 20)
+    rate = studies.rate(np.ones(60, dtype=bool))
+    assert rate["low"] < rate["value"] == 2 / 3 < rate["high"]
 
 
 def test_without_p_values_there_is_no_rate_and_no_triage() -> None:
@@ -76,8 +115,8 @@ def test_groups_rank_against_all_healthy_studies() -> None:
 
 
 def test_lead_over_the_best_floor_is_the_difference_of_paired_resamplings() -> None:
-    studies = small_set()
-    floors = {"flat": {"scores": [0.0] * 8}, "same": {"scores": studies.scores - 9}}
+    studies = large_set()
+    floors = {"flat": {"scores": [0.0] * 60}, "same": {"scores": studies.scores - 9}}
     lead = studies.lead(floors)
     assert (lead["name"], lead["auroc_difference"]) == ("same", {"value": 0.0, "low": 0.0, "high": 0.0})
 

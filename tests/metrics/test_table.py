@@ -38,7 +38,10 @@ def complete() -> dict:
     sizes = (("small", [1, 31], 2), ("large", [128, None], 0))
     return evaluation() | {
         "pixel": {"method": "histogram", "ap": rate, "aupro": rate, "dice": None, "best_dice": 0.75, "threshold": 0.5}
-        | {"pixel_false_positive_rate": 0.05, "false_positive_rate": 0.0625, "prevalence": 0.0125},
+        | {"pixel_false_positive_rate": 0.05, "false_positive_rate": 0.0625, "prevalence": 0.0125}
+        | {"n_healthy": 4, "n_abnormal": 3},
+        "n_without_mask": 1,
+        "best_pixel_floor": {"name": "pca", "ap_difference": {"value": 0.1, "low": -0.05, "high": 0.2}},
         "lesions": {
             "n": 9,
             "sensitivity": rate,
@@ -86,8 +89,9 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
         "| False-alarm rate at alpha = 0.05 | 0.250 [0.006, 0.806] | 4 healthy |",
         "| Triage of the healthy | 0.250 flagged, 0.000 uncertain, 0.750 likely normal | 4 healthy |",
         "| Studies without a p-value, left out of these rates | 1 |  |",
-        "| Pixel AP (prevalence 0.0125, from histograms) | 0.500 [0.400, 0.600] | 4 healthy, 4 abnormal |",
-        "| Dice at the healthy-fixed threshold | not computable: why not | 4 abnormal |",
+        "| Abnormal studies without a lesion mask, left out of pixels, lesions and boxes | 1 |  |",
+        "| Pixel AP (prevalence 0.0125, from histograms) | 0.500 [0.400, 0.600] | 4 healthy, 3 abnormal |",
+        "| Dice at the healthy-fixed threshold | not computable: why not | 3 abnormal |",
         "| FROC: false regions of a healthy study | 0.125 / 0.25 / 0.5 / 1 / 2 / 4 / 8 |  |",
         "| FROC: lesions hit | 0.100 / 0.200 / 0.300 / 0.400 / - / - / - | 9 lesions |",
         "| Small lesions (1 to 31 pixels): hit | 0.500 [0.400, 0.600] | 2 lesions |",
@@ -95,12 +99,16 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
         "| As published (depends on the map's scale): precision / F1; threshold set on the healthy test studies "
         "| 0.250 / 0.375 | 7 boxes |",
         "| Scale-free | not computable: no threshold |  |",
-        "| Harmonic mean of the two | 0.500 | 4 abnormal |",
-        "| Floor pca: pixel AP | 0.400 | 4 healthy, 4 abnormal |",
+        "| Harmonic mean of the two | 0.500 | 3 abnormal |",
+        "| Floor pca: pixel AP | 0.400 | 4 healthy, 3 abnormal |",
     ],
 )
 def test_row_reads_as_it_should(row: str) -> None:
     assert row in table_markdown(complete()).splitlines()
+
+
+def test_set_whose_studies_all_have_masks_has_no_row_of_those_without() -> None:
+    assert "without a lesion mask" not in table_markdown(complete() | {"n_without_mask": 0})
 
 
 def test_confident_promise_and_synthetic_data_are_said() -> None:

@@ -23,7 +23,6 @@ def stat(value: float, low: float | None = None, high: float | None = None) -> d
         (stat(0.1, 0.0, 0.2), False, "but the lead is within chance"),
         (stat(0.0, -0.1, 0.1), False, "does not beat the best floor (mean image): its AUROC differs by +0.000"),
         (stat(-0.1, -0.2, -0.05), False, "does not beat the best floor (mean image): its AUROC differs by -0.100"),
-        (stat(0.1), False, "but the lead is within chance: its AUROC differs by +0.100."),
     ],
 )
 def test_floor_is_beaten_on_studies_only_beyond_chance(lead: dict, beats: bool, text: str) -> None:
@@ -33,21 +32,43 @@ def test_floor_is_beaten_on_studies_only_beyond_chance(lead: dict, beats: bool, 
 
 
 @pytest.mark.parametrize(
-    ("method", "beats", "text"),
+    ("lead", "beats", "text"),
     [
-        (stat(0.6, 0.55, 0.7), True, "the method beats the best floor (pca): average precision 0.600 against 0.500."),
-        (stat(0.6, 0.45, 0.7), False, "but the lead is within chance: average precision 0.600 against 0.500."),
-        (stat(0.4, 0.3, 0.5), False, "does not beat the best floor (pca): average precision 0.400 against 0.500."),
+        (stat(0.1, 0.05, 0.2), True, "beats the best floor (pca): its average precision differs by +0.100 [+0.050, +0"),
+        (stat(0.1, -0.05, 0.2), False, "but the lead is within chance: its average precision differs by +0.100 [-0.05"),
+        (stat(-0.1, -0.2, 0.05), False, "does not beat the best floor (pca): its average precision differs by -0.100"),
     ],
 )
-def test_floor_is_beaten_on_pixels_only_beyond_chance(method: dict, beats: bool, text: str) -> None:
-    floors = {"pca": {"pixel_ap": 0.5}, "brightness": {"pixel_ap": None}, "mean_image": {"pixel_ap": 0.2}}
-    (verdict,) = floor_verdicts({"best_floor": None, "pixel": {"ap": method}, "floors": floors})
+def test_floor_is_beaten_on_pixels_only_beyond_chance_of_the_paired_difference(
+    lead: dict, beats: bool, text: str
+) -> None:
+    # the method's own interval says nothing here: only the paired difference does
+    pixel, floors = {"ap": stat(0.6, 0.55, 0.7)}, {"pca": {"pixel_ap": 0.5}}
+    evaluation = {"best_pixel_floor": {"name": "pca", "ap_difference": lead}, "pixel": pixel, "floors": floors}
+    (verdict,) = floor_verdicts(evaluation)
     assert verdict["beats"] is beats and text in verdict["text"]
+    assert verdict["text"].startswith("Marking pixels, the method ")
+
+
+@pytest.mark.parametrize("value", [0.1, -0.1])
+def test_without_an_interval_there_are_too_few_studies_to_tell(value: float) -> None:
+    verdicts = floor_verdicts(
+        {
+            "best_floor": {"name": "mean_image", "auroc_difference": stat(value)},
+            "best_pixel_floor": {"name": "pca", "ap_difference": stat(value)},
+        }
+    )
+    assert [verdict["beats"] for verdict in verdicts] == [False, False]
+    assert [verdict["text"] for verdict in verdicts] == [
+        f"Ranking studies, the method's AUROC differs by {value:+.3f} from that of the best floor (mean image): "
+        "too few studies to tell.",
+        f"Marking pixels, the method's average precision differs by {value:+.3f} from that of the best floor (pca): "
+        "too few studies to tell.",
+    ]
 
 
 def test_what_was_not_measured_has_no_verdict_and_the_sentence_says_so() -> None:
-    nothing = {"best_floor": None, "pixel": None, "floors": {"brightness": {"pixel_ap": None}}}
+    nothing = {"best_floor": None, "best_pixel_floor": None, "floors": {"brightness": {"pixel_ap": None}}}
     assert floor_verdicts(nothing) == floor_verdicts({}) == []
     assert floor_sentence(nothing) == (
         "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
@@ -55,7 +76,6 @@ def test_what_was_not_measured_has_no_verdict_and_the_sentence_says_so() -> None
     )
     both = {
         "best_floor": {"name": "pca", "auroc_difference": stat(0.1, 0.05, 0.2)},
-        "pixel": {"ap": stat(0.6, 0.55, 0.7)},
-        "floors": {"pca": {"pixel_ap": 0.5}},
+        "best_pixel_floor": {"name": "pca", "ap_difference": stat(0.1, 0.05, 0.2)},
     }
     assert floor_sentence(both).count("the method beats the best floor (pca)") == 2

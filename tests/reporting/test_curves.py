@@ -74,6 +74,16 @@ def test_froc_axis_is_logarithmic_from_an_eighth_to_eight():
     np.testing.assert_allclose(curve_of(svg), expected, atol=1e-3)
 
 
+def test_froc_goes_on_as_it_ends_to_the_points_beyond():
+    swept = {"false_positives": [0, 0, 0.5], "sensitivity": [0.0, 0.3, 0.6]}
+    froc = {"false_positives_per_study": [0.125, 0.5, 1, 8], "sensitivity": [0.3, 0.6, 0.6, 0.6], "curve": swept}
+    half, one = np.log2(4) / 6, 0.5
+    np.testing.assert_allclose(curve_of(froc_svg(froc)), [(0, 0.3), (half, 0.6), (one, 0.6), (1, 0.6)], atol=1e-3)
+    perfect = {"false_positives_per_study": [0.125, 8], "sensitivity": [1, 1]}
+    swept = {"false_positives": [0, 0], "sensitivity": [0.5, 1.0]}
+    assert curve_of(froc_svg(perfect | {"curve": swept}))[-2:] == [(0, 1), (1, 1)]
+
+
 def test_froc_that_reaches_no_point_draws_nothing():
     assert froc_svg({"false_positives_per_study": [1], "sensitivity": [None]}) == froc_svg({}) == ""
 

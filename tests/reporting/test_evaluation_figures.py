@@ -44,6 +44,11 @@ def test_plain_numbers_count_as_statistics_without_interval():
     assert figures_of({"pixel": {"best_dice": 0.5}})["Best Dice"].stat == {"value": 0.5}
 
 
+def test_statistics_of_too_few_studies_have_no_interval():
+    found = figures_of({"image": {"auroc": stat(1.0)}})["AUROC"]
+    assert found.stat == {"value": 1.0, "low": None, "high": None} and found.remark == "0.5 is guessing"
+
+
 def test_figure_that_is_not_computable_says_why():
     found = figures_of(
         {"image": {"auroc": None}, "not_computable": {"image.auroc": "the test set has no abnormal study"}}
