@@ -1,0 +1,47 @@
+"""Resizing equals MONAI's with anti-aliasing, can be undone, and takes masks along."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Resize
+
+from custom.transforms.resize import ResizeStudyd
+from custom.transforms.source_geometry import to_source
+
+
+def study(*shape: int) -> MetaTensor:
+    values = torch.from_numpy(np.random.default_rng(0).random(shape).astype(np.float32))
+    return MetaTensor(values, meta={"spatial_shape": np.asarray(shape[1:])})
+
+
+@pytest.mark.parametrize(
+    ("shape", "plane"),
+    [((1, 90, 64, 1), (24, 24)), ((3, 50, 40, 1), (16, 40)), ((1, 40, 48, 5), (16, 20)), ((1, 20, 30, 1), (32, 16))],
+)
+def test_image_is_what_monai_makes_of_it_with_anti_aliasing(shape: tuple[int, ...], plane: tuple[int, int]) -> None:
+    image = study(*shape)
+    reference = Resize((*plane, -1), mode="trilinear", anti_aliasing=True)(image)
+    found = ResizeStudyd(plane)({"image": image})["image"]
+    torch.testing.assert_close(found.as_tensor(), reference.as_tensor(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.affine, reference.affine)
+
+
+def test_mask_goes_along_to_the_nearest_and_may_be_missing() -> None:
+    mask = (study(1, 60, 60, 1) > 0.5).float()
+    found = ResizeStudyd((20, 20))({"image": study(1, 60, 60, 1), "mask": mask})
+    assert set(found["mask"].unique().tolist()) == {0.0, 1.0} and found["mask"].shape == (1, 20, 20, 1)
+    assert torch.equal(found["mask"].as_tensor(), mask[:, 1::3, 1::3].as_tensor())  # the middle one of three
+    assert "mask" not in ResizeStudyd((20, 20))({"image": study(1, 60, 60, 1)})
+
+
+def test_result_finds_its_way_back_to_the_grid_of_the_file() -> None:
+    found = ResizeStudyd((24, 24))({"image": study(1, 90, 64, 1)})["image"]
+    assert to_source(torch.ones(1, 24, 24, 1), found).shape == (90, 64, 1)
+
+
+def test_no_plane_leaves_the_study_as_it_is() -> None:
+    image = study(1, 9, 8, 1)
+    assert ResizeStudyd(None)({"image": image})["image"] is image
