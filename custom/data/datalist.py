@@ -40,8 +40,9 @@ def load_datalist(
         nor a list are passed over.
 
     Raises:
-        NomalyError: no folder or list; no JSON; a section or item of the wrong form, or a section misspelt; an abnormal item in a healthy
-            section; a missing file; a path that leaves the folder; a case twice; a subject in two sections.
+        NomalyError: no folder or list; no JSON; a section or item of the wrong form, or a section misspelt; an abnormal
+            item in a healthy section; a missing file; a path that leaves the folder; a case twice; a subject in two
+            sections.
     """
     root = Path(dataset_dir).absolute()
     content = _read(root)

@@ -21,7 +21,7 @@ from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
-from custom.metrics.verdicts import floor_sentence
+from custom.metrics.verdicts import floor_sentence, promise_sentence
 from custom.networks.weights import model_hash
 from custom.reporting.case_view import CaseView, case_view
 from custom.reporting.files import atomic_write
@@ -128,6 +128,8 @@ class ResultsFolder:
             except (NomalyError, OSError) as error:  # for example a full disk: the row tells it
                 row = failed_row({**study, "error": str(error)})
             self.rows.append(row)
+            if row.status == "failed" and self.evaluation is not None:
+                self.evaluation.fail(study)
             if row.status == "ok":
                 self.lesions[row.study] = lesions
                 self.views[row.study] = self._view(study)
@@ -224,6 +226,8 @@ class ResultsFolder:
         with atomic_write(self.folder / "metrics.md") as file:
             file.write(text + "\n")
         logger.info("%s\n%s", floor_sentence(evaluation), text)
+        if promise := promise_sentence(evaluation):
+            logger.warning(promise)
 
 
 def outcome(rows: Sequence[StudyResult]) -> str:

@@ -24,6 +24,7 @@ def evaluate_scores(
     lesions: LesionEvaluation | None = None,
     ra_detection: BoxDetection | None = None,
     reconstruction: ReconstructionQuality | None = None,
+    failed: Mapping[str, int] | None = None,
 ) -> dict:
     """Metrics of a test set as a dictionary that JSON can hold; None stands where something cannot be computed.
 
@@ -43,14 +44,15 @@ def evaluate_scores(
         lesions: the found lesions and false regions of the same studies.
         ra_detection: the boxes of the same studies.
         reconstruction: the quality of the pseudo-healthy images of the same studies.
+        failed: number of "healthy" and "abnormal" studies that could not be scored; None = none.
 
     Returns:
-        n_healthy, n_abnormal, n_without_mask (abnormal studies whose lesions are not known, left out of all that needs
-        them; None without maps), n_without_p_value, synthetic, seed, alpha, flag_level, confidence, likely_normal_p,
-        image, false_alarm_rate, sensitivity, triage, groups, pixel, lesions, ra_detection, reconstruction, floors,
-        best_floor (the floor of the largest AUROC, and the method's lead over it), best_pixel_floor (the same by
-        average precision of pixels), scores (a row a study), not_computable (why, for each number that is None, by its
-        dotted path).
+        n_healthy, n_abnormal, n_failed (not among them), n_without_mask (abnormal studies whose lesions are not known,
+        left out of all that needs them; None without maps), n_without_p_value, synthetic, seed, alpha, flag_level,
+        confidence, likely_normal_p, image, false_alarm_rate, sensitivity, triage, groups, pixel, lesions, ra_detection,
+        reconstruction, floors, best_floor (the floor of the largest AUROC, and the method's lead over it),
+        best_pixel_floor (the same by average precision of pixels), scores (a row a study), not_computable (why, for
+        each number that is None, by its dotted path).
     """
     floors = floors or {}
     for name, floor in floors.items():
@@ -62,6 +64,7 @@ def evaluate_scores(
         {
             "n_healthy": int(healthy.sum()),
             "n_abnormal": int(abnormal.sum()),
+            "n_failed": {"healthy": 0, "abnormal": 0} | dict(failed or {}),
             "n_without_mask": None if pixel is None else int(abnormal.sum()) - len(pixel.dices),
             "n_without_p_value": sum(p is None for p in studies.p_values),
             "synthetic": bool(synthetic),

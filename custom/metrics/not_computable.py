@@ -64,6 +64,10 @@ def reasons(evaluation: Mapping[str, Any], maps: bool) -> dict[str, str]:
     """
     known = {"maps": maps, **_what_is_known(evaluation)}
     missing = {path: _reason(path, known) for path in _missing(evaluation)}
+    for kind, number in evaluation.get("n_failed", {}).items():  # there were some: say what became of them
+        if number and not known[kind]:
+            all_of = f"all {number} {kind} studies failed" if number > 1 else f"the one {kind} study failed"
+            missing = {path: all_of if reason == WORDS[kind] else reason for path, reason in missing.items()}
     return {path: reason for path, reason in missing.items() if reason} | NEVER
 
 

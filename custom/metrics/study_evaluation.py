@@ -73,6 +73,7 @@ class StudyEvaluation:
         else:
             logger.warning("No healthy training studies: the floors are left out.")
         self.studies: list[dict[str, Any]] = []
+        self.failed = {"healthy": 0, "abnormal": 0}
         self.floor_scores: dict[str, list[float]] = {name: [] for name in self.floors}
         threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
         self.pixels = PixelEvaluation(threshold, rate)
@@ -95,6 +96,10 @@ class StudyEvaluation:
             self.floor_scores[name].append(score)
         for part, numbers in measured:
             part.take(numbers)
+
+    def fail(self, study: dict[str, Any]) -> None:
+        """Count a study that could not be scored."""
+        self.failed["abnormal" if study.get("label") else "healthy"] += 1
 
     def _measured(
         self, subject: str, image: torch.Tensor, study: dict[str, Any], truth: NDArray[np.bool_] | None
@@ -140,6 +145,7 @@ class StudyEvaluation:
             lesions=self.lesions,
             ra_detection=self.boxes,
             reconstruction=self.quality,
+            failed=self.failed,
         )
 
     def _flag_level(self) -> float | None:
@@ -160,8 +166,8 @@ class StudyEvaluation:
         cases = [row["case"] for row in self.studies if row["label"] and row["case"] not in self.pixels.subjects]
         if cases:
             logger.warning(
-                "%d abnormal studies have no lesion mask, or none that is left on the network's grid, and are left out "
-                "of pixels, lesions and boxes: %s%s.",
+                "Abnormal studies without a lesion mask, or with none left on the network's grid, are left out of "
+                "pixels, lesions and boxes; there are %d: %s%s.",
                 len(cases),
                 ", ".join(map(str, cases[:10])),
                 "" if len(cases) <= 10 else " and others",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from custom.metrics.verdicts import floor_sentence
+from custom.metrics.verdicts import floor_sentence, promise_sentence
 
 Row = tuple[str, str, str]
 TRIAGE = {"flag": "flagged", "uncertain": "uncertain", "likely_normal": "likely normal"}
@@ -22,12 +22,22 @@ def table_markdown(evaluation: Mapping) -> str:
         found = list(rows(evaluation))
         if found:
             lines += [f"| **{title}** | | |", *(f"| {' | '.join(row)} |" for row in found)]
-    lines += ["", floor_sentence(evaluation), *([SYNTHETIC] if evaluation["synthetic"] else [])]
+    promise = promise_sentence(evaluation)
+    lines += [
+        "",
+        *([promise] if promise else []),
+        floor_sentence(evaluation),
+        *([SYNTHETIC] if evaluation["synthetic"] else []),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _study_level(evaluation: Mapping) -> Iterator[Row]:
     image, n = evaluation["image"], _both(evaluation)
+    failed = evaluation.get("n_failed") or {}
+    if any(failed.values()):
+        told = f"{failed['healthy']} healthy, {failed['abnormal']} abnormal"
+        yield "Studies that failed and are not counted", str(sum(failed.values())), told
     yield "AUROC", _text(evaluation, "image.auroc"), n
     yield f"AUPRC (prevalence {image['prevalence']:.2f})", _text(evaluation, "image.auprc"), n
     yield "False-positive rate at 95 % sensitivity", _text(evaluation, "image.fpr_at_95_tpr"), n
@@ -159,7 +169,7 @@ def _text(evaluation: Mapping, path: str, value: Mapping | float | None = None) 
 
 
 def _points(evaluation: Mapping, sensitivity: list[float | None]) -> str:
-    """Sensitivities at the operating points, a dash where the sweep does not reach one."""
+    """Sensitivities at the operating points, a dash where even the strictest threshold has more false regions."""
     if all(point is None for point in sensitivity):
         return _text({"not_computable": evaluation.get("not_computable", {})}, "lesions.froc")
     return " / ".join("-" if point is None else f"{point:.3f}" for point in sensitivity)

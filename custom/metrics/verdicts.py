@@ -1,4 +1,4 @@
-"""Whether a method beats the floors, said plainly."""
+"""Whether a method beats the floors, and whether the promised false-alarm rate was kept, said plainly."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def floor_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         _verdict("Marking pixels", pixels.get("name"), "average precision", pixels.get("ap_difference")),
     )
     return [verdict for verdict in verdicts if verdict]
+
+
+def promise_sentence(evaluation: Mapping[str, Any]) -> str | None:
+    """That the promised false-alarm rate was not kept, where the realised one's interval lies above it; else None."""
+    rate, alpha = evaluation.get("false_alarm_rate") or {}, evaluation.get("alpha")
+    if alpha is None or rate.get("low") is None or rate["low"] <= alpha:
+        return None
+    return (
+        f"The promise is not kept on these studies: {100 * rate['value']:.1f} % of the healthy are flagged instead of "
+        f"{100 * alpha:g} % at most. They are not like the calibration ones: calibrate on healthy studies of their kind "
+        "(nomaly calibrate --healthy DIR --output site.json); nomaly monitor tells since when."
+    )
 
 
 def floor_sentence(evaluation: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
-from custom.metrics.verdicts import floor_verdicts
+from custom.metrics.verdicts import floor_verdicts, promise_sentence
 from custom.reporting.case_view import CaseView
 from custom.reporting.curves import calibration_svg, froc_svg, precision_recall_svg, roc_svg
 from custom.reporting.evaluation_figures import figure_groups, key_figures
@@ -77,6 +77,7 @@ def write_report(
         key_figures=key_figures(evaluation, rule and rule.alpha) if evaluation else [],
         figure_groups=figure_groups(evaluation) if evaluation else [],
         verdicts=floor_verdicts(evaluation) if evaluation else [],
+        promise=promise_sentence(evaluation) if evaluation else None,
         plots=_plots(studies, evaluation, healthy, rule, level),
         rule=rule,
         level=level,

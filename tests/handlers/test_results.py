@@ -120,7 +120,7 @@ def test_study_that_the_evaluation_cannot_take_fails_alone(results, calibrated, 
         if study["case"] == "dark":
             raise NomalyError("the study shows no body")
 
-    evaluation = SimpleNamespace(start=lambda: None, add=add, result=lambda: None)
+    evaluation = SimpleNamespace(start=lambda: None, add=add, fail=lambda study: None, result=lambda: None)
     folder = results({**head, "case": "dark"}, head, evaluation=evaluation)
     rows = read_results_csv(folder / "results.csv")
     assert [(row.status, row.error) for row in rows] == [("failed", "the study shows no body"), ("ok", "")]
@@ -233,11 +233,13 @@ def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated,
 
 def test_evaluation_gets_every_study_that_was_scored(results, calibrated, head, tmp_path: Path) -> None:
     added: list[str] = []
+    failed: list[dict] = []
     evaluation = SimpleNamespace(
-        start=lambda: added.clear(), add=lambda study: added.append(study["case"]), result=lambda: None
+        start=added.clear, add=lambda study: added.append(study["case"]), fail=failed.append, result=lambda: None
     )
     broken = {"image": str(tmp_path / "gone.nii.gz"), "case": "gone"}
     folder = results(head, broken, {**head, "case": "again"}, evaluation=evaluation)
+    assert [study["case"] for study in failed] == ["gone"]
     assert added == ["head", "again"] and not (folder / "metrics.json").exists()
 
 

@@ -116,8 +116,8 @@ def test_abnormal_study_without_a_mask_counts_for_ranking_alone(caplog: pytest.L
     assert (result["pixel"]["n_healthy"], result["pixel"]["n_abnormal"], result["n_without_mask"]) == (1, 1, 1)
     assert "left out of pixels, lesions and boxes | 1 |" in table_markdown(result)
     assert caplog.messages[-1] == (
-        "1 abnormal studies have no lesion mask, or none that is left on the network's grid, and are left out of "
-        "pixels, lesions and boxes: case2."
+        "Abnormal studies without a lesion mask, or with none left on the network's grid, are left out of pixels, "
+        "lesions and boxes; there are 1: case2."
     )
 
 
@@ -175,3 +175,18 @@ def test_starting_again_forgets_the_studies() -> None:
         handler.start()
         handler.add(study(seed, False))
     assert [row["case"] for row in handler.result()["scores"]] == ["case1"]
+
+
+def test_failed_studies_are_counted_and_told() -> None:
+    handler = StudyEvaluation([], lambda item: item, None, StudyScore("max"), calibration(), None, True)
+    handler.start()
+    for seed in range(6):
+        handler.add(study(seed, lesion=False))
+    for label in (1, 1, 0):
+        handler.fail({"label": label, "error": "broken"})
+    result = handler.result()
+    assert result["n_failed"] == {"healthy": 1, "abnormal": 2} and result["n_healthy"] == 6
+    assert result["not_computable"]["image.auroc"] == "all 2 abnormal studies failed"
+    table = table_markdown(result)
+    assert "| Studies that failed and are not counted | 3 | 1 healthy, 2 abnormal |" in table
+    assert "| AUROC | not computable: all 2 abnormal studies failed |" in table

@@ -133,3 +133,13 @@ def test_part_without_any_lesion_is_told_in_two_rows() -> None:
     found["lesions"]["n"] = 0
     rows = [line for line in table_markdown(found).splitlines() if "esion" in line and "FROC" in line]
     assert rows == [] and "Lesions hit by the calibrated mask" in table_markdown(found)
+
+
+def test_broken_promise_is_told_before_the_verdict_on_the_floors() -> None:
+    broken = complete()
+    broken["false_alarm_rate"] = {"value": 0.25, "low": 0.1, "high": 0.5}
+    lines = table_markdown(broken).splitlines()
+    promise = next(
+        i for i, line in enumerate(lines) if line.startswith("The promise is not kept on these studies: 25.0 %")
+    )
+    assert lines[promise + 1].startswith(("Ranking studies", "Marking pixels", "Whether the method"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custom.metrics.verdicts import floor_sentence, floor_verdicts
+from custom.metrics.verdicts import floor_sentence, floor_verdicts, promise_sentence
 
 
 def stat(value: float, low: float | None = None, high: float | None = None) -> dict:
@@ -79,3 +79,17 @@ def test_what_was_not_measured_has_no_verdict_and_the_sentence_says_so() -> None
         "best_pixel_floor": {"name": "pca", "ap_difference": stat(0.1, 0.05, 0.2)},
     }
     assert floor_sentence(both).count("the method beats the best floor (pca)") == 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept"),
+    [(stat(0.13, 0.085, 0.179), False), (stat(0.07, 0.04, 0.1), True), (stat(0.05, 0.05, 0.1), True), (None, True)],
+)
+def test_promise_is_called_broken_only_where_its_interval_lies_above_alpha(rate: dict | None, kept: bool) -> None:
+    sentence = promise_sentence({"alpha": 0.05, "false_alarm_rate": rate})
+    assert (sentence is None) is kept
+    if not kept:
+        assert sentence.startswith(
+            "The promise is not kept on these studies: 13.0 % of the healthy are flagged instead of 5 %"
+        )
+        assert "nomaly calibrate --healthy DIR --output site.json" in sentence
