@@ -30,8 +30,8 @@ def promise_sentence(evaluation: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"The promise is not kept on these studies: {100 * rate['value']:.1f} % of the healthy are flagged instead of "
-        f"{100 * alpha:g} % at most. They are not like the calibration ones: calibrate on healthy studies of their kind "
-        "(nomaly calibrate --healthy DIR --output site.json); nomaly monitor tells since when."
+        f"{100 * alpha:g} % at most. They are not like the calibration ones: calibrate on healthy studies of their "
+        "kind (nomaly calibrate --healthy DIR --output site.json); nomaly monitor tells since when."
     )
 
 
