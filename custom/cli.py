@@ -15,7 +15,15 @@ from custom.commands.bundle import exit_code, run_bundle
 from custom.commands.overrides import given, parse_overrides, refuse, truth
 from custom.errors import find_mistake
 
-OVERRIDES = "Any knob of the config can be set too, for example --max_epochs 100 or --amp true; knobs come last."
+OVERRIDES = "Any knob of the config can be set too, for example {}; knobs come last."
+EXAMPLES = {
+    "train": "--max_epochs 100 or --amp true",
+    "calibrate": "--alpha 0.02, --confidence 0.95 or --group_field scanner",
+    "evaluate": "--alpha 0.02, --synthetic_lesions true or --overwrite true",
+    "detect": "--alpha 0.02, --write_images false or --overwrite true",
+    "benchmark": "--alpha 0.02",
+    "demo": "--max_epochs 10",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_benchmark(commands)
 
     text = "see all of a bundle work on synthetic images in about five minutes"
-    demo = commands.add_parser("demo", help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
+    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES["demo"])
+    demo = commands.add_parser("demo", help=text, description=description, epilog=epilog)
     demo.add_argument("--bundle", default="ra_brain", help="name under bundles/ or a path (default: %(default)s)")
     demo.add_argument("--output", help="results folder (default: results/demo/BUNDLE)")
     demo.set_defaults(run=run_demo)
@@ -107,7 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     """A command on a bundle."""
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
+    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES[name])
+    command = commands.add_parser(name, help=text, description=description, epilog=epilog)
     command.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
     command.add_argument("--overlay", action="append", default=[], help="config to merge over, such as demo or paper")
     command.set_defaults(run=run)
@@ -177,8 +187,8 @@ def add_benchmark(commands: Any) -> None:
         help=text,
         description=f"{text.capitalize()}. Each runs in a process of its own; those done are kept when it is run "
         "again, and one that fails gets a row with its reason. OMP_NUM_THREADS sets the threads of each.",
-        epilog=f"{OVERRIDES} They are set for all models, those of one model in --entries; without any ENTRY write "
-        "them as --amp=true.",
+        epilog=OVERRIDES.format(EXAMPLES["benchmark"])
+        + " They are set for all models, those of one model in --entries; without any ENTRY write them as --amp=true.",
     )
     benchmark.add_argument("models", nargs="*", metavar="ENTRY", help="BUNDLE, or BUNDLE=WEIGHTS for its model.pt")
     benchmark.add_argument("--dataset_dir", required=True, help="folder with datalist.json")
