@@ -91,6 +91,43 @@ def test_committed_configs_equal_what_their_sources_render_to(bundle: str, rende
 
 
 @every_bundle
+def test_bundle_is_settings_and_words_alone(bundle: str) -> None:
+    made_by_use = {"data", "models", "output"}
+    files = [path.relative_to(BUNDLES / bundle) for path in (BUNDLES / bundle).rglob("*") if path.is_file()]
+    kept = {path for path in files if path.parts[0] not in made_by_use}
+    assert {str(path) for path in kept if path.parts[0] != "configs"} - {"docs/report.png"} == {
+        "variant.json",
+        "LICENSE",
+        "docs/README.md",
+        "docs/data_license.txt",
+    }
+    assert {path.suffix for path in kept if path.parts[0] == "configs"} == {".json", ".conf"}
+
+
+def test_new_bundle_costs_a_variant_and_no_python(
+    render: ModuleType, copied: Path, nomaly, tiny_data, tmp_path: Path
+) -> None:
+    knee = copied / "ra_knee"
+    (knee / "configs").mkdir(parents=True)
+    shutil.copy(copied / "ra_chest" / "configs" / "metadata.json", knee / "configs")
+    knobs = {
+        "image_size": 32,
+        "channels": [4, 8],
+        "latent_size": 8,
+        "max_epochs": 1,
+        "warmup_epochs": 1,
+        "val_interval": 1,
+    }
+    (knee / "variant.json").write_text(
+        json.dumps({"method": "ra", "images": "film", "knobs": {**knobs, "batch_size": 4}})
+    )
+    for name, text in render.render_bundle(knee).items():
+        (knee / "configs" / name).write_text(text)
+    done = nomaly("train", knee, "--dataset_dir", tiny_data("ra_chest"), "--output", tmp_path / "run")
+    assert done.code == 0 and (tmp_path / "run" / "models" / "model.pt").is_file(), done.err
+
+
+@every_bundle
 def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     variant = json.loads(path.read_text())
