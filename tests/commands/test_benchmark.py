@@ -268,7 +268,7 @@ def test_process_finds_this_package_from_any_folder(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     code, _ = run_python("import os, custom; print(os.environ['PYTHONPATH'], custom.__file__, sep='\\n')", tmp_path)
-    path, package = (tmp_path / "log").read_text().split()
+    path, package = (tmp_path / "log").read_text().splitlines()
     assert code == 0 and Path(path) == BUNDLES.parent == Path(package).parent.parent
 
 
