@@ -106,18 +106,22 @@ def build_parser() -> argparse.ArgumentParser:
     add_benchmark(commands)
 
     text = "see all of a bundle work on synthetic images in about five minutes"
-    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES["demo"])
-    demo = commands.add_parser("demo", help=text, description=description, epilog=epilog)
+    demo = add_parser(commands, "demo", text)
     demo.add_argument("--bundle", default="ra_brain", help="name under bundles/ or a path (default: %(default)s)")
     demo.add_argument("--output", help="results folder (default: results/demo/BUNDLE)")
     demo.set_defaults(run=run_demo)
     return parser
 
 
+def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A command whose options may be followed by knobs."""
+    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES[name])
+    return commands.add_parser(name, help=text, description=description, epilog=epilog)
+
+
 def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     """A command on a bundle."""
-    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES[name])
-    command = commands.add_parser(name, help=text, description=description, epilog=epilog)
+    command = add_parser(commands, name, text)
     command.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
     command.add_argument("--overlay", action="append", default=[], help="config to merge over, such as demo or paper")
     command.set_defaults(run=run)

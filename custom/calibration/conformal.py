@@ -11,6 +11,7 @@ study of each patient; nothing here can tell.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +65,24 @@ def check_enough(n: int, alpha: float, confidence: float | None = None) -> None:
             f"healthy_scores must hold at least {needed} studies for alpha = {alpha}{promise}, got {n}: add healthy "
             "studies or choose a larger alpha."
         )
+
+
+def check_groups(counts: Mapping[str | None, int], alpha: float, confidence: float | None = None) -> None:
+    """Refuse calibration groups of which one is too small ever to flag a study at `alpha`.
+
+    Args:
+        counts: number of healthy studies by group, by None without groups.
+        alpha: see :func:`minimum_n`.
+        confidence: see :func:`minimum_n`.
+
+    Raises:
+        NomalyError: as :func:`check_enough`, with the name of the group.
+    """
+    for group, count in counts.items():
+        try:
+            check_enough(count, alpha, confidence)
+        except NomalyError as error:
+            raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
 
 
 def confident_alpha(n: int, alpha: float, confidence: float = 0.95) -> float:

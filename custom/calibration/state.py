@@ -81,6 +81,11 @@ class CalibrationState(nn.Module):
         """Names of the groups; empty without groups."""
         return self._groups()[1]
 
+    @property
+    def healthy_counts(self) -> dict[str | None, int]:
+        """Number of healthy studies of each group, of None without groups."""
+        return {group: self.healthy_count(group) for group in self.group_names or [None]}
+
     def healthy_count(self, group: str | None = None) -> int:
         """Number of healthy studies that a p-value rests on: those of the group, or all without groups."""
         return int(self._members(group).sum())

@@ -204,10 +204,8 @@ def _error_of(lines: Sequence[str]) -> str:
 
 def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
     """Write the tables from what lies in the models' folders."""
-    from custom.data.datalist import load_datalist
     from custom.reporting.benchmark_table import auroc_difference, benchmark_row, write_benchmark
 
-    subjects = subjects_of(load_datalist(dataset_dir, required=())["test"])
     evaluations = [
         _read(root / entry.name / "metrics.json") if _has_result(record) else None
         for entry, record in zip(entries, records)
@@ -228,7 +226,7 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
             note=record["reason"],
         )
         if evaluation and evaluations[0] and evaluation is not evaluations[0]:
-            row["auroc_difference"] = auroc_difference(evaluation, evaluations[0], subjects)
+            row["auroc_difference"] = auroc_difference(evaluation, evaluations[0])
         rows.append(row)
     machine = f"{platform.system()}, {platform.machine()}, {_cores()} cores; {records[0]['threads']} threads a model"
     write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
@@ -256,15 +254,6 @@ def count_parameters(weights: str | None) -> int | None:
     tensors = read_tensors(weights).items()
     learned = [tensor for name, tensor in tensors if name.split(".")[0] not in ("calibration", "normalisation")]
     return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
-
-
-def subjects_of(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Patient of each case, and of the synthetic twins that an evaluation may make of it."""
-    from custom.synthetic.phantoms import PHANTOMS
-
-    groups = {group for phantom in PHANTOMS.values() for group in phantom.groups}
-    twins = {f"{item['case']}_{group}": item["subject"] for item in items for group in groups}
-    return twins | {item["case"]: item["subject"] for item in items}
 
 
 def _has_result(record: Mapping[str, Any]) -> bool:

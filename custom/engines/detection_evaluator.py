@@ -17,7 +17,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.utils.data import DataLoader
 
-from custom.calibration.conformal import check_enough
+from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import group_name, scoring_rule
 from custom.errors import NomalyError, find_mistake
@@ -117,16 +117,8 @@ class DetectionEvaluator(SupervisedEvaluator):
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, decollate=False, **kwargs
         )
         if network.calibration.is_calibrated:
-            self._check_enough()
-
-    def _check_enough(self) -> None:
-        """Refuse a calibration, or a group of it, that is too small ever to flag a study at this run's alpha."""
-        calibration, rule = self.network.calibration, self.decision_rule
-        for group in calibration.group_names or [None]:
-            try:
-                check_enough(calibration.healthy_count(group), rule.alpha, rule.confidence)
-            except NomalyError as error:
-                raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
+            rule = self.decision_rule
+            check_groups(network.calibration.healthy_counts, rule.alpha, rule.confidence)
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
         item = dict(batchdata)

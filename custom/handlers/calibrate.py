@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from torch import nn
 
-from custom.calibration.conformal import check_enough
+from custom.calibration.conformal import check_enough, check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
@@ -203,11 +203,7 @@ def check_studies(studies: list[HealthyStudy], rule: DecisionRule) -> None:
             raise NomalyError(
                 f"healthy studies must differ, but {twin} and {study.case} hold the same image: remove one of them."
             )
-    for group, count in group_counts(studies).items():
-        try:
-            check_enough(count, rule.alpha, rule.confidence)
-        except NomalyError as error:
-            raise NomalyError(str(error) if group is None else f"group {group}: {error}") from None
+    check_groups(group_counts(studies), rule.alpha, rule.confidence)
     scores = {study.score for study in studies}
     if len(scores) == 1:
         raise NomalyError(

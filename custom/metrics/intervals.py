@@ -104,7 +104,7 @@ def rate_stat(
     if patients == total or successes in (0, total):
         low, high = clopper_pearson(successes * patients // total, patients)
         return {"value": successes / total, "low": low, "high": high}
-    return stat(successes / total, share(weights @ hits, weights @ counts), patients)
+    return mean_stat(hits, subjects, weights, counts)
 
 
 def distinct(subjects: Sequence[str], members: ArrayLike) -> int:

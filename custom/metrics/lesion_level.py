@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from custom.metrics.components import label_components, sizes
 from custom.metrics.intervals import bootstrap_weights, mean_stat, rate_stat
+from custom.scoring.regions import label_components, sizes
 
 HIT_OVERLAP = 0.1  # share of a lesion's pixels that one region must cover
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # the operating points of LUNA16 (Setio et al., MedIA 42, 2017)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from custom.metrics.components import label_components, touched
 from custom.metrics.intervals import bootstrap_weights, rate_stat
+from custom.scoring.regions import label_components, touched
 
 THRESHOLDS = np.linspace(0, 1, 1000)
 HEALTHY_SHARE = 0.05  # of the pixels of healthy images, air included, that may lie above the published threshold

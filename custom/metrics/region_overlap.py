@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from custom.metrics.components import label_components, sizes
 from custom.metrics.intervals import bootstrap_weights, distinct, share, stat
 from custom.metrics.pixel_histogram import BINS, SparseRows, bin_index
+from custom.scoring.regions import label_components, sizes
 
 MAX_FALSE_POSITIVE_RATE = 0.3  # Bergmann et al. 2021
 

@@ -153,8 +153,7 @@ class StudyEvaluation:
         if not self.calibration.is_calibrated:
             return None
         rule = self.calibration.decision_rule.at(self.alpha)
-        groups = self.calibration.group_names or [None]
-        return max(rule.flag_level(self.calibration.healthy_count(group)) for group in groups)
+        return max(map(rule.flag_level, self.calibration.healthy_counts.values()))
 
     def _floor(self, name: str) -> dict[str, Any]:
         """What evaluate_scores takes of a floor; one without a map has no pixels."""

@@ -137,9 +137,9 @@ class StudyTable:
 
     def rows(self) -> list[dict]:
         """A row a study."""
-        columns = zip(self.cases, self.labels, self.groups, self.scores, self.p_values, self.decisions)
+        columns = zip(self.cases, self.subjects, self.labels, self.groups, self.scores, self.p_values, self.decisions)
         return [
-            {"case": case, "label": int(label), "group": group or None, "score": float(score)}
+            {"case": case, "subject": subject, "label": int(label), "group": group or None, "score": float(score)}
             | {"p_value": None if p is None else float(p), "decision": decision}
-            for case, label, group, score, p, decision in columns
+            for case, subject, label, group, score, p, decision in columns
         ]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 import custom
 from custom.metrics.image_level import auroc
-from custom.metrics.intervals import MIN_SUBJECTS, bootstrap_weights, percentile_interval
+from custom.metrics.intervals import bootstrap_weights, distinct, stat
 from custom.reporting.files import atomic_write
 from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
@@ -108,15 +108,12 @@ def benchmark_row(
     }
 
 
-def auroc_difference(
-    evaluation: Mapping[str, Any], first: Mapping[str, Any], subjects: Mapping[str, str], seed: int = 0
-) -> Row | None:
+def auroc_difference(evaluation: Mapping[str, Any], first: Mapping[str, Any], seed: int = 0) -> Row | None:
     """AUROC of one evaluation minus that of the first, paired: both over the studies that they share.
 
     Args:
-        evaluation: content of metrics.json.
+        evaluation: content of metrics.json; a study whose subject it does not tell counts as a patient of its own.
         first: of the model that it is compared with.
-        subjects: patient of each case; a case that is not named counts as a patient of its own.
         seed: of the resampling of patients.
 
     Returns:
@@ -131,19 +128,11 @@ def auroc_difference(
     if set(truth) != {0, 1} or kinds[0] != kinds[1]:
         return None
     scores = [[rows[case]["score"] for case in cases] for rows in (one, other)]
-    difference = auroc(truth, scores[0]) - auroc(truth, scores[1])
-    low, high = _interval(truth, scores, [subjects.get(case, case) for case in cases], seed)
-    return {"value": float(difference), "low": low, "high": high, "n": len(cases)}
-
-
-def _interval(
-    truth: Sequence[int], scores: Sequence[Sequence[float]], patients: Sequence[str], seed: int
-) -> tuple[float | None, float | None]:
-    """Ends of the paired difference; None where so few patients would give an interval that is too narrow."""
-    if min(len({p for p, label in zip(patients, truth) if label == kind}) for kind in (0, 1)) < MIN_SUBJECTS:
-        return None, None
-    weights = bootstrap_weights(patients, RESAMPLINGS, seed)
-    return percentile_interval(np.subtract(*(auroc(truth, column, weights) for column in scores)))
+    subjects = [one[case].get("subject", case) for case in cases]
+    weights = bootstrap_weights(subjects, RESAMPLINGS, seed)
+    resampled = np.subtract(*(auroc(truth, column, weights) for column in scores))
+    patients = min(distinct(subjects, [label == kind for label in truth]) for kind in (0, 1))
+    return {**stat(auroc(truth, scores[0]) - auroc(truth, scores[1]), resampled, patients), "n": len(cases)}
 
 
 def write_benchmark(folder: str | os.PathLike[str], rows: Sequence[Row], data: str, machine: str = "") -> None:

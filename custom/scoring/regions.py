@@ -1,4 +1,4 @@
-"""Regions: the connected parts of an anomaly map over its threshold."""
+"""Regions: the connected parts of a mask on the network's grid, of a map over its threshold or of the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 def label_regions(
     anomaly_map: ArrayLike, threshold: float, minimum_size: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
-    """Number the regions over the threshold, the most massive first; pixels that touch by a corner belong together.
+    """Number the regions over the threshold, the most massive first.
 
     Args:
         anomaly_map: (X, Y, Z) or (1, X, Y, Z), larger = more abnormal.
@@ -22,11 +22,42 @@ def label_regions(
         minus threshold, and the size in pixels.
     """
     values = np.asarray(anomaly_map, dtype=np.float64)
-    labels, count = ndimage.label(values > threshold, structure=np.ones((3,) * values.ndim))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    masses = np.bincount(labels.ravel(), (values - threshold).ravel(), minlength=count + 1)[1:]
-    kept = np.flatnonzero(sizes >= minimum_size)
-    kept = kept[np.argsort(-masses[kept], kind="stable")]
-    number = np.zeros(count + 1, dtype=np.int32)
-    number[kept + 1] = np.arange(1, len(kept) + 1)
-    return number[labels], masses[kept], sizes[kept]
+    labels = label_components(values > threshold, minimum_size)
+    masses = np.bincount(labels.ravel(), (values - threshold).ravel(), minlength=1)[1:]
+    order = np.argsort(-masses, kind="stable")
+    number = np.zeros(len(masses) + 1, dtype=np.int32)
+    number[order + 1] = np.arange(1, len(masses) + 1)
+    return number[labels], masses[order], sizes(labels)[order]
+
+
+def label_components(mask: ArrayLike, minimum_size: int = 1) -> NDArray[np.int32]:
+    """Number the components of a mask 1, 2, ...; pixels that touch by a corner belong together.
+
+    Args:
+        mask: bool, of any shape; axes of length 1 do not matter.
+        minimum_size: components of fewer pixels are left out.
+
+    Returns:
+        int32 of the shape of `mask`, 0 outside.
+    """
+    mask = np.asarray(mask, dtype=bool)
+    flat = np.squeeze(mask)
+    if flat.ndim == 0:
+        return mask.astype(np.int32)
+    labels, count = ndimage.label(flat, np.ones((3,) * flat.ndim, dtype=bool))
+    if minimum_size > 1 and count:
+        kept = np.bincount(labels.ravel()) >= minimum_size
+        kept[0] = False
+        labels = (np.cumsum(kept) * kept)[labels]
+    return labels.reshape(mask.shape).astype(np.int32, copy=False)
+
+
+def sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n,) number of pixels of each component of an image of labels."""
+    return np.bincount(labels.ravel(), minlength=1)[1:]
+
+
+def touched(labels: NDArray[np.int32], mask: ArrayLike) -> NDArray[np.int32]:
+    """Numbers of the components that share at least one pixel with a mask, ascending."""
+    numbers = np.unique(labels[np.asarray(mask, dtype=bool)])
+    return numbers[numbers > 0]

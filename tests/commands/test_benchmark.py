@@ -18,6 +18,7 @@ from custom.commands.bundle import BUNDLES
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.reporting.results import StudyResult, write_results_csv
+from custom.synthetic.lesions import with_synthetic_twins
 
 SCORES = [
     {"case": case, "label": label, "group": "mass" if label else None, "score": score}
@@ -327,8 +328,8 @@ def test_parameters_are_counted_without_what_was_learned_after_training(tmp_path
 
 
 def test_patient_of_a_synthetic_twin_is_that_of_its_healthy_study() -> None:
-    subjects = benchmark.subjects_of([{"case": "film_1", "subject": "p7"}])
-    assert subjects["film_1"] == subjects["film_1_consolidation"] == "p7"
+    healthy, twin = with_synthetic_twins([{"case": "film_1", "subject": "p7", "label": 0}], "chest")
+    assert twin["case"] == "film_1_consolidation" and healthy["subject"] == twin["subject"] == "p7"
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import pytest
 
 from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
-from custom.metrics.components import label_components
 from custom.metrics.evaluation import evaluate_scores
 from custom.metrics.lesion_level import LesionEvaluation
 from custom.metrics.pixel_evaluation import PixelEvaluation
@@ -18,6 +17,7 @@ from custom.metrics.ra_detection import BoxDetection
 from custom.metrics.reconstruction_quality import ReconstructionQuality
 from custom.metrics.study_level import StudyTable
 from custom.metrics.table import table_markdown
+from custom.scoring.regions import label_components
 
 RULE = DecisionRule(alpha=0.05, likely_normal_p=0.2)
 COLUMNS = {
@@ -82,7 +82,7 @@ def test_every_number_of_a_small_set_is_the_hand_derived_one() -> None:
     assert result["triage"]["abnormal"] == {"flag": 3 / 4, "uncertain": 1 / 4, "likely_normal": 0}
     assert result["pixel"] is None and result["floors"] == {} and result["best_floor"] is None
     assert result["n_without_mask"] is None and result["best_pixel_floor"] is None
-    row = {"case": "f", "label": 1, "group": "mass", "score": 6.0, "p_value": 0.05, "decision": "flag"}
+    row = {"case": "f", "subject": "f", "label": 1, "group": "mass", "score": 6.0, "p_value": 0.05, "decision": "flag"}
     assert result["scores"][5] == row
 
 

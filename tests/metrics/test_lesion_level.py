@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from custom.metrics.components import label_components
 from custom.metrics.intervals import bootstrap_weights
 from custom.metrics.lesion_level import FALSE_POSITIVES, SIZES, THRESHOLD_MULTIPLES, LesionEvaluation, hits, read_off
+from custom.scoring.regions import label_components
 
 
 def line(*pixels: float) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from custom.metrics.components import label_components
 from custom.metrics.ra_detection import THRESHOLDS, BoxDetection, above
+from custom.scoring.regions import label_components
 
 
 def add(detection: BoxDetection, subject: str, values: np.ndarray, truth: np.ndarray | None = None) -> None:

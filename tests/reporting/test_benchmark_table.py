@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +22,7 @@ from custom.reporting.benchmark_table import (
     table_markdown,
     write_benchmark,
 )
+from pages import Page
 
 EVIL = '<script>alert("x")</script>|&'
 
@@ -58,37 +58,19 @@ def failed(name="broken"):
     return benchmark_row(name, "ra_brain", None, threads=2, note="weights file x must exist")
 
 
-def scored(scores, labels=(0, 0, 0, 1, 1), groups=(None, None, None, "a", "b"), cases="vwxyz"):
+def scored(scores, labels=(0, 0, 0, 1, 1), groups=(None, None, None, "a", "b"), cases="vwxyz", subjects=None):
+    """Rows of studies; subjects by case, those not named are patients of their own."""
     return {
         "scores": [
             {"case": case, "label": label, "group": group, "score": score}
+            | ({"subject": subjects[case]} if subjects and case in subjects else {})
             for case, label, group, score in zip(cases, labels, groups, scores)
         ]
     }
 
 
-def ten_studies(scores, labels=(0,) * 5 + (1,) * 5):
-    return scored(list(scores), labels, [None] * 10, "0123456789")
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text outside of styles."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.elements, self.text, self._hidden = [], "", False
-        self.feed(source)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = tag in ("script", "style")
-        self.text += " "
-
-    def handle_endtag(self, tag):
-        self._hidden = False
-
-    def handle_data(self, data):
-        self.text += "" if self._hidden else data
+def ten_studies(scores, labels=(0,) * 5 + (1,) * 5, subjects=None):
+    return scored(list(scores), labels, [None] * 10, "0123456789", subjects)
 
 
 # Rows
@@ -141,14 +123,14 @@ def test_evaluation_of_another_version_gives_what_it_has(content) -> None:
 def test_difference_of_two_models_by_hand() -> None:
     # Of the 5 x 5 pairs the first model ranks all right, the second 23.
     one, other = ten_studies(range(10)), ten_studies([0, 1, 2, 3, 6, 4, 5, 7, 8, 9])
-    found = auroc_difference(one, other, {})
+    found = auroc_difference(one, other)
     assert found["value"] == pytest.approx(1 - 23 / 25) and found["n"] == 10
     assert 0 <= found["low"] <= found["value"] <= found["high"] and found["high"] > found["low"]
 
 
 def test_difference_is_paired_so_that_equal_models_differ_by_nothing() -> None:
     scores = np.array([3, 1, 2, 4, 2, 5, 1, 7, 3, 4])
-    assert auroc_difference(ten_studies(scores), ten_studies(10 * scores), {}) == stat(0.0, 0.0, 0.0) | {"n": 10}
+    assert auroc_difference(ten_studies(scores), ten_studies(10 * scores)) == stat(0.0, 0.0, 0.0) | {"n": 10}
 
 
 @pytest.mark.parametrize(
@@ -156,25 +138,25 @@ def test_difference_is_paired_so_that_equal_models_differ_by_nothing() -> None:
     [([0] * 4 + [1] * 6, {}), ([0] * 6 + [1] * 4, {}), ([0] * 5 + [1] * 5, {"0": "p", "1": "p"})],
 )
 def test_difference_of_fewer_than_five_patients_of_a_class_has_no_interval(labels, subjects) -> None:
-    one, other = ten_studies(range(10), labels), ten_studies([9, *range(9)], labels)
-    found = auroc_difference(one, other, subjects)
+    one, other = ten_studies(range(10), labels, subjects), ten_studies([9, *range(9)], labels, subjects)
+    found = auroc_difference(one, other)
     assert found["value"] > 0 and found["low"] is found["high"] is None and found["n"] == 10
 
 
 def test_difference_is_over_the_shared_studies_only() -> None:
     one, other = scored([1, 2, 3, 4, 5]), scored([5, 4, 3, 2, 1])
     del other["scores"][4], one["scores"][0]
-    found = auroc_difference(one, other, {})
+    found = auroc_difference(one, other)
     assert found["n"] == 3 and found["value"] == auroc([0, 0, 1], [2, 3, 4]) - auroc([0, 0, 1], [4, 3, 2])
 
 
 def test_studies_of_one_patient_are_drawn_together() -> None:
     rng = np.random.default_rng(0)
     labels, cases = [0, 1] * 20, [f"c{i}" for i in range(40)]
-    first, second = (scored(rng.normal(size=40), labels, [None] * 40, cases) for _ in range(2))
-    alone = auroc_difference(first, second, {})
+    scores, patients = rng.normal(size=(2, 40)), {case: str(i // 10) for i, case in enumerate(cases)}
+    alone = auroc_difference(*(scored(column, labels, [None] * 40, cases) for column in scores))
     # Forty studies of four patients: the interval is another one.
-    together = auroc_difference(first, second, {case: str(i // 10) for i, case in enumerate(cases)})
+    together = auroc_difference(*(scored(column, labels, [None] * 40, cases, patients) for column in scores))
     assert together["value"] == alone["value"] and (together["low"], together["high"]) != (alone["low"], alone["high"])
 
 
@@ -188,12 +170,12 @@ def test_studies_of_one_patient_are_drawn_together() -> None:
     ],
 )
 def test_studies_that_are_not_the_same_are_not_compared(other) -> None:
-    assert auroc_difference(scored([1, 2, 3, 4, 5]), other, {}) is None
+    assert auroc_difference(scored([1, 2, 3, 4, 5]), other) is None
 
 
 def test_difference_needs_both_classes() -> None:
     healthy = scored([1, 2, 3], labels=(0, 0, 0), groups=(None,) * 3)
-    assert auroc_difference(healthy, healthy, {}) is None
+    assert auroc_difference(healthy, healthy) is None
 
 
 # Tables

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from custom.reporting.monitor_report import (
     run_names,
     write_monitor_report,
 )
+from pages import Page
 
 EVIL = '<script>alert("x")</script>\'&'
 CALM = np.tile([0.2, 0.5, 0.9, 0.4, 0.7], 4)
@@ -49,26 +49,6 @@ def found_of(**changes) -> Monitoring:
         "direction": None,
     }
     return Monitoring(**{**values, **changes})
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text outside of styles."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.elements, self.text, self._hidden = [], "", False
-        self.feed(source)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = tag in ("script", "style")
-        self.text += " "
-
-    def handle_endtag(self, tag):
-        self._hidden = False
-
-    def handle_data(self, data):
-        self.text += "" if self._hidden else data
 
 
 def page_of(tmp_path: Path, p_values, name="case_{}", left_out=None, notes=()) -> Page:

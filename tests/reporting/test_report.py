@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from custom.reporting.case_view import case_view
 from custom.reporting.page import RESEARCH_NOTE
 from custom.reporting.report import _score_at, write_report
 from custom.reporting.results import LesionResult, StudyResult
+from pages import Page
 
 EVIL = '<script>alert("x")</script>\'&'
 RUN = {"command": "nomaly detect ra_brain a.nii", "seed": 0, "versions": {"torch": "2.13.0"}, "inputs": ["a", EVIL]}
@@ -50,26 +50,6 @@ def evaluation(**changes):
         ],
     }
     return {**base, **changes}
-
-
-class Page(HTMLParser):
-    """Collects what a browser would see: elements, their attributes and the text outside of scripts."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.elements, self.text, self._hidden = [], "", False
-        self.feed(source)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = tag in ("script", "style")
-        self.text += " "
-
-    def handle_endtag(self, tag):
-        self._hidden = False
-
-    def handle_data(self, data):
-        self.text += "" if self._hidden else data
 
 
 @pytest.fixture(scope="module")
