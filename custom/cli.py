@@ -5,6 +5,7 @@ stands for.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ EXAMPLES = {
     "train": "--max_epochs 100 or --amp true",
     "calibrate": "--alpha 0.02, --confidence 0.95 or --group_field scanner",
     "evaluate": "--alpha 0.02, --synthetic_lesions true or --overwrite true",
-    "detect": "--alpha 0.02, --write_images false or --overwrite true",
+    "detect": "--alpha 0.02, --write_images false or --num_workers 4",
     "benchmark": "--alpha 0.02",
     "demo": "--max_epochs 10",
 }
+
+KEEP_IDENTIFIERS = "call studies by the names of their files, which may tell who a patient is (default: by a hash)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options, parse_overrides(unknown)) or 0
     except KeyboardInterrupt:
-        print("nomaly: stopped. Run the same command again: a training goes on where it was.", file=sys.stderr)
+        resume = (
+            " with --resume: what is done is kept."
+            if options.command == "detect"
+            else ": a training goes on where it was."
+        )
+        print(f"nomaly: stopped. Run the same command again{resume}", file=sys.stderr)
         return 130
     except Exception as error:  # MONAI wraps a config component's error in its own
         mistake = find_mistake(error)
@@ -88,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="write the calibration to this JSON file and leave the weights as they are (default: into the weights)",
     )
 
+    add_switch(calibrate, "keep_identifiers", KEEP_IDENTIFIERS)
+
     evaluate = add_command(commands, "evaluate", run_evaluate, "measure on labelled test studies, beside the floors")
     evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
@@ -96,11 +106,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     detect = add_command(commands, "detect", run_detect, "score studies and write maps in their own geometry")
     detect.add_argument(
-        "studies", nargs="+", metavar="STUDY", help="image files, folders of images, or DICOM series folders"
+        "studies",
+        nargs="+",
+        metavar="STUDY",
+        help="image files, folders of them to any depth (DICOM series are told apart), or lists: .txt, datalist.json",
     )
     detect.add_argument("--output", required=True, help="results folder")
     detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
     add_calibration(detect)
+    add_switch(detect, "resume", "go on with a run that was stopped: what is done is kept")
+    add_switch(detect, "overwrite", "replace earlier results")
+    add_switch(detect, "keep_identifiers", KEEP_IDENTIFIERS)
+    detect.add_argument(
+        "--no-gate", dest="gate", action="store_false", default=None, help="assess also what looks like no such study"
+    )
 
     add_monitor(commands)
     add_benchmark(commands)
@@ -139,6 +158,12 @@ def add_calibration(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--study_group", help="calibration group, such as the scanner, of all studies that do not tell theirs"
     )
+
+
+def add_switch(command: argparse.ArgumentParser, name: str, text: str) -> None:
+    """An option that is false unless given; it may be followed by true or false as any knob."""
+    names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+    command.add_argument(*names, dest=name, type=truth, nargs="?", const=True, help=text)
 
 
 def add_monitor(commands: Any) -> None:
@@ -215,7 +240,7 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Calibrate."""
-    overrides = overrides | given(options, "studies", "dataset_dir", "weights", "calibration_file")
+    overrides = overrides | given(options, "studies", "dataset_dir", "weights", "calibration_file", "keep_identifiers")
     run_bundle(options.bundle, ["calibrate", *options.overlay], overrides)
 
 
@@ -230,8 +255,11 @@ def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
-    overrides = overrides | given(options, "studies", "weights", "calibration_file", "study_group", output="output_dir")
-    run_bundle(options.bundle, ["inference", *options.overlay], overrides)
+    knobs = ("studies", "weights", "calibration_file", "study_group", "resume", "overwrite", "keep_identifiers", "gate")
+    # Several processes, as torchrun starts them, each do a part of the studies.
+    shared = ["multi_gpu_inference"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
+    overrides = overrides | given(options, *knobs, output="output_dir")
+    run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
     return exit_code(options.output)
 
 

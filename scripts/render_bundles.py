@@ -5,8 +5,9 @@
 
 Tools of MONAI's world read one config file, so each rendered file is complete. variant.json names the method (a folder
 of _base) and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name
-the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A knob of
-variant.json replaces the top-level key of that name wherever it stands.
+the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A source with
+``_images_`` is for these kinds of images alone. A knob of variant.json replaces the top-level key of that name wherever
+it stands.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def render_bundle(folder: Path) -> dict[str, str]:
     method, images, knobs = base / variant["method"], base / "images" / f"{variant['images']}.yaml", variant["knobs"]
     parts_files = (base / "common.yaml", method / "parts.yaml", images)
     parts = {name: part for path in parts_files for name, part in yaml.safe_load(path.read_text()).items()}
-    sources = {path.stem: path for path in (*base.glob("*.yaml"), *method.glob("*.yaml")) if path not in parts_files}
-    configs = {stem: include_parts(yaml.safe_load(path.read_text()), parts) for stem, path in sorted(sources.items())}
+    paths = [path for path in (*base.glob("*.yaml"), *method.glob("*.yaml")) if path not in parts_files]
+    sources = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(paths, key=lambda path: path.stem)}
+    kinds = {stem: source.pop("_images_", [variant["images"]]) for stem, source in sources.items()}
+    configs = {stem: include_parts(sources[stem], parts) for stem in sources if variant["images"] in kinds[stem]}
     overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
 
     if strange := sorted(set(variant) - {"method", "images", "knobs"} - overlays):

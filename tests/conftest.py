@@ -24,7 +24,8 @@ from torch import nn
 from custom import cli
 from custom.calibration.state import CalibrationState
 from custom.commands.bundle import BUNDLES
-from custom.engines.detection_evaluator import DetectionEvaluator, StudyDataset, StudyLoader
+from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
 from custom.synthetic.dataset import make_phantom
@@ -210,15 +211,10 @@ def run_grey(grey_detector: GreyDetector) -> Callable[..., tuple[DetectionEvalua
 
     def run(items: list[dict], transform=lambda item: item, score=None, **settings):
         outputs: list[dict] = []
-        settings = {"val_handlers": [], "alpha": 0.2} | settings
-        evaluator = DetectionEvaluator(
-            device=torch.device("cpu"),
-            val_data_loader=StudyLoader(StudyDataset(items, transform)),
-            network=grey_detector,
-            inferer=SliceWiseInferer(),
-            score=score or StudyScore("mean"),
-            **settings,
-        )
+        parts = {"val_data_loader": StudyLoader(StudyDataset(items, transform)), "inferer": SliceWiseInferer()}
+        settings = parts | {"val_handlers": [], "alpha": 0.2} | settings
+        score = score or StudyScore("mean")
+        evaluator = DetectionEvaluator(torch.device("cpu"), network=grey_detector, score=score, **settings)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: outputs.extend(evaluator.state.output))
         evaluator.run(1)
         return evaluator, outputs

@@ -52,7 +52,8 @@ def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.Ca
             ["--healthy", "validation section", "--weights", "p-values", "--confidence 0.95", "--group_field"],
         ),
         ("evaluate", ["--dataset_dir", "--output", "--weights", "floors"]),
-        ("detect", ["STUDY", "DICOM series folders", "--output", "own geometry", "--calibration", "--study_group"]),
+        ("detect", ["STUDY", "DICOM series", "--output", "own geometry", "--calibration", "--study_group"]),
+        ("detect", ["--resume", "--overwrite", "--keep-identifiers", "who a patient is", "--no-gate", "list"]),
         ("demo", ["--output", "five minutes", "results/demo"]),
     ],
 )

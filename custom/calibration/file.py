@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from custom.calibration.decision import DecisionRule
+from custom.calibration.gate_file import gate_content, read_gate
 from custom.calibration.state import CalibrationState, group_name
 from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
@@ -47,6 +48,7 @@ def write_calibration(
         **{name: getattr(state, name).item() for name in NUMBERS},
         **{name: getattr(state, name).tolist() for name in LISTS},
         "group_field": state.group_field,
+        "gate": gate_content(state.gate),
         "studies": sorted(studies, key=lambda study: study["score"]),
     }
     with atomic_write(path) as file:
@@ -72,6 +74,7 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         values = {name: content[name] for name in (*NUMBERS, *LISTS)}
         scores, masses, groups = _studies(content)
         _check_numbers(scores, masses, values)
+        gate = read_gate(content.get("gate"))  # absent from files that are older than the gate
     except (KeyError, TypeError, ValueError) as error:
         raise NomalyError(
             f"calibration {path} must be a whole file of nomaly calibrate, but {type(error).__name__}: {error}. Make "
@@ -79,6 +82,7 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         ) from error
     state.fill_healthy(scores, masses, groups, content["group_field"])
     state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
+    state.gate.load_state_dict(gate.state_dict())
 
 
 def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[str] | None]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
+from custom.calibration.gate_state import GateState
 
 if TYPE_CHECKING:
     from custom.scoring.score import StudyScore
@@ -36,6 +37,7 @@ class CalibrationState(nn.Module):
         plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
             of small windows.
         score_rule: (2,) float64, what the scores are, see :func:`scoring_rule`.
+        gate.*: what the input gate learned, see GateState.
     """
 
     OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table")
@@ -59,6 +61,7 @@ class CalibrationState(nn.Module):
         }
         for name, value in initial.items():
             self.register_buffer(name, value)
+        self.gate = GateState()
 
     @property
     def is_calibrated(self) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import os
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.data.privacy import without_studies
 from custom.errors import NomalyError
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -41,7 +43,9 @@ def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
     overrides = {"bundle_root": str(folder), **overrides}
-    print(f"Running: {bundle_command(files, overrides)}", flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        private = None if overrides.get("keep_identifiers") else overrides.get("studies")
+        print(f"Running: {bundle_command(files, overrides, private)}", flush=True)
     return run_configs(files, overrides)
 
 
@@ -105,13 +109,13 @@ def path_of(folder: Path, config: str) -> Path:
     raise NomalyError(f"--overlay must be a config of {folder}, got {config}: choose one of {known}.")
 
 
-def bundle_command(files: Sequence[str], overrides: dict[str, Any]) -> str:
-    """The monai.bundle command line of a run."""
+def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str | Sequence[str] | None = None) -> str:
+    """The monai.bundle command line of a run, without the studies that are private."""
     config = files[0] if len(files) == 1 else str(list(files))
     words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
     for name, value in overrides.items():
         words += [f"--{name}", str(value)]
-    return shlex.join(words)
+    return shlex.join(without_studies(words, private))
 
 
 def exit_code(output_dir: str) -> int:

@@ -38,7 +38,12 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
     run_bundle(bundle, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / f"{phantom.unseen}{phantom.suffix}")
-    results = {"output_dir": str(folder / "unseen_study"), "overwrite": True, "studies": unseen}
+    results = {
+        "output_dir": str(folder / "unseen_study"),
+        "overwrite": True,
+        "studies": unseen,
+        "keep_identifiers": True,
+    }
     run_bundle(bundle, ["inference", "demo"], {**common, **given["inference"], **results})
     print(summary(bundle, folder, time.perf_counter() - started))
     return 0

@@ -134,8 +134,8 @@ def _add(
 
 def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None) -> str | None:
     """Why a row is no part of the series; None if it is."""
-    if row.status == "failed":
-        return "failed"
+    if row.status != "ok":
+        return row.status.replace("_", " ")
     if row.p_value is None:
         return "without a p-value"
     if group is not None and row.group != group:

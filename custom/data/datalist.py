@@ -41,8 +41,8 @@ def load_datalist(
 
     Raises:
         NomalyError: no folder or list; no JSON; a section or item of the wrong form, or a section misspelt; an abnormal
-            item in a healthy section; a missing file; a path that leaves the folder; a case twice; a subject in two
-            sections.
+            item in a healthy section; a missing file; a path that leaves the folder; a case that is no file's name, or
+            twice; a subject in two sections.
     """
     root = Path(dataset_dir).absolute()
     content = _read(root)
@@ -113,8 +113,18 @@ def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
     item = {key: value for key, value in item.items() if value is not None}
     paths = {key: _path(root, where, key, item[key]) for key in PATH_KEYS if key in item}
     case = str(item.get("case") or case_name(item["image"]))
+    if not is_file_name(case):
+        raise NomalyError(
+            f"{where} ({item['image']}): case must be usable as a file's name, without / or \\, and not "
+            f"begin with a dot, got {case!r}; rename it."
+        )
     subject = str(item.get("subject", case))
     return {**item, **paths, "label": int(label), "case": case, "subject": subject}
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name stays in the folder that it is used in, on every system, and is not hidden there."""
+    return 0 < len(name.encode()) <= 200 and not name.startswith(".") and not set(name) & set('/\\:*?"<>|\0')
 
 
 def _path(root: Path, where: str, key: str, path: Any) -> str:

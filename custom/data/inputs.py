@@ -4,72 +4,65 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from custom.data.datalist import load_datalist
+from custom.data.datalist import DATALIST, load_datalist
+from custom.data.studies import find_studies
+from custom.engines.distributed import world_and_rank
 from custom.errors import NomalyError
+from custom.reporting.records import StudyRecords
 from custom.synthetic.lesions import with_synthetic_twins
-from custom.transforms.study import STUDY_SUFFIXES, case_name
 
 logger = logging.getLogger(__name__)
 
 Items = list[dict[str, Any]]
 
 
-def find_studies(studies: str | Sequence[str]) -> Items:
-    """An item for each study: a file, every image file of a folder, or a folder of DICOM files as one series.
+def inference_items(
+    studies: str | Sequence[str] | None, datalist: dict[str, Items] | None, keep_identifiers: bool = False
+) -> Items:
+    """The user's studies if given, else the test section.
 
-    Names that occur twice get a number, so that every study has its own row and folder. A path that does not exist
-    stays in the list: it fails with its reason when it is read, and the others go on.
-
-    Raises:
-        NomalyError: if there is nothing to read.
+    Args:
+        studies: files, folders and lists as the user named them.
+        datalist: of the data set.
+        keep_identifiers: whether results may carry the names of files; else each is called by a hash.
     """
-    paths = [studies] if isinstance(studies, (str, Path)) else list(studies)
-    files = [found for path in paths for found in expand(Path(path))]
-    if not files:
-        raise NomalyError(
-            f"studies must name at least one study, got {', '.join(map(str, paths)) or 'nothing'}: give image files "
-            f"({', '.join(STUDY_SUFFIXES)}) or a folder of them."
-        )
-    items: Items = []
-    taken: set[str] = set()
-    for file in files:
-        name = case_name(file)
-        numbered = (f"{name}_{number}" for number in count(2))
-        case = name if name not in taken else next(free for free in numbered if free not in taken)
-        taken.add(case)
-        items.append({"image": str(file), "case": case})
-    return items
+    return datalist["test"] if studies is None else users_studies(studies, keep_identifiers)
 
 
-def expand(path: Path) -> list[Path]:
-    """The studies at a path, in the order of their names."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    if any(file.suffix.lower() == ".dcm" for file in files):
-        return [path]
-    return [file for file in files if file.name.lower().endswith(STUDY_SUFFIXES)]
+def users_studies(studies: str | Sequence[str], keep_identifiers: bool = False) -> Items:
+    """Studies that a user named; their paths may tell who a patient is."""
+    return [{**item, "private": not keep_identifiers} for item in find_studies(studies, keep_identifiers)]
 
 
-def inference_items(studies: str | Sequence[str] | None, datalist: dict[str, Items] | None) -> Items:
-    """The user's studies if given, else the test section."""
-    return datalist["test"] if studies is None else find_studies(studies)
+def pending_items(items: Items, output_dir: str, resume: bool) -> Items:
+    """What this process has to do: its share of the studies that an earlier run into the same folder has not done."""
+    done = StudyRecords(output_dir).done([item["case"] for item in items]) if resume else set()
+    processes, rank = world_and_rank()
+    return [item for item in items if item["case"] not in done][rank::processes]
 
 
-def calibration_items(studies: str | Sequence[str] | None, datalist: dict[str, Items] | None) -> Items:
+def calibration_items(
+    studies: str | Sequence[str] | None, datalist: dict[str, Items] | None, keep_identifiers: bool = False
+) -> Items:
     """Healthy studies: of a folder with a datalist, of other files or folders, or of the data set.
 
     Raises:
-        NomalyError: if there is none.
+        NomalyError: if there is none, or some are of a test section.
     """
-    if isinstance(studies, str) and (Path(studies) / "datalist.json").is_file():
-        items = healthy_section(load_datalist(studies, required=()))
+    named = Path(studies) if isinstance(studies, str) else None
+    data_set = named.parent if named is not None and named.name == DATALIST else named
+    if data_set is not None and (data_set / DATALIST).is_file():
+        items = healthy_section(load_datalist(data_set, required=()))
     else:
-        items = healthy_section(datalist) if studies is None else find_studies(studies)
+        items = healthy_section(datalist) if studies is None else users_studies(studies, keep_identifiers)
+    if studies is not None and any("label" in item for item in items if "private" in item):
+        raise NomalyError(
+            f"healthy studies must not come from the test section of a {DATALIST}: give the folder that holds it by "
+            "itself, of which the section calibration is then taken."
+        )
     if not items:
         raise NomalyError(
             "calibration needs healthy studies, got none: fill the section calibration of datalist.json, "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.data.privacy import files_of
 from custom.synthetic.dataset import is_phantom
 
 PHANTOM = "Synthetic phantom data: these figures show that the software works and say nothing about patients."
@@ -17,7 +18,7 @@ def data_notes(dataset_dir: str | None, items: Sequence[dict[str, Any]]) -> list
 
     An image of a phantom is known by the folder that it lies in, also where it was named by the user.
     """
-    folders = {folder for item in items for folder in Path(item["image"]).absolute().parents[:2]}
+    folders = {folder for item in items for file in files_of(item) for folder in Path(file).absolute().parents[:2]}
     folders |= {Path(dataset_dir)} if dataset_dir is not None else set()
     notes = [PHANTOM] if any(is_phantom(folder) for folder in folders) else []
     return notes + ([LESIONS] if any(item.get("synthetic") for item in items) else [])

@@ -42,8 +42,12 @@ class SliceDataset(Randomizable, Dataset):
         self.augmentation = augmentation
         self.window = window
         with tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress) as studies:
-            slices = [part for item in studies for part in study_slices(transform(item)["image"], window)]
-        super().__init__(slices)
+            parts = [part for item in studies for part in self.cut(transform(item)["image"])]
+        super().__init__(parts)
+
+    def cut(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """What of a study (C, X, Y, Z) becomes samples."""
+        return study_slices(image, self.window)
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> SliceDataset:
         """Seed the augmentation."""

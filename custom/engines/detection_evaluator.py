@@ -1,26 +1,26 @@
-"""Inference on studies: map, pseudo-healthy image, score, p-value; one study an iteration."""
+"""Inference on studies: map, pseudo-healthy image, score, p-value; a few studies an iteration."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
-from ignite.engine import Engine
-from monai.data import Dataset
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
-from torch.utils.data import DataLoader
 
 from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import group_name, scoring_rule
-from custom.errors import NomalyError, find_mistake
+from custom.data.privacy import without_identifiers
+from custom.errors import NomalyError
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
@@ -28,66 +28,29 @@ from custom.scoring.score import StudyScore, foreground
 logger = logging.getLogger(__name__)
 
 
-class StudyDataset(Dataset):
-    """Studies, preprocessed one at a time; one that cannot be is handed on with its reason instead of ending the run.
-
-    Args:
-        data: items with at least ``image`` and ``case``.
-        transform: preprocessing to ``image`` (C, X, Y, Z).
-        cache: keep prepared studies in memory, for data that are gone through many times.
-    """
-
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable, cache: bool = False) -> None:
-        super().__init__(data, transform)
-        self._cache: dict[int, dict[str, Any]] | None = {} if cache else None
-
-    def _transform(self, index: int) -> dict[str, Any]:
-        if self._cache is None:
-            return self._prepare(self.data[index])
-        if index not in self._cache:
-            self._cache[index] = self._prepare(self.data[index])
-        return self._cache[index]
-
-    def _prepare(self, item: dict[str, Any]) -> dict[str, Any]:
-        started = time.perf_counter()
-        try:
-            prepared = dict(self.transform(item))
-        except Exception as error:  # whatever a reader raises is this study's failure, not the batch's
-            prepared = {**item, "error": root_cause(error)}
-        return {**prepared, "source": str(item["image"]), "seconds": time.perf_counter() - started}
-
-
-class StudyLoader(DataLoader):
-    """Loader of one study a batch, as the item itself: studies differ in their number of slices.
-
-    Args:
-        dataset: of studies.
-        num_workers: processes that prepare studies ahead.
-    """
-
-    def __init__(self, dataset: Dataset, num_workers: int = 0) -> None:
-        super().__init__(dataset, batch_size=1, num_workers=num_workers, collate_fn=only_item)
-
-
 class DetectionEvaluator(SupervisedEvaluator):
     """Run a detector on studies.
 
-    ``engine.state.output`` is a list of one dictionary: the item's own entries and ``pred`` (map, (1, X, Y, Z), larger
-    = more abnormal, 0 off the foreground), ``reconstruction`` (C, X, Y, Z), ``deviation`` (1, X, Y, Z; of ensembles
-    alone), ``foreground`` (1, X, Y, Z) bool, ``score``, ``squared_error`` (summed over a slice, mean over slices),
-    ``seconds``; of a calibrated detector ``p_value``, ``decision`` and ``calibration_group``, None with the reason in
-    ``note`` where there can be none, and ``regions`` (1, X, Y, Z) int32, the regions over the pixel threshold, 1 = the
-    most massive, with ``region_masses`` and ``region_p_values`` (None as p_value); or ``error`` alone.
+    ``engine.state.output`` is a list of a dictionary a study: the item's own entries and ``pred`` (map, (1, X, Y, Z),
+    larger = more abnormal, 0 off the foreground), ``reconstruction`` (C, X, Y, Z), ``deviation`` (1, X, Y, Z; of
+    ensembles alone), ``foreground`` (1, X, Y, Z) bool, ``score``, ``squared_error`` (summed over a slice, mean over
+    slices), ``seconds``; of a calibrated detector ``p_value``, ``decision`` and ``calibration_group``, None with the
+    reason in ``note`` where there can be none, and ``regions`` (1, X, Y, Z) int32, the regions over the pixel
+    threshold, 1 = the most massive, with ``region_masses`` and ``region_p_values`` (None as p_value); or ``error``
+    alone. With a ``gate`` there is ``refusals``, why the study is none that the detector was made for; it is then not
+    scored unless ``score_all``.
 
     Args:
         device: to compute on.
         val_data_loader: a StudyLoader.
         network: an AnomalyDetector.
-        inferer: called with (image (1, C, X, Y, Z), network.explain).
+        inferer: called with (images (B, C, X, Y, Z), network.explain); studies of one shape go together.
         score: map to study score.
         foreground_threshold: share of the range that counts as air.
         alpha: false-alarm rate of the decision; None = as calibrated.
         study_group: calibration group of studies that do not tell theirs.
+        gate: called with a study's preprocessed image; gives the reasons why it should not be scored. None = no gate.
+        score_all: score what the gate refuses, too.
         amp: bfloat16 autocast of the network.
         kwargs: of SupervisedEvaluator.
 
@@ -105,9 +68,13 @@ class DetectionEvaluator(SupervisedEvaluator):
         foreground_threshold: float = 0.05,
         alpha: float | None = None,
         study_group: str | None = None,
+        gate: Callable[[torch.Tensor], list[str]] | None = None,
+        score_all: bool = False,
         amp: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.gate = gate
+        self.score_all = score_all
         self.score = score
         self.foreground_threshold = foreground_threshold
         self.alpha = alpha
@@ -120,30 +87,57 @@ class DetectionEvaluator(SupervisedEvaluator):
             rule = self.decision_rule
             check_groups(network.calibration.healthy_counts, rule.alpha, rule.confidence)
 
-    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
-        item = dict(batchdata)
-        if "error" not in item:
-            started = time.perf_counter()
-            try:
-                item |= self.detect(item[Keys.IMAGE], self.group_of(item))
-                item["seconds"] += time.perf_counter() - started
-            except NomalyError as error:
-                item["error"] = str(error)
-        if "error" in item:
-            logger.error("Study %s failed: %s", item["case"], item["error"])
-        engine.state.output = [item]
+    def run(self, global_epoch: int = 1) -> None:
+        """Run over all studies; without any the handlers still learn of start and end, which MONAI would leave out."""
+        if self.state.epoch_length == 0:
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+        else:
+            super().run(global_epoch)
+
+    def _iteration(self, engine: Engine, batchdata: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        items = [dict(item) for item in batchdata]
+        self.network.eval()
+        for item in items:
+            if self.gate is not None and "error" not in item:
+                with attempt(item), torch.no_grad():
+                    item["refusals"] = self.gate(item[Keys.IMAGE])
+        due = [item for item in items if "error" not in item and (self.score_all or not item.get("refusals"))]
+        for together in of_one_shape(due):
+            self.detect(together)
+        for item in items:
+            if "error" in item:
+                logger.error("Study %s failed: %s", item["case"], item["error"])
+            elif item.get("refusals") and not self.score_all:
+                logger.warning("Study %s is not assessable: %s", item["case"], "; ".join(item["refusals"]))
+        engine.state.output = items
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def detect(self, image: torch.Tensor, group: str | None = None) -> dict[str, Any]:
-        """What the detector says of one study (C, X, Y, Z) of a calibration group."""
-        x = torch.as_tensor(image).as_subclass(torch.Tensor)[None].to(self.state.device)
-        self.network.eval()
+    def detect(self, items: Sequence[dict[str, Any]]) -> None:
+        """Add to studies of one shape what the detector says of them, or why it can say nothing."""
+        started = time.perf_counter()
+        images = [torch.as_tensor(item[Keys.IMAGE]).as_subclass(torch.Tensor) for item in items]
+        x = torch.stack(images).to(self.state.device)
         with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            anomaly_map, reconstruction, *deviation = (part[0] for part in self.inferer(x, self.network.explain))
-        mask = foreground(x[0], self.foreground_threshold, reconstruction)
-        score = float(self.score(anomaly_map, mask, x[0], reconstruction))
+            try:
+                parts = self.inferer(x, self.network.explain)
+            except NomalyError as error:  # of their common shape
+                parts = None
+                for item in items:
+                    item["error"] = without_identifiers(str(error), item)
+            for index, item in enumerate(items if parts is not None else ()):
+                with attempt(item):
+                    item |= self.examine(x[index], [part[index] for part in parts], self.group_of(item))
+        for item in items:
+            item["seconds"] += (time.perf_counter() - started) / len(items)
+
+    def examine(self, x: torch.Tensor, parts: Sequence[torch.Tensor], group: str | None) -> dict[str, Any]:
+        """What is said of a study (C, X, Y, Z) of a calibration group by its map, reconstruction and deviation."""
+        anomaly_map, reconstruction, *deviation = parts
+        mask = foreground(x, self.foreground_threshold, reconstruction)
+        score = float(self.score(anomaly_map, mask, x, reconstruction))
         # what is black in both images is air or the border of a view: nothing there can be compared
         anomaly_map = anomaly_map.where(mask, 0).cpu()
         return {
@@ -152,7 +146,7 @@ class DetectionEvaluator(SupervisedEvaluator):
             **({"deviation": deviation[0].cpu()} if deviation else {}),
             "foreground": mask.cpu(),
             "score": score,
-            "squared_error": float(squared_error(x[0].movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
+            "squared_error": float(squared_error(x.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
             **self.judge(score, anomaly_map, group),
         }
 
@@ -195,16 +189,18 @@ class DetectionEvaluator(SupervisedEvaluator):
         }
 
 
-def only_item(batch: list[Any]) -> Any:
-    """The one item of a batch of one."""
-    return batch[0]
+@contextmanager
+def attempt(item: dict[str, Any]) -> Iterator[None]:
+    """Turn a mistake into the failure of this study."""
+    try:
+        yield
+    except NomalyError as error:
+        item["error"] = without_identifiers(str(error), item)
 
 
-def root_cause(error: BaseException) -> str:
-    """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
-    mistake = find_mistake(error)
-    if mistake is not None:
-        return str(mistake)
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return f"{type(error).__name__}: {error}"
+def of_one_shape(items: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The studies in lists of equal shape."""
+    lists: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+    for item in items:
+        lists.setdefault(tuple(item[Keys.IMAGE].shape), []).append(item)
+    return list(lists.values())

@@ -16,7 +16,9 @@ from torch import nn
 
 from custom.calibration.conformal import check_enough, check_groups
 from custom.calibration.decision import DecisionRule
+from custom.calibration.descriptors import describe
 from custom.calibration.file import write_calibration
+from custom.calibration.geometry import measure
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
 from custom.calibration.state import group_name, scoring_rule
@@ -40,14 +42,17 @@ class HealthyStudy:
     score: float
     anomaly_map: NDArray[np.float32]
     digest: bytes
+    measures: NDArray[np.float64]
+    descriptors: dict[str, NDArray[np.float64]]
 
 
 class Calibrate:
-    """Learn healthy scores, the pixel threshold and the least region, and store them in the detector's file.
+    """Learn healthy scores, the pixel threshold, the least region and the input gate, and store them in the detector's
+    file.
 
     Writes ``calibration.json`` beside it, for people to read and to carry to other copies of the same weights. A study
     that cannot be read is left out, with a line in the log. Memory: four bytes a pixel of all studies on the network's
-    grid.
+    grid, and some 15 kB a study for the gate.
 
     Args:
         network: the detector; its calibration is filled.
@@ -122,6 +127,8 @@ class Calibrate:
                     score=study["score"],
                     anomaly_map=study["pred"].numpy(),
                     digest=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest(),
+                    measures=measure(study["image"]),
+                    descriptors=describe(study["image"], self.network),
                 )
             )
             self.pixels.add(study["pred"][study["foreground"]].numpy())
@@ -148,6 +155,7 @@ class Calibrate:
             plane=(min(planes), max(planes)),
             score_rule=scoring_rule(self.score, self.network),
         )
+        calibration.gate.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
         self._save(masses)
 
     def _group(self, study: dict[str, Any]) -> str:

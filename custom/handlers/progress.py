@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ignite.engine import Engine, Events
-from ignite.handlers.tqdm_logger import ProgressBar
 from tqdm import tqdm
 
 from custom.engines.distributed import is_main_process
@@ -52,7 +51,7 @@ class EpochProgress:
 
 
 class StudyProgress:
-    """Bar over the studies of an evaluator's run.
+    """Bar over the studies of an evaluator's run, with the rate and the time that is left.
 
     Args:
         description: what is being done.
@@ -62,8 +61,26 @@ class StudyProgress:
     def __init__(self, description: str, disable: bool = False) -> None:
         self.description = description
         self.disable = disable
+        self._bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
-        if not self.disable:
-            ProgressBar(desc=self.description, persist=True, mininterval=1.0).attach(engine)
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.step)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def start(self, engine: Engine) -> None:
+        """Open the bar over the studies of this process, of which the first one shows its own."""
+        studies = getattr(engine.state.dataloader, "dataset", None)  # there are none where nothing is left to do
+        total = 0 if studies is None else len(studies)
+        disable = self.disable or not is_main_process()
+        self._bar = tqdm(total=total, desc=self.description, unit="study", mininterval=1.0, disable=disable)
+
+    def step(self, engine: Engine) -> None:
+        """Advance by the studies of an iteration."""
+        self._bar.update(len(engine.state.output))
+
+    def close(self, engine: Engine) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from custom.data.slices import SliceDataset, study_slices
+from custom.data.slices import SliceDataset
 from custom.errors import NomalyError
 from custom.metrics.floors import reference_errors
 from custom.reporting.pictures import grid_picture
@@ -20,8 +20,8 @@ class ValidationLog:
     """Log metrics after each validation, the healthy error beside those of the mean image and of PCA.
 
     A network whose healthy error is not well below that of PCA with eight components has learned little, whatever its
-    losses say. Where slices are larger than the training's windows, the errors of mean image and PCA are those of all
-    windows of a slice together. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
+    losses say. Where slices differ from the training's windows in size, the errors of mean image and PCA are those of
+    as many pixels as a slice has. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
 
     Args:
         training: training slices, from which mean image and PCA are computed.
@@ -39,6 +39,7 @@ class ValidationLog:
         self._references: dict[str, float] | None = None
         self._healthy: list[torch.Tensor] = []
         self._slices = 0
+        self._pixels = 0
         self._shown: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -57,8 +58,9 @@ class ValidationLog:
             if len(self._shown) < self.pictures and all(shown["image"].shape[:3] == plane for shown in self._shown):
                 self._shown.append(study)
             if self._references is None and int(study["label"]) == 0:
-                self._healthy += study_slices(study["image"], self.training.window)
+                self._healthy += self.training.cut(study["image"])
                 self._slices += study["image"].shape[-1]
+                self._pixels += study["image"].numel()
 
     def log(self, engine: Engine) -> None:
         """Write figures and pictures of one validation."""
@@ -68,7 +70,7 @@ class ValidationLog:
                     "validation needs at least one healthy study that can be read, got none: mend the validation "
                     "section of datalist.json, each study's reason is above."
                 )
-            windows = len(self._healthy) / self._slices  # of a slice
+            windows = self._pixels / self._slices / self._healthy[0].numel()  # of a slice
             errors = reference_errors(self.training.images(), torch.stack(self._healthy))
             self._references = {name: windows * error for name, error in errors.items()}
             self._healthy.clear()

@@ -6,53 +6,46 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import SliceInferer
-from monai.utils import BlendMode, ensure_tuple_rep
 
-from custom.errors import NomalyError
+from custom.inferers.windows import WindowInferer
 
 
-class SliceWiseInferer(SliceInferer):
+class SliceWiseInferer(WindowInferer):
     """Apply a 2-D network to the axial slices of (B, C, X, Y, Z) and stack the results along Z.
 
     Without `window`, or where a slice is as large as it, each slice goes through the network whole, exactly once, so
     that the result equals a plain loop over the slices. A larger slice is covered by overlapping windows whose results
-    are blended with Gaussian weights. A network may return one tensor (N, C', X, Y) or a tuple of them; the inferer
-    then returns one tensor (B, C', X, Y, Z) or a tuple of them.
+    are blended. A network may return one tensor (N, C', X, Y) or a tuple of them. Memory: beside the study and its
+    results that of `sw_batch_size` slices, however many there are.
 
     Args:
         window: sides (X, Y) of the network's input in pixels, one number for a square; None = any.
         overlap: share of a window that its neighbour covers, too.
         sw_batch_size: number of windows in one call of the network.
-        kwargs: further options of monai.inferers.SlidingWindowInferer, such as `sw_device` and `device`.
+        kwargs: see WindowInferer.
 
     Raises:
-        NomalyError: if a slice is smaller than the window.
+        NomalyError: if a slice is smaller than the window, or the memory does not hold a single one.
         ValueError: if the input does not have five axes.
     """
 
     def __init__(
         self,
         window: int | Sequence[int] | None = None,
-        overlap: float = 0.5,
+        overlap: float | Sequence[float] = 0.5,
         sw_batch_size: int = 8,
         **kwargs: Any,
     ) -> None:
-        super().__init__(spatial_dim=2, roi_size=(1, 1), sw_batch_size=sw_batch_size, overlap=overlap, **kwargs)
-        self.window = None if window is None else ensure_tuple_rep(window, 2)
+        super().__init__(2, window, overlap, sw_batch_size, **kwargs)
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]:
-        if inputs.ndim != 5:
-            raise ValueError(f"SliceWiseInferer needs (B, C, X, Y, Z), got shape {tuple(inputs.shape)}. Add a Z axis.")
-        plane = tuple(inputs.shape[2:4])
-        self.orig_roi_size = self.window or plane
-        if any(side < window for side, window in zip(plane, self.orig_roi_size)):
-            raise NomalyError(
-                f"each side of a slice must have at least the window's {list(self.orig_roi_size)} pixels, got "
-                f"{list(plane)}: cut less off, bring the study to a larger size, or lower image_size."
-            )
-        # one window needs no blending: its values come out bit for bit
-        self.mode = BlendMode.CONSTANT if self.orig_roi_size == plane else BlendMode.GAUSSIAN
-        return super().__call__(inputs, network, *args, **kwargs)
+    def stitch(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Results of all slices, so many slices at a time as there are windows in a call."""
+        batch, depth, step, result = len(inputs), inputs.shape[-1], self.sw_batch_size, None
+        for first in range(0, depth, step):
+            # one copy of neighbouring slices: taken one by one, each would touch the whole volume
+            slices = inputs[..., first : first + step].movedim(-1, 1).flatten(0, 1)
+            part = super().stitch(slices, network, *args, **kwargs).unflatten(0, (batch, -1)).movedim(1, -1)
+            if result is None:
+                result = part.new_empty(*part.shape[:-1], depth)
+            result[..., first : first + step] = part
+        return result

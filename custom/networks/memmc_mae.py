@@ -143,6 +143,12 @@ class MemMCMaskedAutoencoder(nn.Module):
             outputs.append(tokens)
         return self.encoder_norm(tokens), outputs[len(outputs) - self.levels :]
 
+    def latent(self, image: Tensor) -> Tensor:
+        """Code (B, hidden_size) of images (B, C, *S): the mean of the encoder's tokens, all patches seen."""
+        self.check_image(image)
+        everywhere = torch.arange(self.num_patches, device=image.device).expand(image.shape[0], -1)
+        return self.encode(patchify(image, self.patch_size), everywhere)[0].mean(1)
+
     def decode(self, tokens: Tensor, outputs: Sequence[Tensor], visible: Tensor) -> Tensor:
         """Patches (B, N, C * patch pixels) from the encoder's tokens and levels."""
         seen = self.decoder_embedding(tokens)

@@ -172,6 +172,10 @@ class ReversedAutoencoder(nn.Module):
         mu, logvar, _ = self.encoder(x)
         return mu, logvar
 
+    def latent(self, x: torch.Tensor) -> torch.Tensor:
+        """Code (B, latent_size) of x (B, C, *S), the posterior's mean: deterministic."""
+        return self.encode(x)[0]
+
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Image (B, C, *S) in [0, 1] of the code z (B, latent_size)."""
         return self.decoder(z)

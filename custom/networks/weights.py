@@ -97,7 +97,8 @@ def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
             )
         # The header carries the shape, so the end of one tensor can never be read as the start of the next.
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        if tensor.numel():  # an empty tensor may have strides that no view has
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

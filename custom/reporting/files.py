@@ -22,6 +22,20 @@ _NEXT_STEP = {
     errno.ENOTDIR: "a file stands where a folder is needed: move it away or choose another folder",
     errno.EEXIST: "a file stands where a folder is needed: move it away or choose another folder",
 }
+_DISK_GONE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+class WriteError(NomalyError):
+    """A file could not be written.
+
+    Args:
+        target: the file.
+        error: why.
+    """
+
+    def __init__(self, target: Path, error: OSError) -> None:
+        super().__init__(_explain(target, error))
+        self.disk_gone = error.errno in _DISK_GONE  # nothing else can be written there, either
 
 
 @contextmanager
@@ -36,7 +50,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         mode: "w" for text (UTF-8, line ends as given) or "wb" for bytes.
 
     Raises:
-        NomalyError: the disk is full, read-only or forbidden; names `path` and the next step.
+        WriteError: the disk is full, read-only or forbidden; names `path` and the next step.
     """
     target = Path(path)
     # Made with open(), not tempfile: the result then follows the user's umask, so colleagues can read a shared folder.
@@ -51,7 +65,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     except OSError as error:
         if not _is_ours(error, target, temporary):
             raise
-        raise NomalyError(_explain(target, error)) from error
+        raise WriteError(target, error) from error
     finally:
         with suppress(OSError):  # gone after the rename, or never made
             temporary.unlink()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from custom.reporting.results import LesionResult
 from custom.transforms.components import measure_regions
-from custom.transforms.source_geometry import source_spacing, to_source
+from custom.transforms.source_geometry import source_spacing
 
 
-def study_lesions(study: dict[str, Any]) -> list[LesionResult]:
+def study_lesions(study: dict[str, Any], labels: NDArray[np.int32]) -> list[LesionResult]:
     """Lesions of a study, the most massive first.
 
     Args:
         study: what a DetectionEvaluator with a calibrated detector says of it.
+        labels: (X, Y) or (X, Y, Z) its numbered regions on the grid of its file, as they are written, so that table and
+            file agree.
     """
     image = study["image"]
-    # The regions as they are written, so that table and file agree; interpolated maps lose the peaks of small ones.
-    labels, spacing = to_source(study["regions"].float(), image, "nearest"), source_spacing(image)
+    spacing = source_spacing(image)
     if labels.ndim == 3 and labels.shape[2] == 1:  # a film stored as a volume of one slice has areas, no volumes
         labels, spacing = labels[..., 0], spacing and spacing[:2]
     affine = None if spacing is None else image.meta["original_affine"]
@@ -36,6 +40,7 @@ def study_lesions(study: dict[str, Any]) -> list[LesionResult]:
                 y=y,
                 z=z,
                 position_unit="px" if affine is None else "mm",
+                # of the network's own map: interpolated ones lose the peaks of small regions
                 peak=float(study["pred"][study["regions"] == region.number].max()),
                 mass=study["region_masses"][index],
                 p_value=None if p_values is None else p_values[index],

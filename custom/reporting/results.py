@@ -20,7 +20,7 @@ import custom
 from custom.errors import NomalyError
 from custom.reporting.files import atomic_write
 
-STATUSES = ("ok", "failed")
+STATUSES = ("ok", "failed", "not_assessable")
 DECISIONS = ("flag", "uncertain", "likely_normal")
 LESION_UNITS = ("ml", "mm2", "px")
 POSITION_UNITS = ("mm", "px")
@@ -32,7 +32,8 @@ class StudyResult:
 
     Args:
         study: unique id of the study.
-        status: "ok", or "failed" (then `error` says why, and the numbers are None).
+        status: "ok"; "not_assessable" where the input gate refused it (then `note` says why), or "failed" (then `error`
+            says why); the numbers of these two are None.
         score: study score, larger = more abnormal.
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
@@ -41,7 +42,7 @@ class StudyResult:
         lesion_volume: their total size in `lesion_unit`.
         lesion_unit: "ml" for volumes, "mm2" for pictures of known pixel size, "px" otherwise.
         seconds: time that the study took.
-        note: why there is no p-value, or what else to know; empty if nothing.
+        note: why there is no p-value, why the study is not assessable, or what else to know; empty if nothing.
         error: a reason that a person can act on; empty for a study that went well.
 
     Raises:
@@ -73,6 +74,10 @@ class StudyResult:
                 _check_choice(name, getattr(self, name), choices)
         if self.status == "failed" and not self.error:
             raise NomalyError(f"error of study {self.study!r} must say why it failed, got ''. Give the reason.")
+        if self.status == "not_assessable" and not self.note:
+            raise NomalyError(
+                f"note of study {self.study!r} must say why it is not assessable, got ''. Give the reason."
+            )
         if self.score is not None and not math.isfinite(self.score):
             raise NomalyError(
                 f"score of study {self.study!r} must be finite, got {self.score}. Report the study as failed."

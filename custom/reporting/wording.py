@@ -12,6 +12,7 @@ DECISIONS = {
     "uncertain": "Uncertain",
     "likely_normal": "Likely normal",
     "none": "No decision",
+    "not_assessable": "Not assessable",
     "failed": "Failed",
 }
 _SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM"}

@@ -28,15 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 def worklist_key(result: StudyResult) -> tuple[Any, ...]:
-    """Sort key of the worklist: smallest p-value first, then largest score; failed studies last, then by name."""
+    """Sort key of the worklist: smallest p-value first, then largest score; then studies that are not assessable, last
+    failed ones; equal ones by name.
+    """
     p = math.inf if result.p_value is None else result.p_value
     score = -math.inf if result.score is None else result.score
-    return result.status == "failed", p, -score, result.study
+    return ("ok", "not_assessable", "failed").index(result.status), p, -score, result.study
 
 
 def state_of(result: StudyResult) -> str:
     """Key of `DECISIONS` for a study."""
-    return "failed" if result.status == "failed" else result.decision or "none"
+    return result.decision or "none" if result.status == "ok" else result.status
 
 
 def summary_sentences(studies: Sequence[StudyResult], rule: DecisionRule | None, n_healthy: int) -> list[str]:
@@ -48,7 +50,7 @@ def summary_sentences(studies: Sequence[StudyResult], rule: DecisionRule | None,
         n_healthy: number of healthy calibration studies, 0 if not known.
     """
     done = [study for study in studies if study.status == "ok"]
-    failed = len(studies) - len(done)
+    failed, refused = (sum(study.status == status for study in studies) for status in ("failed", "not_assessable"))
     decided = [study for study in done if study.decision is not None]
     sentences = [f"{count(len(done), 'study', 'studies')} scored; not calibrated, so none can be flagged."]
     if decided:
@@ -65,6 +67,9 @@ def summary_sentences(studies: Sequence[StudyResult], rule: DecisionRule | None,
     undecided = len(done) - len(decided)
     if decided and undecided:
         sentences.append(f"{count(undecided, 'study has no p-value and says', 'studies have no p-value and say')} why.")
+    if refused:
+        verb = count(refused, "study is", "studies are")
+        sentences.append(f"{verb} not assessable, being unlike all that the detector knows; each says why.")
     if failed:
         sentences.append(f"{count(failed, 'study', 'studies')} could not be read or scored; see the end of the list.")
     return sentences

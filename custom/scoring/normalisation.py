@@ -27,6 +27,9 @@ class HealthyNormalisation(nn.Module):
         sigma: of the blur in pixels; 0 = none.
         floor: what is added to each pixel's deviation, as a share of the deviations' mean: where all healthy images
             agree, as in air, a small difference is not infinitely unusual.
+
+    Raises:
+        NomalyError: a setting out of range; at the call, a map of another size.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class HealthyNormalisation(nn.Module):
         super().__init__()
         if floor <= 0:
             raise NomalyError(f"floor must be > 0, a share of the mean deviation, got {floor}.")
+        if not isinstance(image_size, int) and len(image_size) != spatial_dims:
+            raise NomalyError(f"image_size must be one number or {spatial_dims} of them, got {list(image_size)}.")
         size = ensure_tuple_rep(image_size, spatial_dims)
         self.blur = GaussianBlur(sigma)
         self.floor = floor
@@ -50,7 +55,7 @@ class HealthyNormalisation(nn.Module):
         """
         count, total, square = 0, 0.0, 0.0
         for batch in maps:
-            blurred = self.blur(batch).double()
+            blurred = self._blurred(batch).double()
             count += len(blurred)
             total = total + blurred.sum(0)
             square = square + blurred.square().sum(0)
@@ -63,6 +68,15 @@ class HealthyNormalisation(nn.Module):
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
         """Map (B, 1, *S) -> (B, 1, *S), larger = more abnormal, 0 = as in the mean healthy image."""
-        z = (self.blur(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
+        z = (self._blurred(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
         # no branch on the buffer: a graph that is exported before it is fitted stays right after
         return torch.where(self.images > 0, z, anomaly_map)
+
+    def _blurred(self, anomaly_map: Tensor) -> Tensor:
+        """The map under the blur, after a check of its size: another one would be stretched in silence."""
+        if anomaly_map.shape[2:] != self.mean.shape[1:]:
+            raise NomalyError(
+                f"anomaly_map must have the size {list(self.mean.shape[1:])} of this normalisation, got "
+                f"{list(anomaly_map.shape[2:])}: set image_size and spatial_dims to those of the network."
+            )
+        return self.blur(anomaly_map)

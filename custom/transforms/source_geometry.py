@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from monai.transforms.utils import convert_applied_interp_mode, reset_ops_id
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from custom.reporting.files import WriteError
 from custom.transforms.head import CropHead
 from custom.transforms.intensity import unscale_intensity
 from custom.transforms.study import PICTURE_SUFFIXES
@@ -80,37 +82,51 @@ def source_spacing(image: MetaTensor) -> tuple[float, ...] | None:
     return tuple(float(side) for side in sides[: len(image.meta["spatial_shape"])])
 
 
-def write_study_outputs(
-    folder: str | os.PathLike, image: MetaTensor, volumes: Mapping[str, torch.Tensor]
-) -> dict[str, Path]:
+def source_arrays(image: MetaTensor, volumes: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Results of a study on the grid of its file, see :func:`to_source`.
+
+    Args:
+        image: the study as it went into the network.
+        volumes: results (C, X, Y, Z) on the grid of `image`, by name. "labels", numbers of regions, are resampled to
+            the nearest and give "mask" as well, 1 where there is any; "pseudo_healthy" is brought back to the
+            intensities of the file.
+    """
+    arrays = {}
+    for name, volume in volumes.items():
+        if name == "labels":
+            arrays["labels"] = np.rint(to_source(volume.float(), image, "nearest")).astype(np.int32)
+            arrays["mask"] = (arrays["labels"] > 0).astype(np.uint8)
+        else:
+            arrays[name] = to_source(unscale_intensity(volume, image) if name == "pseudo_healthy" else volume, image)
+    return arrays
+
+
+def write_images(folder: str | os.PathLike, image: MetaTensor, arrays: Mapping[str, np.ndarray]) -> dict[str, Path]:
     """Write the results of one study beside each other, on the grid of the study's file.
 
     A NIfTI study gives NAME.nii.gz with the affine, shape and header spacing of its file; DICOM and other volumes
-    give NIfTI with the affine of their series; a PNG or JPEG picture gives NAME.png of its size in pixels. Each
+    give NIfTI with the affine of their series; a picture, PNG, JPEG or TIFF, gives NAME.png of its size in pixels. Each
     file appears complete or not at all.
 
     Args:
         folder: made if absent.
         image: the study as it went into the network.
-        volumes: results (C, X, Y, Z) on the grid of `image`, by name. "mask" is resampled to the nearest and written
-            as uint8 (0/1 in NIfTI, 0/255 in PNG); "pseudo_healthy" is brought back to the intensities of the file;
-            any other, such as "map" and "deviation", is written as float32, in PNG as 16 bit with
-            value = nomaly_offset + nomaly_scale * pixel (text chunks of the PNG).
+        arrays: of :func:`source_arrays`; those named in `RESULTS` are written. "mask" as uint8 (0/1 in NIfTI, 0/255 in
+            PNG), others as float32, in PNG as 16 bit with value = nomaly_offset + nomaly_scale * pixel (text chunks
+            of the PNG); "pseudo_healthy" as integers of the source's depth in PNG.
 
     Returns:
         The path of the file of each name. Results of an earlier run that are not written anew are removed.
+
+    Raises:
+        WriteError: if a file cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, suffix in product(RESULTS, (".png", ".nii.gz")):
-        (folder / f"{name}{suffix}").unlink(missing_ok=True)
-    source = Path(image.meta["filename_or_obj"])
-    picture = source.suffix.lower() in PICTURE_SUFFIXES
+    remove_images(folder)
+    source, picture = Path(image.meta["filename_or_obj"]), _is_picture(image)
     paths = {}
-    for name, volume in volumes.items():
-        if name == "pseudo_healthy":
-            volume = unscale_intensity(volume, image)
-        array = to_source(volume, image, "nearest" if name == "mask" else "trilinear")
+    for name in (name for name in RESULTS if name in arrays):
+        array = arrays[name]
         paths[name] = folder / f"{name}{'.png' if picture else '.nii.gz'}"
         if picture:
             _save_atomically(_picture_saver(name, array, source), paths[name])
@@ -118,6 +134,22 @@ def write_study_outputs(
             dtype = np.uint8 if name == "mask" else np.float32
             _save_atomically(_nifti(array.astype(dtype), image, source).to_filename, paths[name])
     return paths
+
+
+def remove_images(folder: Path) -> None:
+    """Remove what `write_images` wrote."""
+    for name, suffix in product(RESULTS, (".png", ".nii.gz")):
+        with suppress(NotADirectoryError):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _is_picture(image: MetaTensor) -> bool:
+    """Whether results are pictures as well: TIFF of integers is one, too."""
+    source = Path(image.meta["filename_or_obj"])
+    if source.suffix.lower() not in (".tif", ".tiff"):
+        return source.suffix.lower() in PICTURE_SUFFIXES
+    with Image.open(source) as original:
+        return len(image.meta["spatial_shape"]) == 2 and original.mode != "F"
 
 
 def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
@@ -154,9 +186,13 @@ def _picture_saver(name: str, array: np.ndarray, source: Path) -> Callable[[Path
 
 def _save_atomically(save: Callable[[Path], None], path: Path) -> None:
     """Save under a passing name in the same folder, then move into place."""
-    passing = path.with_name(f".{os.getpid()}.{path.name}")
+    passing = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save(passing)
         os.replace(passing, path)
+    except OSError as error:
+        raise WriteError(path, error) from error
     finally:
-        passing.unlink(missing_ok=True)
+        with suppress(OSError):  # gone after the rename, or never made
+            passing.unlink()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,65 +10,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor, PILReader
-from monai.transforms import LoadImage, MapTransform, Transform
-from PIL import Image
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
 
 from custom.errors import NomalyError
+from custom.transforms.formats import PICTURE_SUFFIXES, case_name, load_error, study_path
+from custom.transforms.readers import read_study
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + PICTURE_SUFFIXES
-DICOM_TAG = "0028|0004"  # as ITK names DICOM's PhotometricInterpretation, which every image has
-SPACING_TAGS = ("0028|0030", "0018|1164")  # PixelSpacing, and ImagerPixelSpacing of films
-GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-
-
-def case_name(path: str | PathLike) -> str:
-    """Return the name of a study: its file's or folder's name without a known image suffix."""
-    name = Path(path).name
-    for suffix in STUDY_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def load_error(path: str | PathLike, problem: str, next_step: str) -> NomalyError:
-    """Build the one form of error of this module: file, rule and value, next step."""
-    return NomalyError(f"Study {path}: {problem}. {next_step}")
-
-
-def _grey_or_rgb(picture: Image.Image) -> Image.Image:
-    """Drop transparency and expand palettes, so that array values are intensities and never palette indices."""
-    if picture.mode in GREY_MODES or picture.mode == "RGB":
-        return picture
-    return picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
-
-
-@lru_cache(maxsize=1)
-def _loader() -> LoadImage:
-    """Make MONAI's loader once: each new one warns that NVIDIA's DICOM decoder is absent."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*nvImageCodec.*")
-        return LoadImage(image_only=True, ensure_channel_first=True)
-
-
-def _read(path: Path) -> MetaTensor:
-    """Read a file or DICOM folder as MONAI does, (C, X, Y) or (C, X, Y, Z)."""
-    if not path.exists():
-        raise load_error(path, "the file must exist, but there is none", "Check the path for spelling and mounts.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise load_error(path, "the file must hold an image, but it is empty (0 bytes)", "Copy or export it again.")
-    reader = PILReader(converter=_grey_or_rgb) if path.suffix.lower() in PICTURE_SUFFIXES else None
-    try:
-        return _loader()(path, reader=reader)
-    except Exception as error:  # the readers of MONAI raise anything, from zlib.error to ITK's RuntimeError
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise load_error(
-            path,
-            f"the file must be a readable PNG, JPEG, NIfTI or DICOM image, but the reader failed "
-            f"({type(error).__name__}: {reason[:200]})",
-            "The file may be truncated or of another format: open it in a viewer, then copy or export it again.",
-        ) from error
+ImageSource = str | PathLike | Sequence[str]
 
 
 def _display_affine(affine: np.ndarray) -> np.ndarray:
@@ -89,16 +36,8 @@ def _affine_of(image: MetaTensor) -> np.ndarray:
     return affine
 
 
-def _tells_spacing(image: MetaTensor) -> bool:
-    """Tell whether a single DICOM image names the size of its pixels; other formats always do."""
-    if DICOM_TAG not in image.meta:
-        return True
-    spacings = [str(image.meta.get(tag, "")).replace("\\", " ").split() for tag in SPACING_TAGS]
-    return any(len(sides) == 2 and all(float(side) > 0 for side in sides) for sides in spacings)
-
-
 def _promote(image: MetaTensor, path: Path) -> MetaTensor:
-    """Bring a picture to Z = 1 and keep only the meta data that every study has, so that batches collate."""
+    """Bring a picture to Z = 1 and keep only the meta data that every study has."""
     shape = tuple(image.shape[1:])
     is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
     if len(shape) > 3 or (not is_picture and image.shape[0] != 1):
@@ -125,7 +64,10 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
-        "spacing_known": not without_geometry and _tells_spacing(image),
+        "spacing_known": not without_geometry and image.meta.get("spacing_known", True),
+        "source_files": image.meta.get("source_files", [str(path)]),
+        "dicom": image.meta.get("dicom", False),
+        **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
@@ -141,18 +83,22 @@ def _in_plane_shape(image: MetaTensor) -> tuple[int, int]:
 class LoadStudy(Transform):
     """Load one study as a (C, X, Y, Z) float32 MetaTensor with the intensities of its file.
 
-    A 2-D picture (PNG, JPEG, BMP, one DICOM slice) becomes Z = 1. Pictures without orientation get the affine
-    diag(-1, -1, 1, 1), "already in display orientation", on which ``Orientationd(axcodes="LPS")`` does nothing.
+    A study is a file, the list of the files of one DICOM series, or the folder of one. A 2-D picture (PNG, JPEG, BMP,
+    one DICOM slice) becomes Z = 1. Pictures without orientation get the affine diag(-1, -1, 1, 1), "already in display
+    orientation", on which ``Orientationd(axcodes="LPS")`` does nothing. Images stored as negatives (MONOCHROME1) come
+    out bone bright.
+
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
-    of its pixels) and `filename_or_obj`. DICOM films stored as negatives (MONOCHROME1) come out bone bright.
+    of its pixels), `filename_or_obj` (of a series its folder), `source_files` (of a series in the order of Z), `dicom`
+    (whether they are DICOM), and `modality`, `body_part` and `view` as DICOM tells them, upper case, else "".
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.
         min_size: least side in pixels of the X-Y plane after orientation to LPS.
 
     Raises:
-        NomalyError: if the file is missing, unreadable, 4-D, smaller than `min_size`, constant, holds NaN or
-            infinite values, or has the wrong number of channels.
+        NomalyError: if the file is missing, unreadable, too large for the memory, 4-D, smaller than `min_size`,
+            constant, holds NaN or infinite values, or has the wrong number of channels; if a series is no volume.
     """
 
     def __init__(self, channels: int = 1, min_size: int = 64) -> None:
@@ -161,9 +107,9 @@ class LoadStudy(Transform):
         self.channels = channels
         self.min_size = min_size
 
-    def __call__(self, path: str | PathLike) -> MetaTensor:
-        path = Path(path)
-        image = self._with_channels(_promote(_read(path), path), path)
+    def __call__(self, image: ImageSource) -> MetaTensor:
+        path = study_path(image)
+        image = self._with_channels(_promote(read_study(image), path), path)
         self._check_values(image, path)
         self._check_size(image, path)
         return image
@@ -216,7 +162,7 @@ class LoadStudyd(MapTransform):
     `case` is filled in from the file's name where the item has none. A missing mask is no mistake.
 
     Args:
-        keys: keys of the paths; each but `mask_key` is loaded by LoadStudy.
+        keys: keys of the paths, or of the files of a series; each but `mask_key` is loaded by LoadStudy.
         mask_key: key of the mask, (1, X, Y, Z) of 0 and 1 after loading (1 = any value above 0).
         channels: see LoadStudy.
         min_size: see LoadStudy.
@@ -251,10 +197,10 @@ class LoadStudyd(MapTransform):
         return item
 
     @staticmethod
-    def _load_mask(path: str | PathLike, image: MetaTensor) -> MetaTensor:
+    def _load_mask(source: ImageSource, image: MetaTensor) -> MetaTensor:
         """Load a mask and check that its voxels are the image's."""
-        path = Path(path)
-        mask = _promote(_read(path), path)
+        path = study_path(source)
+        mask = _promote(read_study(source), path)
         same_shape = mask.shape[1:] == image.shape[1:]
         if not same_shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
             found, wanted = (tuple(grid.shape[1:]) for grid in (mask, image))

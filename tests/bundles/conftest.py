@@ -40,7 +40,8 @@ def detection(nomaly, knobs, unseen, tmp_path_factory) -> Callable[[str], Path]:
     @functools.cache
     def folder(bundle: str) -> Path:
         path = tmp_path_factory.mktemp(bundle) / "detection"
-        assert nomaly("detect", bundle, unseen(bundle), "--output", path, **knobs(bundle)).code == 0
+        words = ("--output", path, "--keep-identifiers")
+        assert nomaly("detect", bundle, unseen(bundle), *words, **knobs(bundle)).code == 0
         return path
 
     return folder

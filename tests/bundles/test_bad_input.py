@@ -45,7 +45,7 @@ def detect(nomaly, models: Path, tiny_network, tmp_path: Path) -> Callable:
     """Detect on studies into tmp_path/results."""
 
     def run(*studies: Path, **knobs):
-        words = ("--output", tmp_path / "results", "--weights", models / "model.pt")
+        words = ("--keep-identifiers", "--output", tmp_path / "results", "--weights", models / "model.pt")
         return nomaly("detect", BUNDLE, *studies, *words, **tiny_network(BUNDLE) | knobs)
 
     return run
@@ -331,7 +331,7 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     for number in range(4):
         shutil.copy(tiny_phantom / "images" / f"healthy_00{number}.nii.gz", healthy)
     (healthy / "healthy_002.nii.gz").write_bytes(b"")
-    words = ("--healthy", healthy, "--weights", models / "model.pt")
+    words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy_scores must hold at least 4 studies for alpha = 0.2, got 3")
     assert (
@@ -358,7 +358,7 @@ def test_one_study_twice_among_the_healthy_ones_is_refused(
     for number in range(4):
         shutil.copy(tiny_phantom / "images" / f"healthy_00{number}.nii.gz", healthy)
     shutil.copy(healthy / "healthy_003.nii.gz", healthy / "copy.nii.gz")
-    words = ("--healthy", healthy, "--weights", models / "model.pt")
+    words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy studies must differ, but copy and healthy_003 hold the same image: remove one of them.")
     assert files_of(models) == before
@@ -444,19 +444,25 @@ def test_full_disk_while_training_keeps_the_run(train_tiny, models: Path, tiny_p
     assert files_of(models) == before
 
 
-def test_map_that_does_not_fit_on_the_disk_fails_its_study_alone(
+def test_full_disk_ends_the_run_which_goes_on_when_there_is_room(
     detect, tiny_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = nib.Nifti1Image.to_filename
 
     def save_unless_full(image, path, **options):
-        if path.parent.name == "healthy_000":
+        if path.parent.name == "healthy_001":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         save(image, path, **options)
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_filename", save_unless_full)
-    done = detect(*(tiny_phantom / "images" / f"healthy_00{number}.nii.gz" for number in (0, 1)))
+    studies = [tiny_phantom / "images" / f"healthy_00{number}.nii.gz" for number in range(3)]
+    with monkeypatch.context() as full:
+        full.setattr(nib.Nifti1Image, "to_filename", save_unless_full)
+        done = detect(*studies)
+    says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. What was there before is unchanged.")
+    assert not (tmp_path / "results" / "results.csv").exists()
+    assert list((tmp_path / "results" / "healthy_001").iterdir()) == []
+    written = (tmp_path / "results" / "healthy_000" / "map.nii.gz").stat().st_mtime_ns
+    assert detect(*studies, resume=True).code == 0
     rows = read_results_csv(tmp_path / "results" / "results.csv")
-    assert (done.code, [row.status for row in rows]) == (1, ["failed", "ok"])
-    assert rows[0].error == "[Errno 28] No space left on device"
-    assert list((tmp_path / "results" / "healthy_000").iterdir()) == []
+    assert [(row.study, row.status) for row in rows] == [(f"healthy_00{number}", "ok") for number in range(3)]
+    assert (tmp_path / "results" / "healthy_000" / "map.nii.gz").stat().st_mtime_ns == written

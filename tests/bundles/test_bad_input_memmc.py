@@ -34,8 +34,9 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
     """Detect on studies into tmp_path/results: the outcome and its rows."""
 
     def run(bundle: str, *studies: Path, **knobs) -> tuple:
-        words = ("--output", tmp_path / "results", "--weights", trained(bundle) / "models" / "model.pt")
-        done = nomaly("detect", bundle, *studies, *words, **tiny_network(bundle) | knobs)
+        words = ("--keep-identifiers", "--output", tmp_path / "results")
+        weights = {"weights": trained(bundle) / "models" / "model.pt"}
+        done = nomaly("detect", bundle, *studies, *words, **tiny_network(bundle) | weights | knobs)
         table = tmp_path / "results" / "results.csv"
         return done, read_results_csv(table) if table.exists() else []
 

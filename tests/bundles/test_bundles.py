@@ -35,6 +35,7 @@ WORKFLOWS = {
     "train": (["train"], "train"),
     "train+demo": (["train", "demo"], "train"),
     "train+paper": (["train", "paper"], "train"),
+    "train+train_3d": (["train", "train_3d"], "train"),
     "train+multi_gpu_train": (["train", "multi_gpu_train"], "train"),
     "calibrate": (["calibrate"], "infer"),
     "evaluate": (["evaluate"], "infer"),
@@ -50,7 +51,7 @@ every_workflow = pytest.mark.parametrize(
         (bundle, workflow)
         for bundle in NAMES
         for workflow, (names, _) in WORKFLOWS.items()
-        if all((BUNDLES / bundle / "configs" / f"{name}.json").is_file() for name in names)  # some have no paper.json
+        if all((BUNDLES / bundle / "configs" / f"{name}.json").is_file() for name in names)  # some have not all
     ],
 )
 
@@ -148,8 +149,15 @@ def test_misspelt_knob_of_an_overlay_is_refused(bundle: str, render: ModuleType,
 def test_misspelt_name_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"demos": {"max_epochs": 1}}))
-    with pytest.raises(SystemExit, match=f"^{bundle}/variant.json: demos is no overlay; there are demo, multi_gpu"):
+    with pytest.raises(SystemExit, match=f"^{bundle}/variant.json: demos is no overlay; there are demo, .*multi_gpu"):
         render.main()
+
+
+def test_overlay_for_other_kinds_of_images_is_not_rendered(render: ModuleType, copied: Path) -> None:
+    overlay = copied / "_base" / "ra" / "extra.yaml"
+    for kinds, expected in (("[head]", {"ra_brain"}), ("[head, film]", {"ra_brain", "ra_chest", "ra_wrist"})):
+        overlay.write_text(f"_overlay_: true\n_images_: {kinds}\nseed: 1\n")
+        assert {name for name in NAMES if "extra.json" in render.render_bundle(copied / name)} == expected
 
 
 @every_bundle

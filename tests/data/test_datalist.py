@@ -44,6 +44,12 @@ def test_given_case_and_subject_are_kept(tmp_path):
     assert (loaded["case"], loaded["subject"]) == ("visit2", "7")
 
 
+@pytest.mark.parametrize("case", ["../evil", "a/b", "..", ".hidden", "C:evil", "a\\b", "x" * 201])
+def test_case_that_would_leave_its_folder_is_refused(tmp_path, case):
+    with pytest.raises(NomalyError, match=r"a.png\): case must be usable as a file's name, without / or"):
+        load_datalist(write(tmp_path, sections([{"image": "a.png", "case": case}])))
+
+
 def test_entry_that_is_null_is_as_if_it_were_not_there(tmp_path):
     items = [{"image": "a.png", "mask": None, "subject": None, "group": None}]
     (item,) = load_datalist(write(tmp_path, sections(training=items)))["training"]

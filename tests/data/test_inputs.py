@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.data.inputs import calibration_items, evaluation_items, find_studies, floor_items, inference_items
+from custom.data.inputs import calibration_items, evaluation_items, floor_items, inference_items
 from custom.errors import NomalyError
 from custom.synthetic.head_lesions import GROUPS
 
@@ -21,52 +21,16 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_file_is_one_study_named_without_its_ending() -> None:
-    assert find_studies("scans/head.nii.gz") == [{"image": "scans/head.nii.gz", "case": "head"}]
-
-
-def test_folder_gives_its_images_in_the_order_of_their_names(tmp_path: Path) -> None:
-    touch(tmp_path, "b.PNG", "a.nii.gz", "c.jpeg", "readme.txt", ".hidden.png", "datalist.json")
-    touch(tmp_path / "deeper", "d.png")
-    assert [item["case"] for item in find_studies(str(tmp_path))] == ["a", "b", "c"]
-
-
-def test_folder_of_dicom_files_is_one_series(tmp_path: Path) -> None:
-    touch(tmp_path / "series_7", "1.dcm", "2.DCM")
-    assert find_studies([str(tmp_path / "series_7")]) == [{"image": str(tmp_path / "series_7"), "case": "series_7"}]
-
-
-def test_missing_path_stays_to_fail_with_its_own_reason(tmp_path: Path) -> None:
-    assert [item["case"] for item in find_studies([str(tmp_path / "gone.nii")])] == ["gone"]
-
-
-@pytest.mark.parametrize(
-    ("files", "cases"),
-    [
-        (["1/t1.nii", "2/t1.nii", "3/t1.nii.gz"], ["t1", "t1_2", "t1_3"]),
-        (["1/t1.nii", "2/t1.nii", "t1_2.nii"], ["t1", "t1_2", "t1_2_2"]),
-        (["t1_2.nii", "1/t1.nii", "2/t1.nii"], ["t1_2", "t1", "t1_3"]),
-    ],
-)
-def test_every_study_gets_a_name_of_its_own(files: list[str], cases: list[str]) -> None:
-    assert [item["case"] for item in find_studies(files)] == cases
-
-
-@pytest.mark.parametrize("studies", [[], ["{tmp_path}"]])
-def test_nothing_to_read_is_refused_with_what_can_be(studies: list[str], tmp_path: Path) -> None:
-    message = r"studies must name at least one study, got (nothing|/.*): give image files \(\.nii\.gz, .*\) or a folder"
-    with pytest.raises(NomalyError, match=message):
-        find_studies([word.format(tmp_path=tmp_path) for word in studies])
-
-
 def test_users_studies_come_before_the_test_section() -> None:
     assert inference_items(None, {"test": ABNORMAL}) == ABNORMAL
-    assert inference_items("x.png", {"test": ABNORMAL}) == [{"image": "x.png", "case": "x"}]
+    (item,) = inference_items("x.png", {"test": ABNORMAL}, keep_identifiers=True)
+    assert item == {"image": "x.png", "case": "x", "private": False}
 
 
 def test_calibration_studies_are_healthy_whatever_was_named(tmp_path: Path) -> None:
     assert calibration_items(None, {"validation": HEALTHY}) == HEALTHY
-    assert calibration_items(["x.png"], None) == [{"image": "x.png", "case": "x", "label": 0}]
+    (item,) = calibration_items(["x.png"], None)
+    assert (item["image"], item["label"], item["private"]) == ("x.png", 0, True)
 
 
 def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) -> None:
@@ -75,6 +39,13 @@ def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) 
     (tmp_path / "datalist.json").write_text(json.dumps(datalist))
     (item,) = calibration_items(str(tmp_path), None)
     assert (item["case"], item["image"], item["label"]) == ("val", str(tmp_path / "val.png"), 0)
+
+
+def test_test_section_never_passes_for_healthy(tmp_path: Path) -> None:
+    touch(tmp_path, "sick.png", "other.png")
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": [{"image": "sick.png", "label": 1}]}))
+    with pytest.raises(NomalyError, match="must not come from the test section of a datalist.json: give the folder"):
+        calibration_items([str(tmp_path), str(tmp_path / "other.png")], None)
 
 
 def test_calibration_without_studies_says_how_to_give_them() -> None:

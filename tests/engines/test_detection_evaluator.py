@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from custom.calibration.state import scoring_rule
-from custom.engines.detection_evaluator import StudyDataset, StudyLoader, root_cause
+from custom.data.study_loader import StudyDataset, StudyLoader, root_cause
 from custom.errors import NomalyError
 from custom.scoring.score import StudyScore
 
@@ -268,5 +270,91 @@ def test_cached_studies_are_prepared_once(cache: bool, times: int) -> None:
 def test_loader_gives_studies_of_different_sizes_as_they_are() -> None:
     items = [item("a", slices=1), item("b", slices=3)]
     loaded = list(StudyLoader(StudyDataset(items, lambda entry: entry)))
-    assert [(study["case"], study["image"].shape[-1]) for study in loaded] == [("a", 1), ("b", 3)]
-    assert all(isinstance(study["image"], MetaTensor) and "seconds" in study for study in loaded)
+    assert [[(study["case"], study["image"].shape[-1]) for study in batch] for batch in loaded] == [
+        [("a", 1)],
+        [("b", 3)],
+    ]
+    assert all(isinstance(study["image"], MetaTensor) and "seconds" in study for study in chain(*loaded))
+    (both,) = StudyLoader(StudyDataset(items, lambda entry: entry), batch_size=2)
+    assert [study["case"] for study in both] == ["a", "b"]
+
+
+# Several studies at once
+
+
+def in_batches(items: list[dict], size: int) -> StudyLoader:
+    return StudyLoader(StudyDataset(items, Compose([prepare])), batch_size=size)
+
+
+def test_studies_of_a_batch_are_judged_as_alone_whatever_their_shapes(run_grey, grey_detector) -> None:
+    calibrate(grey_detector, 0.0, 0.01, 0.02, 0.03)
+    items = [item("a", a=1.0), item("b", slices=3, a=0.9), item("c", a=0.25, b=0.8), item("nan", a=float("nan"))]
+    items.insert(2, {"image": "m.png", "case": "mistake"})
+    _, alone = run_grey(items, Compose([prepare]))
+    _, together = run_grey(items, val_data_loader=in_batches(items, 3))
+    assert [study["case"] for study in together] == ["a", "b", "mistake", "c", "nan"]
+    for one, other in zip(alone, together):
+        assert one.get("error") == other.get("error")
+        assert [one.get(key) for key in ("score", "p_value", "decision")] == [
+            other.get(key) for key in ("score", "p_value", "decision")
+        ]
+        assert "pred" not in one or torch.equal(one["pred"], other["pred"])
+    assert sum("error" in study for study in together) == 2
+
+
+def test_studies_of_one_shape_go_through_the_network_together(run_grey, grey_detector, monkeypatch) -> None:
+    seen = []
+    explain = grey_detector.explain
+    monkeypatch.setattr(grey_detector, "explain", lambda x: seen.append(len(x)) or explain(x))
+    items = [item(case, slices=1) for case in "abcde"]
+    run_grey(items, val_data_loader=in_batches(items, 4))
+    assert seen == [4, 1]
+
+
+def test_shape_that_the_inferer_refuses_fails_its_studies_alone(run_grey) -> None:
+    class Inferer:
+        def __call__(self, x, network):
+            if x.shape[-1] == 3:
+                raise NomalyError("each side must fit")
+            return network(x[..., 0])[0].unsqueeze(-1), x
+
+    items = [item("a", slices=1), item("b", slices=3), item("c", slices=3)]
+    _, studies = run_grey(items, val_data_loader=in_batches(items, 3), inferer=Inferer())
+    assert [study.get("error") for study in studies] == [None, "each side must fit", "each side must fit"]
+
+
+def test_handlers_learn_of_a_run_without_studies(run_grey) -> None:
+    class Handler:
+        events: list[str] = []
+
+        def attach(self, engine) -> None:
+            engine.add_event_handler(Events.STARTED, lambda: self.events.append("started"))
+            engine.add_event_handler(Events.COMPLETED, lambda: self.events.append("completed"))
+
+    run_grey([], val_handlers=[Handler()])
+    assert Handler.events == ["started", "completed"]
+
+
+# The input gate
+
+
+def refuse_bright(image: torch.Tensor) -> list[str]:
+    if image.max() > 2:
+        raise NomalyError("no such image can be compared")
+    return ["it is too bright", "it is too large"] if image.max() > 0.9 else []
+
+
+@pytest.mark.parametrize(("score_all", "scored"), [(False, [False, True]), (True, [True, True])])
+def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bool, scored: list[bool]) -> None:
+    items = [item("bright", a=1.0), item("grey", a=0.6)]
+    with caplog.at_level(logging.WARNING, "custom.engines.detection_evaluator"):
+        _, studies = run_grey(items, gate=refuse_bright, score_all=score_all)
+    assert ["score" in study for study in studies] == scored
+    assert [study["refusals"] for study in studies] == [["it is too bright", "it is too large"], []]
+    warned = [] if score_all else ["Study bright is not assessable: it is too bright; it is too large"]
+    assert [record.message for record in caplog.records] == warned
+
+
+def test_study_that_the_gate_cannot_compare_fails_alone(run_grey) -> None:
+    _, studies = run_grey([item("odd", a=9.0), item("grey")], gate=refuse_bright)
+    assert [study.get("error") for study in studies] == ["no such image can be compared", None]

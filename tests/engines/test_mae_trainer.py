@@ -19,14 +19,21 @@ from monai.transforms import Compose, EnsureTyped, RandAffined
 from torch.nn.parallel import DistributedDataParallel
 
 from custom.data.slices import SliceDataset
+from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.data.volumes import VolumeDataset
+from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.engines.mae_trainer import MaskedAutoencoderTrainer
 from custom.errors import NomalyError
 from custom.handlers.checkpoint import TrainingCheckpoint
 from custom.handlers.loss_log import LossLog
 from custom.handlers.schedule import EpochSeed, PhasedLearningRate
+from custom.inferers.volumes import VolumeInferer
 from custom.losses.masked_autoencoder import MaskedPatchLoss
+from custom.networks.detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.patches import patchify
+from custom.scoring.score import StudyScore
+from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 CPU = torch.device("cpu")
 
@@ -273,3 +280,71 @@ def be_one_of_two_processes(folder: str, rank: int) -> None:
 
 if __name__ == "__main__":
     be_one_of_two_processes(sys.argv[1], int(sys.argv[2]))
+
+
+# (4) Three axes -------------------------------------------------------------------------------------------------------
+
+
+def volumes(count: int, seed: int) -> list[dict[str, Any]]:
+    """Healthy volumes (1, 32, 32, 40): the same slopes along the axes, some brighter than others."""
+    x, y, z = torch.meshgrid(torch.arange(32) / 32, torch.arange(32) / 32, torch.arange(40) / 40, indexing="ij")
+    bright = torch.rand(count, generator=torch.Generator().manual_seed(seed))
+    images = [(0.1 + 0.1 * part + 0.2 * (x + y + z))[None] for part in bright]
+    return [{"image": image, "case": str(n), "label": 0} for n, image in enumerate(images)]
+
+
+def test_network_of_volumes_learns_from_windows_and_finds_what_is_odd() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MemMCMaskedAutoencoder(
+            spatial_dims=3,
+            in_channels=1,
+            image_size=32,
+            patch_size=8,
+            hidden_size=24,
+            depth=1,
+            num_heads=2,
+            decoder_hidden_size=24,
+            decoder_num_heads=2,
+            memory_slots=2,
+            masks=4,
+        )
+        dataset = VolumeDataset(volumes(2, seed=1), lambda item: item, window=32, progress=False)
+        trainer = MaskedAutoencoderTrainer(
+            device=CPU,
+            max_epochs=6,
+            train_data_loader=DataLoader(dataset, batch_size=2),
+            network=network,
+            optimizer=torch.optim.AdamW(network.parameters(), 3e-3),
+            loss_function=MaskedPatchLoss(),
+        )
+        losses: list[float] = []
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda: losses.append(float(trainer.state.output["loss"]))
+        )
+        trainer.run()
+    assert len(dataset) == 4 and losses[-1] < 0.25 * losses[0]
+
+    detector = AnomalyDetector(network, StructuralSimilarityMap())
+    evaluator = DetectionEvaluator(
+        device=CPU,
+        val_data_loader=StudyLoader(StudyDataset(volumes(1, seed=2), odd_corner)),
+        network=detector,
+        inferer=VolumeInferer(32, overlap=0.5),
+        score=StudyScore("ms_ssim", similarity=detector.map_head),
+        val_handlers=[],
+    )
+    evaluator.run()
+    (study,) = evaluator.state.output
+    assert {study[key].shape for key in ("pred", "reconstruction", "deviation")} == {(1, 32, 32, 40)}
+    assert 0 < study["score"] < 1
+    odd = torch.zeros(1, 32, 32, 40, dtype=torch.bool)
+    odd[:, 4:12, 4:12, 28:36] = True
+    assert study["pred"][odd].mean() > study["pred"][~odd].mean() + 0.1
+
+
+def odd_corner(item: dict[str, Any]) -> dict[str, Any]:
+    """The study with a bright block."""
+    image = item["image"].clone()
+    image[:, 4:12, 4:12, 28:36] = 1.0
+    return {**item, "image": image}

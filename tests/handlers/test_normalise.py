@@ -8,6 +8,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from custom.data.slices import SliceDataset
+from custom.data.volumes import VolumeDataset
 from custom.handlers.normalise import FitNormalisation
 from custom.networks.detector import AnomalyDetector
 from custom.scoring.anomaly_map import ResidualMap
@@ -53,3 +54,17 @@ def test_detector_without_normalisation_is_left_alone() -> None:
     network = AnomalyDetector(Grey(), ResidualMap())
     run(network)
     assert torch.equal(network(torch.ones(1, 1, 4, 4)), torch.full((1, 1, 4, 4), 0.5))
+
+
+def test_windows_of_volumes_are_fitted_at_their_own_voxels() -> None:
+    studies = [{"image": torch.full((1, 4, 4, 8), grey)} for grey in (0.5, 0.7)]
+    network = AnomalyDetector(Grey(), ResidualMap(), HealthyNormalisation((4, 4, 4), spatial_dims=3, sigma=0))
+    training = VolumeDataset(studies, lambda item: item, window=4, overlap=0.5, progress=False)
+    engine = Engine(lambda engine, batch: None)
+    engine.state.device = torch.device("cpu")
+    FitNormalisation(network, training).attach(engine)
+    engine.run([0])
+    assert int(network.normalisation.images) == 2 * 3
+    # by hand: three windows of each study; 0 and 0.2 from grey have the mean 0.1 and the deviation 0.1
+    torch.testing.assert_close(network.normalisation.mean, torch.full((1, 4, 4, 4), 0.1))
+    torch.testing.assert_close(network.normalisation.std, torch.full((1, 4, 4, 4), 0.1))

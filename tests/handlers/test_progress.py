@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from ignite.engine import Engine, Events
 
+from custom.data.study_loader import StudyLoader
 from custom.handlers.progress import EpochProgress, StudyProgress
 
 
 def run(progress, epochs: int = 3, resume_after: int = 0) -> Engine:
-    engine = Engine(lambda engine, batch: None)
+    engine = Engine(lambda engine, batch: [batch])
     progress.attach(engine)
 
     @engine.on(Events.STARTED)
@@ -40,7 +41,11 @@ def test_disabled_bars_write_nothing(progress, capsys: pytest.CaptureFixture) ->
     assert capsys.readouterr().err == ""
 
 
-def test_bar_over_studies_says_what_is_done(capsys: pytest.CaptureFixture) -> None:
-    run(StudyProgress("Calibrating"), epochs=1)
+def test_bar_over_studies_counts_studies_and_tells_their_rate(capsys: pytest.CaptureFixture) -> None:
+    engine = Engine(lambda engine, batch: batch)
+    progress = StudyProgress("Calibrating")
+    progress.attach(engine)
+    engine.run(StudyLoader(list(range(7)), batch_size=3))
+    assert (progress._bar.n, progress._bar.total) == (7, 7)
     err = capsys.readouterr().err
-    assert "Calibrating" in err and "[4/4]" in err
+    assert "Calibrating" in err and "7/7" in err and "study/s" in err

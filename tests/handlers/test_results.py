@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 from pathlib import Path
@@ -16,10 +17,13 @@ from monai.transforms import Compose
 from PIL import Image
 
 from custom.calibration.state import scoring_rule
+from custom.data.inputs import pending_items
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
 from custom.networks.weights import model_hash
+from custom.reporting.records import StudyRecord
 from custom.reporting.results import read_results_csv
+from custom.reporting.study_outputs import StudyOutputs
 from custom.scoring.score import StudyScore
 from custom.transforms.intensity import ScaleStudyIntensityd
 from custom.transforms.study import LoadStudyd
@@ -53,9 +57,10 @@ def results(run_grey, grey_detector, tmp_path: Path):
     """Run the detector on items into tmp_path/out."""
 
     def run(*items: dict, **settings) -> Path:
-        settings = {"title": "Anomalies found", "alpha": 0.2} | settings
+        settings = {"title": "Anomalies found", "alpha": 0.2, "items": items} | settings
         handler = ResultsFolder(str(tmp_path / "out"), grey_detector, **settings)
-        run_grey(list(items), PREPROCESSING, MAXIMUM, val_handlers=[handler])
+        pending = pending_items(items, str(tmp_path / "out"), settings.get("resume", False))
+        run_grey(pending, PREPROCESSING, MAXIMUM, val_handlers=[handler], gate=getattr(grey_detector, "gate", None))
         return tmp_path / "out"
 
     return run
@@ -111,7 +116,9 @@ def test_results_of_an_earlier_run_do_not_stand_beside_new_ones(results, calibra
     (folder / "metrics.json").write_text("{}")
     calibrated.calibration.fill_healthy([], [])  # no longer calibrated: neither lesions nor a mask
     results(head, overwrite=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["head", "report.html", "results.csv", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("head", "records", "report.html", "results.csv", "run.json")
+    ]
     assert sorted(path.name for path in (folder / "head").iterdir()) == ["map.nii.gz", "pseudo_healthy.nii.gz"]
 
 
@@ -181,7 +188,9 @@ def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: 
 
 def test_maps_are_left_out_where_not_wanted(results, calibrated, head) -> None:
     folder = results(head, write_images=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["lesions.csv", "report.html", "results.csv", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("lesions.csv", "records", "report.html", "results.csv", "run.json")
+    ]
     assert read_results_csv(folder / "results.csv")[0].lesion_count == 2
 
 
@@ -223,7 +232,7 @@ def test_notes_and_title_stand_in_the_report(results, calibrated, head) -> None:
 def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated, head) -> None:
     folder = results(head)
     table = (folder / "results.csv").read_bytes()
-    message = "must not hold results, but has results.csv: give another output_dir, or overwrite true"
+    message = "must not hold results, but has results.csv: give another output_dir, resume true to go on"
     with pytest.raises(NomalyError, match=message):
         results({**head, "case": "other"})
     assert (folder / "results.csv").read_bytes() == table and not (folder / "other").exists()
@@ -248,3 +257,68 @@ def test_study_whose_maps_cannot_be_written_fails_alone(results, calibrated, hea
     (tmp_path / "out" / "head").write_text("a file where a folder is needed")
     rows = read_results_csv(results(head, {**head, "case": "other"}) / "results.csv")
     assert [row.status for row in rows] == ["failed", "ok"] and "File exists" in rows[0].error
+
+
+# Stopped runs
+
+
+def test_stopped_run_goes_on_where_it_was(results, calibrated, head, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{**head, "case": case} for case in "abc"]
+    begun = []
+
+    def make(self, study: dict) -> StudyRecord:
+        begun.append(study["case"])
+        if begun == ["a", "b"]:
+            raise KeyboardInterrupt
+        return original(self, study)
+
+    original = StudyOutputs.make
+    monkeypatch.setattr(StudyOutputs, "make", make)
+    with pytest.raises(KeyboardInterrupt):
+        results(*items)
+    folder = results(*items, resume=True)
+    assert begun == ["a", "b", "b", "c"]
+    rows = read_results_csv(folder / "results.csv")
+    assert [(row.study, row.status, row.score) for row in rows] == [(case, "ok", pytest.approx(0.5)) for case in "abc"]
+    report = (folder / "report.html").read_text()
+    assert report.count("data:image/webp") >= 3  # the pictures of all three stand in it
+
+
+def test_failed_study_is_tried_again_when_a_run_goes_on(results, calibrated, head) -> None:
+    wanted, there = Path(head["image"]), Path(head["image"]).with_name("away.nii.gz")
+    wanted.rename(there)
+    items = [head, {"image": str(there), "case": "other"}]
+    folder = results(*items)
+    assert [row.status for row in read_results_csv(folder / "results.csv")] == ["failed", "ok"]
+    there.rename(wanted)
+    results(*items, resume=True)
+    assert [row.status for row in read_results_csv(folder / "results.csv")] == ["ok", "ok"]
+
+
+def test_going_on_with_another_alpha_is_refused(results, calibrated, head) -> None:
+    results(head)
+    with pytest.raises(NomalyError, match="resume must go on with the run .* had another decision rule: give what"):
+        results(head, resume=True, alpha=0.25)
+
+
+def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrated, head, monkeypatch) -> None:
+    def full(passing: str, path: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("custom.transforms.source_geometry.os.replace", full)
+    with pytest.raises(NomalyError, match="No space left on device. What was there before .* free some space"):
+        results(head, {**head, "case": "other"})
+
+
+# Studies that the gate refuses
+
+
+def test_refused_study_has_a_row_with_the_reason_and_nothing_else(results, calibrated, head) -> None:
+    calibrated.gate = lambda image: ["the slices are 5 mm apart", "the modality is CT"] if image.max() > 0.9 else []
+    folder = results(head)
+    (row,) = read_results_csv(folder / "results.csv")
+    assert (row.study, row.status, row.error) == ("head", "not_assessable", "")
+    assert row.note == "Not assessable: the slices are 5 mm apart; the modality is CT."
+    assert (row.score, row.p_value, row.decision, row.lesion_count) == (None, None, None, None)
+    assert not (folder / "head").exists()
+    assert "1 study is not assessable" in (folder / "report.html").read_text()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from custom.data.slices import SliceDataset
+from custom.data.volumes import VolumeDataset
 from custom.errors import NomalyError
 from custom.handlers.detection_metrics import HealthyError, StudyAUROC
 from custom.handlers.validation_log import ValidationLog, middle_slice
@@ -96,6 +97,17 @@ def test_linear_models_see_all_windows_of_a_larger_slice(run_grey, caplog) -> No
         run_grey([large, STUDIES[1]], **METRICS, val_handlers=[ValidationLog(training)])
     # six windows of 256 pixels that are 0.25 from grey
     assert "healthy error 96.0 (mean_image 96.0, pca_8 0.0, pca_32 0.0)" in caplog.records[-1].message
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_linear_models_of_windows_of_a_volume_are_told_for_a_slice(run_grey, overlap: float, caplog) -> None:
+    studies = [study(str(grey), grey, 0, slices=4) for grey in (0.4, 0.6)]
+    training = VolumeDataset(studies, lambda item: item, window=(16, 16, 4), overlap=overlap, progress=False)
+    healthy = {**STUDIES[0], "image": torch.full((1, 16, 16, 6), 0.75)}  # two windows, which overlap in any case
+    with caplog.at_level(logging.INFO, "custom.handlers.validation_log"):
+        run_grey([healthy, STUDIES[1]], **METRICS, val_handlers=[ValidationLog(training)])
+    # a slice of 256 pixels that are 0.25 from grey
+    assert "healthy error 16.0 (mean_image 16.0, " in caplog.records[-1].message
 
 
 def test_picture_shows_studies_of_one_size_only(run_grey, training) -> None:

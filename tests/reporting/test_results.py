@@ -70,7 +70,7 @@ def test_zero_dimensional_tensors_and_arrays_become_plain_numbers():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"status": "done"}, "status must be one of ok, failed, got 'done'"),
+        ({"status": "done"}, "status must be one of ok, failed, not_assessable, got 'done'"),
         ({"decision": "abnormal"}, "decision must be one of flag, uncertain, likely_normal, got 'abnormal'"),
         ({"lesion_unit": "cm3"}, "lesion_unit must be one of ml, mm2, px, got 'cm3'"),
         ({"status": "failed"}, "error of study 's' must say why it failed"),

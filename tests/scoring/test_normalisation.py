@@ -69,3 +69,20 @@ def test_too_few_healthy_images_are_refused(count: int) -> None:
 def test_floor_of_nothing_is_refused() -> None:
     with pytest.raises(NomalyError, match="floor must be > 0, a share of the mean deviation, got 0"):
         HealthyNormalisation(4, floor=0)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 3), (4, 4, 4), (8, 8)])
+def test_map_of_another_size_is_refused(size: tuple[int, ...]) -> None:
+    normalisation = HealthyNormalisation((8, 8, 4), spatial_dims=3)
+    message = (
+        r"anomaly_map must have the size \[8, 8, 4\] of this normalisation, got \[.*\]: set image_size and spatial"
+    )
+    with pytest.raises(NomalyError, match=message):
+        normalisation(torch.zeros(1, 1, *size))
+    with pytest.raises(NomalyError, match=message):
+        normalisation.fit([torch.zeros(2, 1, *size)])
+
+
+def test_sides_of_other_axes_are_refused() -> None:
+    with pytest.raises(NomalyError, match=r"image_size must be one number or 3 of them, got \[8, 8\]"):
+        HealthyNormalisation((8, 8), spatial_dims=3)

@@ -12,7 +12,7 @@ from PIL import Image
 from custom.errors import NomalyError
 from custom.transforms.intensity import ScaleStudyIntensityd
 from custom.transforms.picture import CropMargin, PadToSquare, PreparePictured
-from custom.transforms.source_geometry import to_source, write_study_outputs
+from custom.transforms.source_geometry import source_arrays, to_source, write_images
 from custom.transforms.study import LoadStudyd
 
 
@@ -105,7 +105,9 @@ def test_results_are_pictures_of_the_sources_size(picture: str, tmp_path) -> Non
     image = preprocessing(None)({"image": picture})["image"]
     mask = torch.zeros(1, 21, 21, 1)
     mask[0, 3 + 4, 5] = 1  # three columns of the square are padding
-    paths = write_study_outputs(tmp_path / "out", image, {"mask": mask, "pseudo_healthy": image.as_tensor()})
+    paths = write_images(
+        tmp_path / "out", image, source_arrays(image, {"labels": mask, "pseudo_healthy": image.as_tensor()})
+    )
     pixels = np.asarray(Image.open(paths["mask"]))
     assert pixels.shape == (34, 21) and np.argwhere(pixels).tolist() == [[3 + 5, 2 + 4]]
     written = np.asarray(Image.open(paths["pseudo_healthy"]))

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Resize
 
+from custom.errors import NomalyError
 from custom.transforms.resize import ResizeStudyd
 from custom.transforms.source_geometry import to_source
 
@@ -40,6 +41,38 @@ def test_mask_goes_along_to_the_nearest_and_may_be_missing() -> None:
 def test_result_finds_its_way_back_to_the_grid_of_the_file() -> None:
     found = ResizeStudyd((24, 24))({"image": study(1, 90, 64, 1)})["image"]
     assert to_source(torch.ones(1, 24, 24, 1), found).shape == (90, 64, 1)
+
+
+# Depth
+
+
+@pytest.mark.parametrize(("slices", "depth"), [(5, 12), (34, 12), (12, 12)])
+def test_volume_is_brought_to_a_number_of_slices_and_back(slices: int, depth: int) -> None:
+    item = {"image": study(1, 40, 48, slices), "mask": (study(1, 40, 48, slices) > 0.5).float()}
+    found = ResizeStudyd((20, 20), depth=depth)(item)
+    assert found["image"].shape == found["mask"].shape == (1, 20, 20, depth)
+    assert float(np.linalg.norm(found["image"].affine[:3, 2])) == pytest.approx(slices / depth)
+    assert set(found["mask"].unique().tolist()) == {0.0, 1.0}
+    assert to_source(torch.ones(1, 20, 20, depth), found["image"]).shape == (40, 48, slices)
+
+
+def test_slices_at_the_ends_are_as_bright_as_the_others() -> None:
+    image = MetaTensor(torch.full((1, 8, 8, 30), 0.6), meta={"spatial_shape": np.array([8, 8, 30])})
+    found = ResizeStudyd((8, 8), depth=10)({"image": image})["image"]
+    torch.testing.assert_close(found.as_tensor(), torch.full((1, 8, 8, 10), 0.6))
+
+
+def test_slope_along_the_slices_goes_on_where_it_lay() -> None:
+    image = MetaTensor(torch.arange(30.0).expand(1, 8, 8, 30).clone(), meta={"spatial_shape": np.array([8, 8, 30])})
+    found = ResizeStudyd((8, 8), depth=10)({"image": image})["image"]
+    # each new slice is three old ones: its middle is the middle one's; the smoothing bends the ends alone
+    assert found[0, 4, 4, 2:-2].tolist() == pytest.approx([7, 10, 13, 16, 19, 22], abs=1e-3)
+
+
+def test_picture_is_not_made_a_volume() -> None:
+    message = "a study must be a volume to be brought to 12 slices, but it has one: give the whole volume"
+    with pytest.raises(NomalyError, match=message):
+        ResizeStudyd((20, 20), depth=12)({"image": study(1, 40, 48, 1)})
 
 
 def test_no_plane_leaves_the_study_as_it_is() -> None:

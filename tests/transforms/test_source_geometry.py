@@ -10,7 +10,15 @@ from monai.data import DataLoader, Dataset, decollate_batch
 from monai.transforms import Flip
 from PIL import Image
 
-from custom.transforms.source_geometry import OFFSET_TEXT, SCALE_TEXT, source_spacing, to_source, write_study_outputs
+from custom.reporting.files import WriteError
+from custom.transforms.source_geometry import (
+    OFFSET_TEXT,
+    SCALE_TEXT,
+    source_arrays,
+    source_spacing,
+    to_source,
+    write_images,
+)
 
 
 def rotation(degrees):
@@ -91,7 +99,9 @@ def test_result_is_zero_outside_the_slab(source, preprocessing):
 def test_nifti_results_have_the_affine_shape_and_spacing_of_their_source(source, preprocessing, tmp_path):
     image = preprocessing()({"image": source})["image"]
     grid = torch.rand(1, *image.shape[1:])
-    paths = write_study_outputs(tmp_path / "out", image, {"map": grid, "mask": grid > 0.5, "pseudo_healthy": image})
+    paths = write_images(
+        tmp_path / "out", image, source_arrays(image, {"map": grid, "labels": grid > 0.5, "pseudo_healthy": image})
+    )
     original = nib.load(source)
     assert sorted(os.listdir(tmp_path / "out")) == ["map.nii.gz", "mask.nii.gz", "pseudo_healthy.nii.gz"]
     for name, dtype in {"map": np.float32, "mask": np.uint8, "pseudo_healthy": np.float32}.items():
@@ -106,7 +116,7 @@ def test_nifti_results_have_the_affine_shape_and_spacing_of_their_source(source,
 
 def test_pseudo_healthy_has_the_intensities_of_the_source(source, preprocessing, tmp_path):
     image = preprocessing(size=96)({"image": source})["image"]
-    path = write_study_outputs(tmp_path, image, {"pseudo_healthy": image})["pseudo_healthy"]
+    path = write_images(tmp_path, image, source_arrays(image, {"pseudo_healthy": image}))["pseudo_healthy"]
     original, written = nib.load(source).get_fdata(), nib.load(path).get_fdata()
     # The image itself given as its own reconstruction: inside the ellipsoid (180) and outside (noise about 5).
     assessed = to_source(torch.ones(1, *image.shape[1:]), image) > 0.5
@@ -125,8 +135,8 @@ def picture(height=75, width=61):
 
 def test_picture_results_have_the_pixels_of_their_source(save_picture, preprocessing, tmp_path):
     image = preprocessing()({"image": save_picture(picture())})["image"]
-    volumes = {"map": image * 3, "mask": image > 0.85, "pseudo_healthy": image}
-    paths = write_study_outputs(tmp_path / "out", image, volumes)
+    volumes = {"map": image * 3, "labels": image > 0.85, "pseudo_healthy": image}
+    paths = write_images(tmp_path / "out", image, source_arrays(image, volumes))
     written = {name: np.asarray(Image.open(path)) for name, path in paths.items()}
     assert {name: (array.shape, str(array.dtype)) for name, array in written.items()} == {
         "map": ((75, 61), "uint16"),
@@ -141,7 +151,7 @@ def test_picture_results_have_the_pixels_of_their_source(save_picture, preproces
 
 def test_map_picture_tells_its_scale(save_picture, preprocessing, tmp_path):
     image = preprocessing()({"image": save_picture(picture())})["image"]
-    path = write_study_outputs(tmp_path, image, {"map": image * 3 - 1})["map"]
+    path = write_images(tmp_path, image, source_arrays(image, {"map": image * 3 - 1}))["map"]
     with Image.open(path) as written:
         values = float(written.text[OFFSET_TEXT]) + float(written.text[SCALE_TEXT]) * np.asarray(written).astype(float)
     expected = to_source(image * 3 - 1, image).T
@@ -151,14 +161,14 @@ def test_map_picture_tells_its_scale(save_picture, preprocessing, tmp_path):
 
 def test_map_of_zeros_is_written_as_zeros(save_picture, preprocessing, tmp_path):
     image = preprocessing()({"image": save_picture(picture())})["image"]
-    path = write_study_outputs(tmp_path, image, {"map": torch.zeros(image.shape)})["map"]
+    path = write_images(tmp_path, image, source_arrays(image, {"map": torch.zeros(image.shape)}))["map"]
     assert not np.asarray(Image.open(path)).any()
 
 
 def test_sixteen_bit_picture_gets_a_sixteen_bit_pseudo_healthy(save_picture, preprocessing, tmp_path):
     pixels = picture().astype(np.uint16) * 200
     image = preprocessing()({"image": save_picture(pixels)})["image"]
-    path = write_study_outputs(tmp_path, image, {"pseudo_healthy": image})["pseudo_healthy"]
+    path = write_images(tmp_path, image, source_arrays(image, {"pseudo_healthy": image}))["pseudo_healthy"]
     written = np.asarray(Image.open(path))
     assert written.dtype == np.uint16 and abs(int(written[37, 20]) - 30000) <= 1
 
@@ -175,7 +185,7 @@ def test_studies_from_a_batch_find_their_way_back(source, preprocessing, tmp_pat
     alone = preprocessing()({"image": source})["image"]
     for item in decollate_batch(batch):
         np.testing.assert_array_equal(to_source(item["image"], item["image"]), to_source(alone, alone))
-        paths = write_study_outputs(tmp_path, item["image"], {"pseudo_healthy": item["image"]})
+        paths = write_images(tmp_path, item["image"], source_arrays(item["image"], {"pseudo_healthy": item["image"]}))
         assert np.array_equal(nib.load(paths["pseudo_healthy"]).affine, nib.load(source).affine)
 
 
@@ -192,8 +202,8 @@ def test_failed_write_leaves_no_file_behind(save_picture, preprocessing, tmp_pat
         raise OSError("no space left")
 
     monkeypatch.setattr("custom.transforms.source_geometry.os.replace", full_disk)
-    with pytest.raises(OSError, match="no space left"):
-        write_study_outputs(tmp_path / "out", image, {"map": image})
+    with pytest.raises(WriteError, match="Cannot write .*map.png: no space left. What was there before is unchanged"):
+        write_images(tmp_path / "out", image, source_arrays(image, {"map": image}))
     assert os.listdir(tmp_path / "out") == []
 
 

@@ -1,0 +1,36 @@
+"""Names of studies that are safe as names of folders and tell nothing about a patient."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import count
+
+MAX_LENGTH = 100
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for devices
+
+
+def pseudonym(identity: str) -> str:
+    """Return "case-" and 12 hex digits of the SHA-256 of what identifies a study."""
+    return f"case-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:12]}"
+
+
+def safe_name(name: str) -> str:
+    """Return a name that every system takes as a folder's: no special characters, not too long, not reserved."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", name)[:MAX_LENGTH].rstrip(". ").lstrip(" ")
+    return f"_{name}" if not name or name.startswith((".", "-")) or RESERVED.fullmatch(name) else name
+
+
+class UniqueNames:
+    """Gives each name once: what came before gets a number appended. Upper and lower case count as one."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        """Return the name, or the first of NAME_2, NAME_3, ... that is free."""
+        name = safe_name(name)
+        numbered = (f"{name}_{number}" for number in count(2))
+        free = name if name.lower() not in self._taken else next(n for n in numbered if n.lower() not in self._taken)
+        self._taken.add(free.lower())
+        return free

@@ -1,0 +1,134 @@
+"""The folder of a run: whose results are in it, which of them are kept, what stands there at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from custom.data.privacy import KEY_FILE, write_key
+from custom.errors import NomalyError
+from custom.reporting.case_view import CaseView
+from custom.reporting.records import StudyRecords
+from custom.reporting.results import LesionResult, StudyResult, write_run_info
+from custom.transforms.source_geometry import remove_images
+
+TABLES = ("results.csv", "lesions.csv", "metrics.json", "metrics.md", "report.html", KEY_FILE)
+DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
+PASSING = (".*.tmp", ".*.tmp.*")  # names of files that are being written
+
+
+class RunFolder:
+    """Results of a run on the disk.
+
+    Args:
+        folder: of the run.
+        items: all its studies, in the order of the table.
+        overwrite: whether results that are there may be replaced.
+        resume: whether they are gone on with.
+        resumable: whether a stopped run of this kind can be gone on with at all.
+
+    Raises:
+        NomalyError: if both ``overwrite`` and ``resume`` are set.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        items: Sequence[Mapping[str, Any]],
+        overwrite: bool = False,
+        resume: bool = False,
+        resumable: bool = True,
+    ) -> None:
+        if overwrite and resume:
+            raise NomalyError("overwrite and resume must not both be true: choose to replace results or to keep them.")
+        self.folder = Path(folder)
+        self.items = items
+        self.overwrite = overwrite
+        self.resume = resume
+        self.resumable = resumable
+        self.records = StudyRecords(folder)
+
+    def check(self, fingerprint: Mapping[str, Any]) -> None:
+        """Refuse to touch results without leave, and to go on with those of another run.
+
+        Raises:
+            NomalyError: in either case.
+        """
+        found = [self.folder / "results.csv", *([self.records.folder] if self.resumable else [])]
+        found = [path for path in found if path.exists()]
+        if found and not (self.overwrite or self.resume):
+            also = "resume true to go on with them, " if self.resumable else ""
+            raise NomalyError(
+                f"output_dir {self.folder} must not hold results, but has {found[0].name}: give another output_dir, "
+                f"{also}or overwrite true."
+            )
+        if found and self.resume:
+            self._check_same(fingerprint)
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Clear what is not to be kept, and say what this run is.
+
+        Raises:
+            NomalyError: if the folder cannot be written to.
+        """
+        if self.folder.is_dir():
+            for path in (
+                path for pattern in PASSING for path in (*self.folder.glob(pattern), *self.folder.glob(f"*/{pattern}"))
+            ):
+                path.unlink(missing_ok=True)
+            for name in TABLES:  # nothing of an earlier run may stand beside this one
+                (self.folder / name).unlink(missing_ok=True)
+            if not self.resume:
+                self._forget()
+        write_run_info(self.folder / "run.json", run)
+        write_key(self.folder, self.items)
+
+    def gather(self) -> tuple[list[StudyResult], dict[str, list[LesionResult]]]:
+        """Rows of all studies in their order, and the lesions of each."""
+        records = [(item["case"], self.records.read(item["case"], with_view=False)) for item in self.items]
+        lost = (
+            "there is no record of it: output_dir must be one folder for all machines of a run. Run with resume true."
+        )
+        rows = [
+            StudyResult(case, "failed", error=lost) if record is None else record.result for case, record in records
+        ]
+        return rows, {case: record.lesions for case, record in records if record is not None}
+
+    def views(self, cases: Iterable[str]) -> dict[str, CaseView]:
+        """Layers of studies for the report, as far as there are any."""
+        records = {case: self.records.read(case) for case in cases}
+        return {case: record.view for case, record in records.items() if record is not None and record.view is not None}
+
+    def end(self) -> None:
+        """Drop the records of a run that is not to be gone on with."""
+        if not self.resumable:
+            self.records.clear()
+
+    def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
+        """Refuse to go on with results of another model, calibration or setting."""
+        try:
+            earlier = json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("fingerprint") or {}
+        except (OSError, ValueError):
+            earlier = {}
+        other = [name for name, value in fingerprint.items() if earlier.get(name) != value]
+        if other:
+            raise NomalyError(
+                f"resume must go on with the run in {self.folder}, but that one had another "
+                f"{', '.join(other).replace('_', ' ')}: give what it was given, another output_dir, or overwrite true."
+            )
+
+    def _forget(self) -> None:
+        """Remove the records of an earlier run and the images that belong to them."""
+        for record in sorted(self.records.folder.glob("*.json")):
+            study = self.folder / record.stem
+            remove_images(study)
+            for name in DICOM_FILES:
+                with suppress(OSError):
+                    (study / name).unlink()
+            with suppress(OSError):  # not there, or something of the user's is
+                study.rmdir()
+        self.records.clear()

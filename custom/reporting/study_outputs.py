@@ -1,0 +1,134 @@
+"""What is kept of one study: its row, its lesions, its images and its layers for the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom.errors import NomalyError
+from custom.reporting.case_view import CaseView, case_view
+from custom.reporting.files import WriteError
+from custom.reporting.lesions import study_lesions
+from custom.reporting.records import StudyRecord
+from custom.reporting.results import LesionResult, StudyResult
+from custom.transforms.source_geometry import source_arrays, write_images
+
+logger = logging.getLogger(__name__)
+
+
+class StudyOutputs:
+    """Make the record of a study and write its images.
+
+    Args:
+        folder: of the run; each study has a folder of its own there.
+        threshold: map value over which a pixel belongs to a lesion; None if the detector is not calibrated.
+        images: whether map, mask and pseudo-healthy image are written.
+        dicom: whether a DICOM study gets DICOM objects as well; only with ``images``.
+        run: what made the results, for the DICOM objects.
+    """
+
+    def __init__(
+        self, folder: Path, threshold: float | None, images: bool, dicom: bool, run: Mapping[str, Any]
+    ) -> None:
+        self.folder = folder
+        self.threshold = threshold
+        self.images = images
+        self.dicom = dicom
+        self.run = run
+
+    def make(self, study: dict[str, Any]) -> StudyRecord:
+        """The record of what a DetectionEvaluator says of a study, whose images are written on the way.
+
+        Raises:
+            WriteError: if the disk is full or gone. Any other failed write is the failure of this study.
+        """
+        if "error" in study:
+            return StudyRecord(failed_row(study), [])
+        if study.get("refusals") and "score" not in study:
+            note = f"Not assessable: {'; '.join(study['refusals'])}."
+            row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
+            return self._recorded(study, {}, row, [])
+        try:
+            return self._assessed(study)
+        except WriteError as error:
+            if error.disk_gone:
+                raise
+            return StudyRecord(failed_row({**study, "error": str(error)}), [])
+
+    def _assessed(self, study: dict[str, Any]) -> StudyRecord:
+        """The record of a study that was scored."""
+        wanted = {"map": "pred", "pseudo_healthy": "reconstruction", "deviation": "deviation"} if self.images else {}
+        volumes = {name: study[key] for name, key in wanted.items() if key in study}
+        if self.threshold is not None:
+            volumes["labels"] = study["regions"]
+        arrays = source_arrays(study["image"], volumes)
+        lesions = study_lesions(study, arrays["labels"]) if "labels" in arrays else []
+        row = self._row(study)
+        if self.threshold is not None:
+            row.lesion_count = len(lesions)
+            row.lesion_volume = sum(lesion.size for lesion in lesions)
+            row.lesion_unit = lesions[0].unit if lesions else None
+        if self.images:
+            write_images(self.folder / row.study, study["image"], arrays)
+        return self._recorded(study, arrays, row, lesions, self._view(study))
+
+    @staticmethod
+    def _row(study: dict[str, Any]) -> StudyResult:
+        """Row of a study that was scored, without its lesions."""
+        return StudyResult(
+            study=study["case"],
+            score=study["score"],
+            p_value=study["p_value"],
+            decision=study["decision"],
+            group=study["calibration_group"],
+            seconds=study["seconds"],
+            note=study["note"],
+        )
+
+    def _recorded(
+        self,
+        study: dict[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        row: StudyResult,
+        lesions: list[LesionResult],
+        view: CaseView | None = None,
+    ) -> StudyRecord:
+        """The record, after DICOM objects are written where they are wanted."""
+        if self.images and self.dicom and study["image"].meta.get("dicom"):
+            row.note = " ".join(filter(None, (row.note, self._write_dicom(study, arrays, row, lesions))))
+        return StudyRecord(row, lesions, view)
+
+    def _write_dicom(
+        self, study: dict[str, Any], arrays: Mapping[str, np.ndarray], row: StudyResult, lesions: list[LesionResult]
+    ) -> str:
+        """Write the DICOM objects; why there are none, if so."""
+        from custom.reporting.dicom.objects import write_dicom_objects  # highdicom takes its time, and few need it
+
+        chosen = {name: arrays[name] for name in ("map", "labels") if name in arrays}
+        try:
+            files = study["image"].meta["source_files"]
+            write_dicom_objects(self.folder / row.study, files, chosen, row, lesions, self.run)
+        except WriteError:
+            raise
+        except NomalyError as error:
+            logger.warning("Study %s has no DICOM objects: %s", row.study, error)
+            return f"No DICOM objects: {error}"
+        return ""
+
+    def _view(self, study: dict[str, Any]) -> CaseView:
+        """Layers of the study for the report, with the truth where it is known."""
+        # Of a calibrated detector all pictures have one scale, so that they can be compared; strong maps saturate.
+        vmax = None if self.threshold is None else 3 * self.threshold
+        truth = study["mask"] if study.get("label") and "mask" in study else None
+        parts = (study["image"], study["reconstruction"], study["pred"])
+        # The network's grid may be stretched; the picture shall not be.
+        return case_view(*parts, study.get("regions"), truth, vmax, spacing=study["image"].pixdim[:2].tolist())
+
+
+def failed_row(study: dict[str, Any]) -> StudyResult:
+    """Row of a study that could not be done."""
+    return StudyResult(study=study["case"], status="failed", seconds=study.get("seconds"), error=study["error"])

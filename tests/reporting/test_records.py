@@ -1,0 +1,51 @@
+"""Records of studies: read back as written, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from custom.reporting.case_view import case_view
+from custom.reporting.records import StudyRecord, StudyRecords
+from custom.reporting.results import LesionResult, StudyResult
+
+LESION = LesionResult("a", 1, 2.5, "ml", 1.0, 2.0, 3.0, "mm", 0.7, 0.4, 0.2)
+
+
+def view():
+    """Layers of a small volume with a region in one slice and a reference in another."""
+    image = np.linspace(0, 1, 1 * 6 * 5 * 3, dtype=np.float32).reshape(1, 6, 5, 3)
+    regions, truth = np.zeros((1, 6, 5, 3), int), np.zeros((1, 6, 5, 3))
+    regions[0, 1:3, 1:3, 1] = 1
+    truth[0, 4, 4, 2] = 1
+    return case_view(image, image, image, regions, truth, vmax=0.5, spacing=(2.0, 1.0))
+
+
+@pytest.mark.parametrize("layers", [None, view()])
+def test_record_is_read_back_as_it_was_written(tmp_path: Path, layers) -> None:
+    record = StudyRecord(StudyResult("a", score=0.25, decision="flag", note="ä"), [LESION], layers)
+    records = StudyRecords(tmp_path)
+    records.write(record)
+    assert records.read("a") == record
+    assert records.read("a", with_view=False) == StudyRecord(record.result, [LESION])
+
+
+def test_failed_and_unknown_studies_are_still_to_be_done(tmp_path: Path) -> None:
+    records = StudyRecords(tmp_path)
+    records.write(StudyRecord(StudyResult("a", score=1.0), []))
+    records.write(StudyRecord(StudyResult("b", "failed", error="no file"), []))
+    records.write(StudyRecord(StudyResult("c", "not_assessable", note="a chest"), []))
+    assert records.done(["a", "b", "c", "d"]) == {"a", "c"}
+    records.clear()
+    assert records.done(["a", "c"]) == set() and not records.folder.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"result": {"status": "ok"}, "lesions": []})])
+def test_record_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, content: str) -> None:
+    records = StudyRecords(tmp_path)
+    records.folder.mkdir()
+    (records.folder / "a.json").write_text(content)
+    assert records.read("a") is None and records.done(["a"]) == set()
