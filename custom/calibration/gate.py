@@ -36,7 +36,7 @@ PROJECTIONS = {
 }  # modalities whose images have no plane in the body
 CLEARLY = 1.25  # ratio from which a study is said to be turned, or a negative
 UNLIKE = {
-    "histogram": "the grey values are spread unlike those of healthy studies: another sequence, contrast or kind of image?",
+    "histogram": "the grey values are spread unlike those of healthy studies: another sequence or contrast?",
     "colours": "the colours are unlike those of healthy studies: a grey image, or other colours?",
     "edges": "the shapes are unlike those of healthy studies: another part of the body, or another view?",
     "detail": "the fine detail is unlike that of healthy studies: noise, blur, or a drawing?",
@@ -129,5 +129,6 @@ class InputGate:
             return f"{words} {numbers}:{question}"
         changed = best_turn(self.state.model("edges"), poses) if name == "pose" else "inverted"
         if value < CLEARLY:
-            return f"the image is no more like healthy studies as it is than {changed} {numbers}: another part of the body?"
+            as_it_is = f"the image is no more like healthy studies as it is than {changed}"
+            return f"{as_it_is} {numbers}: another part of the body?"
         return f"the image seems to be {changed} {numbers}: export it as it is usually shown"

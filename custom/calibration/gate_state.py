@@ -17,6 +17,8 @@ from custom.calibration.poses import RATIOS, ratio, ratio_limit
 logger = logging.getLogger(__name__)
 
 MINIMUM = 19  # healthy studies; fewer do not show how much healthy images differ
+ENOUGH = 50  # from which the most extreme one shows it well; with fewer, limits are wider, by 50 / n
+FEW_RATIO = 1.25  # with fewer, only what fits clearly better turned, or inverted, is refused for that
 # The largest distance of a healthy study that was held out, times this, is the limit: about the most generous choice
 # at which foreign images were still refused, far beyond what synthetic lesions did to healthy validation studies.
 MARGINS = {"histogram": 2.0, "colours": 1.4, "edges": 2.0, "detail": 1.5, "latent": 2.0}
@@ -136,7 +138,9 @@ class GateState(nn.Module):
             setattr(self, name, torch.as_tensor(np.asarray(value), dtype=buffer.dtype, device=buffer.device))
 
     def _set_limit(self, check: str, value: float) -> None:
-        """Set the limit of a check."""
+        """Set the limit of a check, wider where there are few studies; 0 stays 0."""
+        if value and int(self.studies) < ENOUGH:
+            value = max(value, FEW_RATIO) if check in RATIOS else value * ENOUGH / int(self.studies)
         self.limits[CHECKS.index(check)] = float(value)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:

@@ -39,8 +39,8 @@ def ratio(model: HealthyModel, poses: np.ndarray, check: str) -> np.ndarray:
 def ratio_limit(healthy: np.ndarray) -> float:
     """Limit of a ratio by those of the healthy studies (n,).
 
-    On a log scale it lies two thirds of the way from the largest to 1, and at least a tenth above the largest. Images that have no
-    usual pose, such as views into the bowel, fit as well turned: then it is 0, the check is not made.
+    On a log scale it lies two thirds of the way from the largest to 1, and at least a tenth above the largest. Images
+    that have no usual pose, such as views into the bowel, fit as well turned: then it is 0, the check is not made.
     """
     if np.median(healthy) > NO_USUAL:
         return 0.0

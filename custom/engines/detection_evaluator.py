@@ -119,8 +119,8 @@ class DetectionEvaluator(SupervisedEvaluator):
         """Add to studies of one shape what the detector says of them, or why it can say nothing."""
         started = time.perf_counter()
         images = [torch.as_tensor(item[Keys.IMAGE]).as_subclass(torch.Tensor) for item in items]
-        x = torch.stack(images).to(self.state.device)
-        with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        x = torch.stack(images)  # in main memory, which is larger: the inferer takes window by window to the device
+        with torch.no_grad(), torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             try:
                 parts = self.inferer(x, self.network.explain)
             except NomalyError as error:  # of their common shape

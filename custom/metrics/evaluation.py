@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from custom.calibration.decision import DecisionRule
 from custom.metrics.lesion_level import LesionEvaluation
@@ -25,6 +25,7 @@ def evaluate_scores(
     ra_detection: BoxDetection | None = None,
     reconstruction: ReconstructionQuality | None = None,
     failed: Mapping[str, int] | None = None,
+    refused: Sequence[bool] | None = None,
 ) -> dict:
     """Metrics of a test set as a dictionary that JSON can hold; None stands where something cannot be computed.
 
@@ -45,10 +46,13 @@ def evaluate_scores(
         ra_detection: the boxes of the same studies.
         reconstruction: the quality of the pseudo-healthy images of the same studies.
         failed: number of "healthy" and "abnormal" studies that could not be scored; None = none.
+        refused: which of the studies the input gate would not let pass in use; they count in all other numbers. None
+            without a gate.
 
     Returns:
         n_healthy, n_abnormal, n_failed (not among them), n_without_mask (abnormal studies whose lesions are not known,
-        left out of all that needs them; None without maps), n_without_p_value, synthetic, seed, alpha, flag_level,
+        left out of all that needs them; None without maps), n_without_p_value, gate (share of the healthy and of the
+        abnormal that it would refuse; None without), synthetic, seed, alpha, flag_level,
         confidence, likely_normal_p, image, false_alarm_rate, sensitivity, triage, groups, pixel, lesions, ra_detection,
         reconstruction, floors, best_floor (the floor of the largest AUROC, and the method's lead over it),
         best_pixel_floor (the same by average precision of pixels), scores (a row a study), not_computable (why, for
@@ -67,6 +71,8 @@ def evaluate_scores(
             "n_failed": {"healthy": 0, "abnormal": 0} | dict(failed or {}),
             "n_without_mask": None if pixel is None else int(abnormal.sum()) - len(pixel.dices),
             "n_without_p_value": sum(p is None for p in studies.p_values),
+            "gate": refused
+            and {"healthy": studies.share(refused, healthy), "abnormal": studies.share(refused, abnormal)},
             "synthetic": bool(synthetic),
             "seed": int(studies.seed),
             "alpha": float(rule.alpha),

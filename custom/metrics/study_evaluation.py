@@ -73,6 +73,7 @@ class StudyEvaluation:
         else:
             logger.warning("No healthy training studies: the floors are left out.")
         self.studies: list[dict[str, Any]] = []
+        self.refused: list[bool] = []
         self.failed = {"healthy": 0, "abnormal": 0}
         self.floor_scores: dict[str, list[float]] = {name: [] for name in self.floors}
         threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
@@ -92,6 +93,8 @@ class StudyEvaluation:
         truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
         measured = self._measured(row["subject"], image, study, truth) if known else []
         self.studies.append(row)
+        if "refusals" in study:
+            self.refused.append(bool(study["refusals"]))
         for name, score in scores.items():
             self.floor_scores[name].append(score)
         for part, numbers in measured:
@@ -146,6 +149,7 @@ class StudyEvaluation:
             ra_detection=self.boxes,
             reconstruction=self.quality,
             failed=self.failed,
+            refused=self.refused or None,
         )
 
     def _flag_level(self) -> float | None:

@@ -105,9 +105,12 @@ class StudyTable:
         there are patients enough for that.
         """
         kept = members & np.array([decision is not None for decision in self.decisions])
-        index = np.flatnonzero(kept)
-        hits = [self.decisions[i] == decision for i in index]
-        return rate_stat(hits, [self.subjects[i] for i in index], self.weights[:, kept])
+        return self.share([own == decision for own in self.decisions], kept)
+
+    def share(self, hits: Sequence[bool], members: NDArray[np.bool_]) -> dict[str, float | None] | None:
+        """Share of the members that are hits (one entry a study); interval as of `rate`, None if there is no member."""
+        index = np.flatnonzero(members)
+        return rate_stat([hits[i] for i in index], [self.subjects[i] for i in index], self.weights[:, members])
 
     def triage(self) -> dict[str, dict[str, float] | None] | None:
         """Share of each decision among the healthy and among the abnormal studies; None without p-values."""

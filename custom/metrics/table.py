@@ -38,6 +38,10 @@ def _study_level(evaluation: Mapping) -> Iterator[Row]:
     if any(failed.values()):
         told = f"{failed['healthy']} healthy, {failed['abnormal']} abnormal"
         yield "Studies that failed and are not counted", str(sum(failed.values())), told
+    for name, share in (evaluation.get("gate") or {}).items():
+        if share:
+            told = f"{evaluation[f'n_{name}']} {name}; counted in all other rows"
+            yield f"Share of the {name} that the input gate would refuse", _text(evaluation, f"gate.{name}"), told
     yield "AUROC", _text(evaluation, "image.auroc"), n
     yield f"AUPRC (prevalence {image['prevalence']:.2f})", _text(evaluation, "image.auprc"), n
     yield "False-positive rate at 95 % sensitivity", _text(evaluation, "image.fpr_at_95_tpr"), n

@@ -12,6 +12,7 @@ from typing import Any
 from custom.data.privacy import KEY_FILE, write_key
 from custom.errors import NomalyError
 from custom.reporting.case_view import CaseView
+from custom.reporting.files import WriteError
 from custom.reporting.records import StudyRecords
 from custom.reporting.results import LesionResult, StudyResult, write_run_info
 from custom.transforms.source_geometry import remove_images
@@ -73,8 +74,17 @@ class RunFolder:
         """Clear what is not to be kept, and say what this run is.
 
         Raises:
-            NomalyError: if the folder cannot be written to.
+            WriteError: if the folder cannot be written to.
         """
+        try:
+            self._clear()
+        except OSError as error:
+            raise WriteError(Path(error.filename or self.folder), error) from error
+        write_run_info(self.folder / "run.json", run)
+        write_key(self.folder, self.items)
+
+    def _clear(self) -> None:
+        """Remove what is not to be kept."""
         if self.folder.is_dir():
             for path in (
                 path for pattern in PASSING for path in (*self.folder.glob(pattern), *self.folder.glob(f"*/{pattern}"))
@@ -84,8 +94,6 @@ class RunFolder:
                 (self.folder / name).unlink(missing_ok=True)
             if not self.resume:
                 self._forget()
-        write_run_info(self.folder / "run.json", run)
-        write_key(self.folder, self.items)
 
     def gather(self) -> tuple[list[StudyResult], dict[str, list[LesionResult]]]:
         """Rows of all studies in their order, and the lesions of each."""

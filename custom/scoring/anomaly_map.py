@@ -99,7 +99,7 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
 
         factors = []
         if self.residual != "none":
-            x, x_hat = (equalised if self.residual == "clahe" else raw).chunk(2)
+            x, x_hat = (equalised if self.residual == "clahe" else raw).unflatten(0, (2, -1))
             difference = self.blur(x - x_hat) if self.residual == "smooth" else x - x_hat
             factors.append(difference.abs().mean(1, keepdim=True))
         if self.perceptual_raw:
@@ -132,10 +132,10 @@ class EmbeddingDistance(nn.Module):
         levels = range(len(features)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(features))):
             raise NomalyError(f"levels must be among 0 .. {len(features) - 1} of this detector, got {list(levels)}.")
-        total = pairs.new_zeros(len(pairs) // 2, 1, *pairs.shape[2:])
+        total = pairs.new_zeros(pairs.shape[0] // 2, 1, *pairs.shape[2:])
         mode = "bilinear" if pairs.ndim == 4 else "trilinear"
         for level in levels:
-            first, second = features[level].float().chunk(2)
+            first, second = features[level].float().unflatten(0, (2, -1))
             distance = (1 - F.cosine_similarity(first, second, dim=1)).clamp(min=0).unsqueeze(1)
             total += F.interpolate(distance, size=pairs.shape[2:], mode=mode, align_corners=False)
         return total

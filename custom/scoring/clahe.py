@@ -16,6 +16,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from custom.errors import NomalyError
+from custom.scoring.redistribution import redistribute
 
 LEVELS = 2**14  # grey levels of the working image, as skimage
 UINT16_MAX = 2**16 - 1
@@ -64,7 +65,8 @@ def _checked_kernel(image: Tensor, kernel_size: int | tuple[int, ...] | None, cl
         raise NomalyError(f"nbins must be in [2, {LEVELS}], got {nbins}.")
     if not 0 <= clip_limit <= 1:
         raise NomalyError(f"clip_limit must be in [0, 1], got {clip_limit}.")
-    if not torch.isfinite(image).all():
+    # a graph that is recorded cannot branch on values
+    if not (torch.compiler.is_exporting() or torch.jit.is_tracing() or torch.isfinite(image).all()):
         raise NomalyError(
             "image must hold finite values, got NaN or infinity: check the network's output or the study."
         )
@@ -117,27 +119,28 @@ def _tile_mappings(bins: Tensor, kernel: tuple[int, ...], clip_limit: float, nbi
     """(N, *S) -> (N, *tiles, nbins): the grey level 0 .. LEVELS - 1 that each tile gives to each bin."""
     tiles = _reflect_to_multiple(bins, kernel)
     grid = [size // k for size, k in zip(tiles.shape[1:], kernel)]
-    tile_index = torch.arange(len(bins), device=bins.device)
+    tile_index = torch.arange(bins.shape[0], device=bins.device)
     for count, k in zip(grid, kernel):
         rows = torch.arange(count, device=bins.device).repeat_interleave(k)
         tile_index = tile_index.unsqueeze(-1) * count + rows
 
     flat = tile_index.mul_(nbins).add_(tiles).flatten()
-    num_tiles = len(bins) * prod(grid)
-    histogram = torch.bincount(flat, minlength=num_tiles * nbins).reshape(num_tiles, nbins)
+    num_tiles = bins.shape[0] * prod(grid)
+    # as bincount, which no ONNX operator does
+    histogram = flat.new_zeros(num_tiles * nbins).scatter_add_(0, flat, torch.ones_like(flat))
+    histogram = histogram.reshape(num_tiles, nbins)
 
     elements = prod(kernel)
     limit = max(int(clip_limit * elements), 1) if clip_limit > 0 else elements
     cumulated = _precise(_clip_histogram(histogram, limit).cumsum(1))
     mapping = (cumulated * ((LEVELS - 1) / elements)).clamp_(max=LEVELS - 1).floor_()
-    return mapping.reshape(len(bins), *grid, nbins)
+    return mapping.reshape(bins.shape[0], *grid, nbins)
 
 
 def _clip_histogram(histogram: Tensor, limit: int) -> Tensor:
     """Cut every histogram (T, nbins) at `limit` and hand the excess out to the lower bins, as skimage does.
 
-    The last excess goes out in rounds: round i serves every step-th bin from bin i on. All tiles that still hold
-    excess take one round together.
+    The last excess goes out in rounds, see custom.scoring.redistribution.
     """
     nbins = histogram.shape[1]
     excess = (histogram - limit).clamp(min=0).sum(1, keepdim=True)
@@ -151,22 +154,7 @@ def _clip_histogram(histogram: Tensor, limit: int) -> Tensor:
     excess = excess - torch.where(middle, limit - histogram, 0).sum(1, keepdim=True)
     histogram = torch.where(middle, limit, histogram)
 
-    position = torch.arange(nbins, device=histogram.device)
-    start = 0
-    active = ((excess > 0) & (histogram < limit).any(1, keepdim=True)).squeeze(1).nonzero().squeeze(1)
-    counts, left = histogram[active], excess[active]
-    while len(active):
-        below = counts < limit
-        step = (below.sum(1, keepdim=True) // left).clamp_(min=1)
-        served = below & (position >= start) & ((position - start) % step == 0)
-        counts = counts + served
-        left = left - served.sum(1, keepdim=True)
-        start = (start + 1) % nbins
-
-        unfinished = ((left > 0) & (counts < limit).any(1, keepdim=True)).squeeze(1)
-        histogram[active] = counts  # finished rows keep this value: they are not written again
-        active, counts, left = active[unfinished], counts[unfinished], left[unfinished]
-    return histogram
+    return redistribute(histogram, excess, limit)
 
 
 def _interpolate(bins: Tensor, mappings: Tensor, kernel: tuple[int, ...]) -> Tensor:
@@ -183,7 +171,7 @@ def _interpolate(bins: Tensor, mappings: Tensor, kernel: tuple[int, ...]) -> Ten
 
     result = torch.zeros(bins.shape, dtype=torch.float32, device=bins.device)
     for corner in product((0, 1), repeat=len(kernel)):
-        address = torch.arange(len(bins), device=bins.device)
+        address = torch.arange(bins.shape[0], device=bins.device)
         weight = None
         for axis, edge in enumerate(corner):
             address = address.unsqueeze(-1) * grid[axis] + neighbours[axis][edge][0]

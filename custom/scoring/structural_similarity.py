@@ -168,7 +168,7 @@ def ssim_components(
     total, difference = x + y, x - y
 
     moments = _local_mean(torch.cat([total, difference, total**2, difference**2]), window, sigma, valid)
-    total, difference, total_power, difference_power = moments.chunk(4)
+    total, difference, total_power, difference_power = moments.unflatten(0, (4, -1))
     total, difference = total**2, difference**2
     luminance = (total - difference + 2 * c1) / (total + difference + 2 * c1)
     total_variance, difference_variance = total_power - total, difference_power - difference

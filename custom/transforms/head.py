@@ -89,7 +89,7 @@ class CropHead(CropForeground):
 
     def compute_bounding_box(self, img: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return start and end (exclusive) of the box in voxels; the in-plane box may leave the image."""
-        name = img.meta.get("filename_or_obj", "the study") if isinstance(img, MetaTensor) else "the study"
+        name = img.meta.get("case", "the study") if isinstance(img, MetaTensor) else "the study"
         affine = np.asarray(img.affine) if isinstance(img, MetaTensor) else np.diag([-1.0, -1.0, 1.0, 1.0])
         if nib.aff2axcodes(affine) != ("L", "P", "S"):
             raise NomalyError(

@@ -96,7 +96,7 @@ class ScaleStudyIntensity(Transform):
         """Intensities of the study that become 0 and 1, by its percentiles."""
         low, high = (float(value) for value in np.percentile(np.asarray(image), [self.lower, self.upper]))
         if high <= low:
-            name = image.meta.get("filename_or_obj", "the study") if isinstance(image, MetaTensor) else "the study"
+            name = image.meta.get("case", "the study") if isinstance(image, MetaTensor) else "the study"
             raise NomalyError(
                 f"{name}: the intensities at percentiles {self.lower:g} and {self.upper:g} must differ, but both are "
                 f"{low:g}: nearly the whole image is one value. Check the study, or raise `upper`."

@@ -60,6 +60,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
     affine = _display_affine(own) if as_shown else own
     meta = {
         "filename_or_obj": str(path),
+        "case": case_name(path),
         "original_affine": affine if without_geometry else own,
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
@@ -192,6 +193,7 @@ class LoadStudyd(MapTransform):
         for key in image_keys:
             if key in item or not self.allow_missing_keys:
                 item[key] = self.loader(item[key])
+                item[key].meta["case"] = item["case"]  # what later steps call it: its path may tell the patient
         if self.mask_key in self.keys and item.get(self.mask_key) is not None:
             item[self.mask_key] = self._load_mask(item[self.mask_key], item[image_keys[0]])
         return item

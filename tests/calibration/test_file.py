@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,8 @@ def state_of(studies: list[dict], field: str | None = "scanner") -> CalibrationS
     state.fill_healthy([s["score"] for s in studies], [s["mass"] for s in studies], names, field)
     state.fill(decision=(0.1, 0.9, 0.4), pixel_threshold=0.7, pixel_false_positive_rate=0.02, minimum_region=5)
     state.fill(false_regions_per_study=0.5, slices=(2, 9), plane=(64, 80), score_rule=(1.0, 4294967295.0))
+    generator = np.random.default_rng(0)
+    state.gate.learn([np.array([0.7, np.nan, 200.0])] * 20, [{"detail": generator.normal(size=10)} for _ in range(20)])
     return state
 
 
@@ -42,6 +45,26 @@ def test_state_read_back_equals_the_one_written(tmp_path: Path, field: str | Non
     for name, tensor in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.4)
+    assert loaded.gate.limit("detail") > 0
+
+
+def test_file_that_is_older_than_the_input_gate_leaves_it_empty(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["gate"]
+    file.write_text(json.dumps(content))
+    state = state_of(STUDIES)
+    load_calibration(file, state, "abc")
+    assert state.is_calibrated and not state.gate.is_learned
+
+
+def test_broken_gate_is_refused_before_anything_changes(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["gate"]["limits"]["pose"]
+    file.write_text(json.dumps(content))
+    state = CalibrationState()
+    with pytest.raises(NomalyError, match="must be a whole file of nomaly calibrate, but KeyError: 'pose'"):
+        load_calibration(file, state, "abc")
+    assert not state.is_calibrated and not state.gate.is_learned
 
 
 def test_file_can_be_read_by_people(file: Path) -> None:

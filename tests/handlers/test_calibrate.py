@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
+from custom.calibration.gate import InputGate
 from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.handlers.calibrate import Calibrate
@@ -210,3 +211,30 @@ def test_scanner_that_is_brighter_is_not_far_out_of_its_own_group(run_grey, grey
     grouped = [{**study, "scanner": "A" if number < 5 else "B"} for number, study in enumerate(studies)]
     run_grey(grouped, val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
     assert "stands far out" not in caplog.text
+
+
+def textured(number: int) -> dict[str, Any]:
+    """A healthy study (1, 16, 16, 2) of its own mid grey noise."""
+    noise = torch.rand(1, 16, 16, 2, generator=torch.Generator().manual_seed(number))
+    return {"image": 0.5 + 0.2 * noise, "case": f"t{number}", "label": 0}
+
+
+def test_gate_is_learned_from_all_studies_and_kept_with_weights_and_file(
+    run_grey, grey_detector, tmp_path: Path
+) -> None:
+    run_grey([textured(number) for number in range(19)], val_handlers=[handler(grey_detector, tmp_path)])
+    gate = grey_detector.calibration.gate
+    assert int(gate.studies) == 19 and gate.limit("histogram") > 0 and gate.limit("edges") > 0
+    limits = read_tensors(tmp_path / "model.pt")["calibration.gate.limits"]
+    assert torch.equal(limits, gate.limits)
+    stored = json.loads((tmp_path / "calibration.json").read_text())["gate"]
+    assert list(stored["limits"].values()) == limits.tolist()
+    reasons = InputGate(grey_detector).reasons
+    assert [reasons(textured(number)["image"]) for number in range(19)] == [[]] * 19
+    assert "the grey values are spread unlike" in reasons(0.1 * textured(0)["image"])[0]
+
+
+def test_gate_of_few_studies_knows_their_spacing_alone(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
+    assert int(grey_detector.calibration.gate.studies) == 4 and not grey_detector.calibration.gate.limits.any()
+    assert "The input gate knows spacing and size alone" in caplog.text

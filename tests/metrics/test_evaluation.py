@@ -165,7 +165,7 @@ def test_everything_that_is_missing_has_its_reason_and_json_has_no_nan(
     result = json.loads(json.dumps(result, allow_nan=False))
     reasons = result["not_computable"]
     assert expected.items() <= reasons.items()
-    assert missing({**result, "not_computable": {}}) - {"confidence"} <= set(reasons)
+    assert missing({**result, "not_computable": {}}) - {"confidence", "gate"} <= set(reasons)
     assert all(reasons.values()) and "Inception" in reasons["reconstruction.ahi"]
     table = table_markdown(result)
     assert "not computable |" not in table and all(

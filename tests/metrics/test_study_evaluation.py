@@ -190,3 +190,20 @@ def test_failed_studies_are_counted_and_told() -> None:
     table = table_markdown(result)
     assert "| Studies that failed and are not counted | 3 | 1 healthy, 2 abnormal |" in table
     assert "| AUROC | not computable: all 2 abnormal studies failed |" in table
+
+
+def test_share_that_the_gate_would_refuse_is_told_and_counted_all_the_same() -> None:
+    studies = [study(seed, lesion=seed > 3, refusals=["too dark"] if seed == 1 else []) for seed in range(8)]
+    result = evaluation(studies)
+    # by hand: one of four healthy studies, none of four abnormal ones; Clopper and Pearson's bounds of 1/4
+    assert result["gate"]["healthy"] == {
+        "value": 0.25,
+        "low": pytest.approx(0.0063, abs=1e-4),
+        "high": pytest.approx(0.8059, abs=1e-4),
+    }
+    assert result["gate"]["abnormal"]["value"] == 0 and result["n_healthy"] == 4
+    assert (
+        "| Share of the healthy that the input gate would refuse | 0.250 [0.006, 0.806] | 4 healthy; counted in"
+        in table_markdown(result)
+    )
+    assert evaluation([study(0, False), study(1, True)])["gate"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import stat
 from pathlib import Path
@@ -125,3 +126,15 @@ def test_key_tells_the_owner_alone_which_files_a_hidden_name_stands_for(tmp_path
     begun(tmp_path, items[2:], overwrite=True)
     assert not (tmp_path / "key.csv").exists()
     assert json.loads((tmp_path / "run.json").read_text())["fingerprint"] == FINGERPRINT
+
+
+def test_folder_on_a_disk_that_became_read_only_is_told_in_a_sentence(tmp_path: Path, monkeypatch) -> None:
+    done(begun(tmp_path), "a")
+    (tmp_path / "results.csv").write_text("old")
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(NomalyError, match="Cannot write .*results.csv: Read-only file system.* choose a folder on a"):
+        begun(tmp_path, overwrite=True)

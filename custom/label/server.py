@@ -1,0 +1,97 @@
+"""Start MONAI Label's server with our bundles, on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from custom.errors import NomalyError, find_mistake
+from custom.label.options import HOST, WEB, Options, read_options
+from custom.label.uploads import SERVED_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until stopped; 2 = a mistake of the user, said in one sentence."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What is uploaded and written on the way lies in a folder of its own, which is removed at the end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    before = tempfile.tempdir
+    try:
+        options = read_options(arguments)
+        with tempfile.TemporaryDirectory(prefix="nomaly-label-") as passing:
+            tempfile.tempdir = passing
+            serve(options, Path(passing))
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        mistake = find_mistake(error)
+        if mistake is None:
+            raise
+        print(f"monai_label.sh: {mistake}", file=sys.stderr)
+        return 2
+    finally:
+        tempfile.tempdir = before
+    return 0
+
+
+def serve(options: Options, passing: Path) -> None:
+    """Load the models, then serve.
+
+    Args:
+        options: what to serve.
+        passing: folder for uploads and sessions.
+
+    Raises:
+        NomalyError: if weights cannot be loaded, or the environment lacks MONAI Label.
+    """
+    provide_torchvision()
+    try:
+        import uvicorn
+        from monailabel.config import settings
+        from monailabel.interfaces.utils.app import app_instance
+    except ModuleNotFoundError as error:
+        raise NomalyError(
+            f"MONAI Label must be installed, but {error.name} is not: use scripts/monai_label.sh."
+        ) from None
+    settings.MONAI_LABEL_APP_DIR = str(Path(__file__).parent)
+    settings.MONAI_LABEL_STUDIES = options.studies
+    models = {name: [str(model.bundle), str(model.weights)] for name, model in options.models.items()}
+    settings.MONAI_LABEL_APP_CONF = {"models": json.dumps(models)}
+    settings.MONAI_LABEL_SERVER_PORT = options.port
+    settings.MONAI_LABEL_SESSION_PATH = str(passing / "sessions")
+    settings.MONAI_LABEL_DATASTORE_FILE_EXT = [f"*{suffix}" for suffix in SERVED_SUFFIXES]
+    settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER = {}  # MONAI Label's own shows CT alone
+    # MONAI Label's own default lets any web page that the user has open ask for images.
+    settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{host}:{options.port}" for host in (HOST, "localhost")]
+    app_instance()
+    where = options.studies if options.studies.startswith(WEB) else f"studies of {options.studies}"
+    print(f"Serving {', '.join(models)} for {where} at http://{HOST}:{options.port} (stop: Ctrl-C)", flush=True)
+    uvicorn.run("monailabel.app:app", host=HOST, port=options.port, log_level="warning")
+
+
+def provide_torchvision() -> None:
+    """Let torchvision be imported where its binary is for CUDA and torch is not: MONAI Label wants it, detection does
+    not.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        provide_torchvision.library = library  # it is undone when forgotten
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""A bundle's detector for one study at a time, as an annotation server needs it; knows nothing of the server."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from custom import __version__
+from custom.errors import NomalyError
+from custom.networks.weights import model_hash
+from custom.reporting.lesions import study_lesions
+from custom.reporting.results import LesionResult
+from custom.scoring.regions import label_regions
+from custom.transforms.source_geometry import source_arrays, write_images
+
+OUTPUTS = ("mask", "bands", "map")
+CALIBRATED = "calibrated"
+LABELS = {"anomaly": 1}
+BANDS = {"over half the threshold": 0.5, "over the threshold": 1, "over twice the threshold": 2, "over four times": 4}
+TOLD = ("score", "p_value", "decision", "calibration_group", "note", "seconds")
+
+
+class StudyDetector:
+    """Run a bundle's ``inference.json`` on single studies: the same parts as ``nomaly detect``, made once.
+
+    Args:
+        bundle: folder of the bundle.
+        weights: its model.pt.
+        overrides: other knobs of its config.
+
+    Raises:
+        NomalyError: if the weights are missing, broken or of another network.
+    """
+
+    def __init__(self, bundle: str | PathLike, weights: str | PathLike, **overrides: Any) -> None:
+        folder = Path(bundle)
+        self.bundle = folder.name
+        self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        config = ConfigParser.load_config_file(str(folder / "configs" / "inference.json"))
+        fixed = {"studies": [], "pending": [{}], "handlers": [], "num_workers": 0, "studies_per_batch": 1}
+        parser = ConfigParser({**config, "bundle_root": str(folder), "weights": str(weights), **fixed, **overrides})
+        parser.get_parsed_content("initialize")
+        self.evaluator = parser.get_parsed_content("evaluator")
+        self.model_hash = model_hash(self.evaluator.network)
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def dimension(self) -> int:
+        """3 for a bundle that takes volumes, 2 for one of pictures alone."""
+        return 3 if "nifti" in self.metadata["data_type"] else 2
+
+    def __call__(
+        self,
+        image: str | Sequence[str],
+        folder: str | PathLike,
+        threshold: str | float | None = None,
+        output: str = "mask",
+    ) -> tuple[Path, dict[str, Any]]:
+        """Assess one study.
+
+        Args:
+            image: a file, the folder of one DICOM series, or the files of one.
+            folder: where the image of the result is written.
+            threshold: map value over which a pixel is abnormal; "calibrated", "" or None = as calibrated.
+            output: "mask" (1 = anomaly), "bands" (1 to 4, see BANDS) or "map" (float32, in PNG 16 bit with its scale).
+
+        Returns:
+            File on the grid of the study's own, and what is said of the study, as plain values.
+
+        Raises:
+            NomalyError: if the study failed or is not assessable, or an option is wrong.
+        """
+        if output not in OUTPUTS:
+            raise NomalyError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}. Use one of these words.")
+        threshold = read_threshold(threshold)
+        study = self.examine(image)
+        calibration = self.evaluator.network.calibration
+        if threshold is None and calibration.is_calibrated:
+            threshold = float(calibration.pixel_threshold)
+        elif threshold is not None:
+            study |= self._regions_over(threshold, study)
+        if threshold is None and output != "map":
+            raise NomalyError(
+                f"threshold must be given for output {output}, as this detector is not calibrated: give one, take the "
+                "output map, or run nomaly calibrate."
+            )
+        volumes = {"map": study["pred"]} | ({} if threshold is None else {"labels": study["regions"]})
+        arrays = source_arrays(study["image"], volumes)
+        lesions = [] if threshold is None else study_lesions(study, arrays["labels"])
+        labels = {name: number for number, name in enumerate(BANDS, 1)} if output == "bands" else LABELS
+        if output == "bands":
+            edges = [threshold * factor for factor in BANDS.values()]
+            arrays["mask"] = np.digitize(arrays["map"], edges, right=True).astype(np.uint8)
+        file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
+        return file, {"label_names": labels, "output": output, **self._told(study, threshold, lesions)}
+
+    def examine(self, image: str | Sequence[str]) -> dict[str, Any]:
+        """What the evaluator says of a study.
+
+        Raises:
+            NomalyError: if it failed or is not assessable.
+        """
+        with self._one_at_a_time:
+            # The evaluator keeps the results of the last run only; the user knows which study the request is about.
+            self.evaluator.data_loader.dataset.data = [{"image": image, "case": "of this request", "private": True}]
+            self.evaluator.run()
+            [study] = self.evaluator.state.output
+            self.evaluator.state.output = None
+        if "error" in study:
+            raise NomalyError(study["error"])
+        if study.get("refusals"):
+            raise NomalyError(f"Not assessable: {'; '.join(study['refusals'])}.")
+        return study
+
+    def _regions_over(self, threshold: float, study: dict[str, Any]) -> dict[str, Any]:
+        """Regions over a threshold of the user's; healthy studies have not told how many of those to expect."""
+        calibration = self.evaluator.network.calibration
+        labels, masses, _ = label_regions(study["pred"], threshold, int(calibration.minimum_region))
+        note = "The regions are over a threshold of your own, not the calibrated one: they have no p-values."
+        return {
+            "regions": torch.from_numpy(labels),
+            "region_masses": masses.tolist(),
+            "region_p_values": None,
+            "note": f"{study['note']} {note}".strip(),
+        }
+
+    def _told(self, study: dict[str, Any], threshold: float | None, lesions: list[LesionResult]) -> dict[str, Any]:
+        """What is said of a study, as plain values."""
+        rows = [{name: value for name, value in asdict(lesion).items() if name != "study"} for lesion in lesions]
+        told = {
+            **{name: study[name] for name in TOLD},
+            "threshold": threshold,
+            "lesion_count": None if threshold is None else len(lesions),
+            "lesion_volume": None if threshold is None else sum(lesion.size for lesion in lesions),
+            "lesion_unit": lesions[0].unit if lesions else None,
+            "lesions": rows,
+            "bundle": self.bundle,
+            "model_hash": self.model_hash,
+            "nomaly": __version__,
+        }
+        return json.loads(json.dumps(told, default=float))  # numbers of NumPy become Python's
+
+
+def read_threshold(threshold: str | float | None) -> float | None:
+    """A threshold as a viewer's text field gives it; None = as calibrated.
+
+    Raises:
+        NomalyError: if it is neither a positive number nor "calibrated".
+    """
+    if threshold is None or str(threshold).strip().lower() in ("", CALIBRATED):
+        return None
+    try:
+        value = float(threshold)
+    except (TypeError, ValueError):
+        value = math.nan
+    if isinstance(threshold, bool) or not 0 < value < math.inf:
+        raise NomalyError(f'threshold must be a number above 0 or "{CALIBRATED}", got {threshold!r}. Correct it.')
+    return value
+
+
+def write_result(folder: str | PathLike, image: Any, name: str, arrays: dict[str, np.ndarray]) -> Path:
+    """Write the map, or a mask whose values are numbers of labels: viewers do not read 255 as label 1."""
+    file = write_images(folder, image, {name: arrays[name]})[name]
+    if name == "mask" and file.suffix == ".png":
+        Image.fromarray(np.ascontiguousarray(arrays["mask"].swapaxes(0, 1))).save(file)
+    return file
