@@ -22,6 +22,7 @@ EXAMPLES = {
     "calibrate": "--alpha 0.02, --confidence 0.95 or --group_field scanner",
     "evaluate": "--alpha 0.02, --synthetic_lesions true or --overwrite true",
     "detect": "--alpha 0.02, --write_images false or --num_workers 4",
+    "export": "--alpha 0.02",
     "benchmark": "--alpha 0.02",
     "demo": "--max_epochs 10",
 }
@@ -121,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-gate", dest="gate", action="store_false", default=None, help="assess also what looks like no such study"
     )
 
+    add_export(commands)
     add_monitor(commands)
     add_benchmark(commands)
 
@@ -164,6 +166,25 @@ def add_switch(command: argparse.ArgumentParser, name: str, text: str) -> None:
     """An option that is false unless given; it may be followed by true or false as any knob."""
     names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
     command.add_argument(*names, dest=name, type=truth, nargs="?", const=True, help=text)
+
+
+def add_export(commands: Any) -> None:
+    """The command that writes the detector for other runtimes."""
+    text = "write the detector with score and calibration as one graph: ONNX, TorchScript, torch.export"
+    export = add_command(commands, "export", run_export, text)
+    export.add_argument("--output", required=True, help="folder for the files, export.json and parity.json")
+    export.add_argument(
+        "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[onnx]"
+    )
+    export.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
+    add_calibration(export)
+    export.add_argument("--dataset_dir", help="folder with datalist.json, whose test section checks the files")
+    export.add_argument(
+        "--studies",
+        nargs="+",
+        help="studies to check the files on (default: the test section of the data set, else of the synthetic phantom)",
+    )
+    add_switch(export, "overwrite", "replace an earlier export")
 
 
 def add_monitor(commands: Any) -> None:
@@ -261,6 +282,14 @@ def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     overrides = overrides | given(options, *knobs, output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
     return exit_code(options.output)
+
+
+def run_export(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Export."""
+    from custom.commands.export import run
+
+    overrides = overrides | given(options, "weights", "calibration_file", "study_group", "dataset_dir", "studies")
+    return run(options.bundle, options.overlay, overrides, options.output, options.format, bool(options.overwrite))
 
 
 def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:

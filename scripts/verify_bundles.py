@@ -51,7 +51,7 @@ class Report:
     """Checks of one bundle: dictionaries with check, passed, seconds and note."""
 
     bundle: str
-    random: bool
+    weights: str = "-"
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, check: str, passed: bool, seconds: float = 0.0, note: str = "") -> bool:
@@ -163,7 +163,7 @@ def run_zoo(report: Report, unzipped: Path, zoo: Path, work: Path) -> tuple[int,
 
 def check_format(archive: Path, scratch: Path) -> Report:
     """The zoo's format check of the packed code, which is the same in all bundles."""
-    report = Report("custom/", False)
+    report = Report("custom/")
     with zipfile.ZipFile(archive) as file:
         file.extractall(scratch / "format", [name for name in file.namelist() if name.endswith(".py")])
     for tool, options in FORMAT.items():
@@ -181,7 +181,7 @@ def table(reports: list[Report]) -> str:
     for report in reports:
         done = {check["check"]: check for check in report.checks}
         cells = [cell(done.get(column)) for column in columns]
-        lines.append(f"| {report.bundle} | {'RANDOM' if report.random else 'its own'} | {' | '.join(cells)} |")
+        lines.append(f"| {report.bundle} | {report.weights} | {' | '.join(cells)} |")
         notes += [f"{report.bundle}, {check['check']}: {check['note']}" for check in report.checks if check["note"]]
     return "\n".join([*lines, "", *notes])
 
@@ -190,7 +190,8 @@ def cell(check: dict[str, Any] | None) -> str:
     """A check in the table."""
     if check is None:
         return "-"
-    return f"{'ok' if check['passed'] else 'FAILED'} {check['seconds']:.1f} s"
+    seconds = f" {check['seconds']:.1f} s" if check["seconds"] >= 0.1 else ""
+    return ("ok" if check["passed"] else "FAILED") + seconds
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -216,7 +217,7 @@ def verify_all(args: argparse.Namespace, scratch: Path) -> list[Report]:
     for name in dict.fromkeys(args.bundles):
         folder, random = with_weights(find_bundle(name).resolve(), scratch / "sources")
         sources.append(folder)
-        reports.append(Report(folder.name, random))
+        reports.append(Report(folder.name, "RANDOM" if random else "its own"))
     zips = pack_all(sources, scratch, args.weights_url)
     for report in reports:
         said = [line for line in (scratch / "pack.log").read_text().splitlines() if f": {report.bundle}: " in line]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from custom.calibration.decision import DecisionRule
-from custom.calibration.gate_file import gate_content, read_gate
 from custom.calibration.state import CalibrationState, group_name
 from custom.errors import NomalyError
+from custom.gate.file import gate_content, read_gate
 from custom.reporting.files import atomic_write
 
 NUMBERS = ("pixel_threshold", "pixel_false_positive_rate", "minimum_region", "false_regions_per_study")

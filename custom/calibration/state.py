@@ -14,7 +14,7 @@ from torch import nn
 
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
-from custom.calibration.gate_state import GateState
+from custom.gate.state import GateState
 
 if TYPE_CHECKING:
     from custom.scoring.score import StudyScore

@@ -16,13 +16,13 @@ from torch import nn
 
 from custom.calibration.conformal import check_enough, check_groups
 from custom.calibration.decision import DecisionRule
-from custom.calibration.descriptors import describe
 from custom.calibration.file import write_calibration
-from custom.calibration.geometry import measure
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
 from custom.calibration.state import group_name, scoring_rule
 from custom.errors import NomalyError
+from custom.gate.descriptors import describe
+from custom.gate.geometry import measure
 from custom.networks.weights import model_hash, save_tensors
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore

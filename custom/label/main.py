@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -19,9 +17,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from custom import __version__
 from custom.errors import NomalyError
 from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector
-from custom.label.uploads import check_suffix, folder_of_studies, inside
-
-logger = logging.getLogger(__name__)
+from custom.label.uploads import UnknownName, place_of, remove_upload
 
 SHOWN_OUTPUTS = ["mask", "bands"]  # viewers show labels; the map, "map" in a request, is for programs
 
@@ -47,19 +43,15 @@ class NomalyTask(InferTask):
         """Assess the study of a request: a file in the passing folder, which MONAI Label removes, and what is said.
 
         Raises:
-            HTTPException: 422 with the reason, if the study failed or is not assessable, or an option is wrong.
+            NomalyError: if the study failed or is not assessable, or an option is wrong.
         """
         output = request.get("output") or SHOWN_OUTPUTS[0]
         output = output[0] if isinstance(output, list) else output
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                file, params = self.detector(request["image"], folder, request.get("threshold"), output)
-                handle, kept = tempfile.mkstemp(suffix="".join(file.suffixes))
-                os.close(handle)
-                shutil.move(file, kept)
-        except NomalyError as error:
-            logger.warning("%s: %s", self.detector.bundle, error)
-            raise HTTPException(422, str(error)) from error
+        with tempfile.TemporaryDirectory() as folder:
+            file, params = self.detector(request["image"], folder, request.get("threshold"), output)
+            handle, kept = tempfile.mkstemp(suffix="".join(file.suffixes))
+            os.close(handle)
+            shutil.move(file, kept)
         return kept, params
 
 
@@ -89,39 +81,24 @@ class NomalyApp(MONAILabelApp):
         of the machine as well.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 422 for what cannot be assessed.
+            HTTPException: 404 for an unknown model or image, 422 with the reason for what cannot be assessed.
         """
-        task = self._infers.get(request.get("model"))
-        if task is None:
-            raise HTTPException(404, f"model must be one of {', '.join(self._infers)}, got {request.get('model')!r}.")
-        datastore = datastore or self.datastore()
-        image = self.place_of(request.get("image"), datastore)
-        file, params = task({**request, "image": image})
+        try:
+            return self._infer(request, datastore or self.datastore())
+        except NomalyError as error:
+            remove_upload(request.get("image"))
+            raise HTTPException(404 if isinstance(error, UnknownName) else 422, str(error)) from error
+
+    def _infer(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """What MONAI Label makes its answer of."""
+        model, image = request.get("model"), request.get("image")
+        if model not in self._infers:
+            raise UnknownName(f"model must be one of {', '.join(self._infers)}, got {model!r}.")
+        uploads = [tempfile.gettempdir(), settings.MONAI_LABEL_SESSION_PATH]
+        place = place_of(image, datastore.get_image_uri, self.studies, uploads)
+        file, params = self._infers[model]({**request, "image": place})
         tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
         label = file
-        if request.get("save_label"):
-            label = datastore.save_label(request["image"], file, tag, {"model": request["model"], "params": params})
+        if request.get("save_label") and datastore.get_image_uri(image):
+            label = datastore.save_label(image, file, tag, {"model": model, "params": params})
         return {"label": label, "tag": tag, "file": file, "params": params}
-
-    def place_of(self, image: Any, datastore: Datastore) -> str:
-        """Path of an image by its name in the store, of a DICOM folder among the studies, or of what was uploaded.
-
-        Raises:
-            HTTPException: 404 if it is none of these, 422 for a file of a kind that is not read.
-        """
-        uploads = [Path(folder) for folder in (tempfile.gettempdir(), settings.MONAI_LABEL_SESSION_PATH) if folder]
-        if not isinstance(image, str) or not image:
-            raise HTTPException(422, f"image must be the name of one image of the server, got {image!r}.")
-        if any(inside(image, folder) for folder in uploads):
-            place = image
-        else:
-            place = datastore.get_image_uri(image) or folder_of_studies(self.studies, image)
-        if not place:
-            raise HTTPException(
-                404, f"image must be the name of an image of the server, got {image!r}: see /datastore/."
-            )
-        try:
-            check_suffix(place)
-        except NomalyError as error:
-            raise HTTPException(422, str(error)) from error
-        return str(place)

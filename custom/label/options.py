@@ -21,8 +21,9 @@ EXAMPLES = """examples:
   scripts/monai_label.sh --bundle ra_brain --weights run/models/model.pt --studies ~/heads
   scripts/monai_label.sh --bundle ra_chest=a.pt --bundle ra_wrist=b.pt --studies ~/films
 
-The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM films (.dcm) and folders of one DICOM series
-each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). See docs/monai_label.md.
+The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM films (.dcm) and folders of one DICOM
+series each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). More in
+docs/monai_label.md.
 Research software, not a medical device."""
 
 
@@ -97,8 +98,8 @@ def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]
         folders = sorted(path.parents[1] for path in BUNDLES.glob("*/models/model.pt"))
         if not folders:
             raise NomalyError(
-                f"at least one bundle in {BUNDLES} must have weights (models/model.pt), but none has: train one (nomaly "
-                "train), or give --bundle and --weights."
+                f"at least one bundle in {BUNDLES} must have weights (models/model.pt), but none has: train one "
+                "(nomaly train), or give --bundle and --weights."
             )
         return {folder.name: Model(folder, folder / "models" / "model.pt") for folder in folders}
     models: dict[str, Model] = {}
@@ -133,8 +134,8 @@ def check_weights(folder: Path, weights: str | None) -> Path:
     path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
         raise NomalyError(
-            f"weights of {folder.name} must be a file, but there is none at {path}: train the bundle (nomaly train), or "
-            "give --weights."
+            f"weights of {folder.name} must be a file, but there is none at {path}: train the bundle (nomaly train), "
+            "or give --weights."
         )
     return path.resolve()
 
@@ -173,7 +174,8 @@ def check_port(port: int) -> int:
             probe.bind((HOST, port))
         except OSError as error:
             raise NomalyError(
-                f"--port must be free, but {port} cannot be used ({error.strerror}): stop what uses it, or give another."
+                f"--port must be free, but {port} cannot be used ({error.strerror}): stop what uses it, or give "
+                "another."
             ) from error
     return port
 

@@ -14,8 +14,6 @@ from custom.errors import NomalyError, find_mistake
 from custom.label.options import HOST, WEB, Options, read_options
 from custom.label.uploads import SERVED_SUFFIXES
 
-logger = logging.getLogger(__name__)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped; 2 = a mistake of the user, said in one sentence."""
@@ -71,6 +69,7 @@ def serve(options: Options, passing: Path) -> None:
     # MONAI Label's own default lets any web page that the user has open ask for images.
     settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{host}:{options.port}" for host in (HOST, "localhost")]
     app_instance()
+    logging.getLogger("timeloop").disabled = True  # says that it runs
     where = options.studies if options.studies.startswith(WEB) else f"studies of {options.studies}"
     print(f"Serving {', '.join(models)} for {where} at http://{HOST}:{options.port} (stop: Ctrl-C)", flush=True)
     uvicorn.run("monailabel.app:app", host=HOST, port=options.port, log_level="warning")

@@ -1,9 +1,12 @@
-"""Which files a request to the server may name."""
+"""Which files a request to the server may name: those of the studies, of sessions, and what came with it."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from custom.errors import NomalyError
 from custom.transforms.formats import PICTURE_SUFFIXES
@@ -13,26 +16,49 @@ SERVED_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".tif", ".tiff", *PICTURE_SUFFIXES
 OWN_FOLDERS = ("labels",)  # of MONAI Label, among the studies
 
 
-def inside(path: str, folder: Path) -> bool:
+class UnknownName(NomalyError):
+    """A model or image of a request that the server does not have."""
+
+
+def place_of(image: Any, store: Callable[[str], str], studies: str, uploads: Sequence[str]) -> str:
+    """Path of the image of a request.
+
+    Args:
+        image: name in the store, name of a folder of one DICOM series among the studies, or path of an upload.
+        store: gives the path of a name, "" if it has none.
+        studies: folder of the studies.
+        uploads: folders of uploads and sessions; no other path is taken.
+
+    Raises:
+        NomalyError: UnknownName if it is none of these; if the file is of a kind that is not read.
+    """
+    place = ""
+    if isinstance(image, str) and image and "\0" not in image:
+        is_upload = any(_inside(image, folder) for folder in uploads)
+        place = image if is_upload else store(image) or _folder_of_studies(studies, image)
+    if not place:
+        raise UnknownName(f"image must be the name of an image of the server, got {image!r}: /datastore/ lists them.")
+    if not os.path.isdir(place) and not place.lower().endswith(SERVED_SUFFIXES):
+        kinds, found = ", ".join(SERVED_SUFFIXES), os.path.splitext(place)[1] or "a file without a suffix"
+        raise NomalyError(f"image must be a file of one of {kinds}, got {found}: export it as one of these.")
+    return place
+
+
+def remove_upload(image: Any) -> None:
+    """Remove a file that came with a request: MONAI Label does so after requests that went well alone."""
+    if isinstance(image, str) and os.path.realpath(os.path.dirname(image)) == os.path.realpath(tempfile.gettempdir()):
+        with suppress(OSError):
+            os.unlink(image)
+
+
+def _inside(path: str, folder: str) -> bool:
     """Whether an absolute path is of something within a folder, links followed."""
     place, root = os.path.realpath(path), os.path.realpath(folder)
     return os.path.isabs(path) and place.startswith(root + os.sep) and os.path.exists(place)
 
 
-def folder_of_studies(studies: str, name: str) -> str:
-    """Path of a folder, as of a DICOM series, that lies among the studies; "" if there is none of this name."""
-    plain = name not in (*OWN_FOLDERS, "", os.curdir, os.pardir) and not name.startswith(".")
+def _folder_of_studies(studies: str, name: str) -> str:
+    """Path of a folder that lies among the studies; "" if there is none of this name."""
+    plain = os.path.basename(name) == name and not name.startswith(".") and name not in OWN_FOLDERS
     folder = os.path.join(studies, name)
-    return folder if plain and os.path.basename(name) == name and "\0" not in name and os.path.isdir(folder) else ""
-
-
-def check_suffix(path: str) -> None:
-    """Refuse a file of a kind that is not served.
-
-    Raises:
-        NomalyError: naming those that are.
-    """
-    if not os.path.isdir(path) and not path.lower().endswith(SERVED_SUFFIXES):
-        kinds = ", ".join(SERVED_SUFFIXES)
-        found = "".join(Path(path).suffixes) or "a file without a suffix"
-        raise NomalyError(f"image must be a file of one of {kinds}, got {found}: export it as one of these.")
+    return folder if plain and os.path.isdir(folder) else ""

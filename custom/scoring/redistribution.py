@@ -2,7 +2,7 @@
 
 Round i serves every step-th bin from bin i on, with as large a step as the excess of that histogram allows, and the
 next round follows as long as there is excess and a bin below the limit. How many rounds there are depends on the
-values, so that each way to record a graph of the computation needs a loop of its own kind; a round is the same in all.
+values, so that each way to record a graph of the computation needs a loop of its own kind; the rounds are the same.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ def redistribute(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
     """Hand out the excess of every histogram.
 
     Args:
-        histogram: (T, nbins) int64, no bin above `limit`.
+        histogram: (T, nbins) int64, no bin above `limit`; may be written over.
         excess: (T, 1) int64 counts to hand out; <= 0 = none.
         limit: count at which a bin is full.
 
     Returns:
-        (T, nbins); the same for exports by torch.export and torch.jit.trace as without.
+        (T, nbins); equal in the graphs that torch.export and torch.jit.trace record.
     """
     if torch.compiler.is_exporting():
         return _exported(histogram, excess, limit)
@@ -31,11 +31,18 @@ def redistribute(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
 
 def serve(counts: Tensor, left: Tensor, start: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """One round from bin `start` (): the counts (T, nbins), what is left (T, 1) and the start of the next round."""
-    position = torch.arange(counts.shape[1], device=counts.device)
+    position = torch.arange(counts.shape[1], device=counts.device) - start
     below = counts < limit
-    step = torch.floor_divide(below.sum(1, keepdim=True), left.clamp(min=1)).clamp(min=1)
-    served = below & (left > 0) & (position >= start) & (torch.remainder(position - start, step) == 0)
+    step = torch.floor_divide(below.sum(1, keepdim=True), left).clamp_(min=1)
+    served = below & (position >= 0) & (torch.remainder(position, step) == 0)
     return counts + served, left - served.sum(1, keepdim=True), torch.remainder(start + 1, counts.shape[1])
+
+
+def serve_unfinished(counts: Tensor, left: Tensor, start: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One round for the histograms that are not done; the others stay."""
+    going_on = unfinished(counts, left, limit)
+    new_counts, new_left, start = serve(counts, left.clamp(min=1), start, limit)
+    return torch.where(going_on, new_counts, counts), torch.where(going_on, new_left, left), start
 
 
 def unfinished(counts: Tensor, left: Tensor, limit: int) -> Tensor:
@@ -56,13 +63,13 @@ def _compacted(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
 
 
 def _exported(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
-    """As a loop of torch.export."""
+    """As a loop of torch.export, of which ONNX makes a loop of its own."""
 
     def going_on(counts: Tensor, left: Tensor, start: Tensor) -> Tensor:
         return unfinished(counts, left, limit).any()
 
     def body(counts: Tensor, left: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return serve(counts, left, start, limit)
+        return serve_unfinished(counts, left, start, limit)
 
     start = torch.zeros((), dtype=torch.long, device=histogram.device)
     return torch.while_loop(going_on, body, (histogram, excess, start))[0]
@@ -72,5 +79,5 @@ def _scripted(histogram: Tensor, excess: Tensor, start: Tensor, limit: int) -> T
     """As a loop of TorchScript, which its tracer keeps."""
     start = start.to(histogram.device)
     while bool(unfinished(histogram, excess, limit).any()):
-        histogram, excess, start = serve(histogram, excess, start, limit)
+        histogram, excess, start = serve_unfinished(histogram, excess, start, limit)
     return histogram

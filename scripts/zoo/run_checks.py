@@ -34,12 +34,11 @@ def check_files(folder: Path) -> None:
         raise ValueError(f"the bundle lacks {', '.join(missing)}")
 
 
-def check_changelog(folder: Path) -> str:
-    """The version has a line of its own; gives the version."""
+def check_changelog(folder: Path) -> None:
+    """The version has a line of its own."""
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     if metadata["version"] not in metadata["changelog"]:
         raise ValueError(f"the changelog has no version {metadata['version']}")
-    return metadata["version"]
 
 
 def check_card(folder: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
-from custom.calibration.gate import InputGate
 from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
+from custom.gate.input_gate import InputGate
 from custom.handlers.calibrate import Calibrate
 from custom.networks.weights import read_tensors
 from custom.scoring.score import StudyScore

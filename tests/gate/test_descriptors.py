@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from custom.calibration.descriptors import describe, detail, edges, latent, on_grid, quantiles, turned
-from custom.calibration.poses import POSES, of_negative
+from custom.gate.descriptors import describe, detail, edges, latent, on_grid, quantiles, turned
+from custom.gate.poses import POSES, of_negative
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from custom.calibration.poses import CELLS, DIRECTIONS, POSES
 from custom.data.slices import study_slices
 from custom.data.volumes import study_windows
+from custom.gate.poses import CELLS, DIRECTIONS, POSES
 
 QUANTILES = 64
 SIDE = 64  # pixels of the grid on which edges and detail are measured, whatever the size of the study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from custom.calibration.healthy_model import HealthyModel, fit, held_out
+from custom.gate.healthy_model import HealthyModel, fit, held_out
 
 
 def test_distance_is_the_root_mean_square_of_standardised_parts() -> None:

@@ -8,10 +8,10 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from custom.calibration.descriptors import describe
-from custom.calibration.gate import InputGate
-from custom.calibration.geometry import measure
 from custom.calibration.state import CalibrationState
+from custom.gate.descriptors import describe
+from custom.gate.geometry import measure
+from custom.gate.input_gate import InputGate
 
 
 class Detector(nn.Module):
@@ -107,7 +107,7 @@ def test_noise_is_unlike_in_several_ways_each_with_its_numbers(detector: Detecto
     limit = f"{detector.calibration.gate.limit('detail'):.3g}"
     assert any(
         reason.startswith("the fine detail is unlike that of healthy studies (detail ")
-        and reason.endswith(f"limit {limit}): noise, blur, or a drawing?")
+        and reason.endswith(f"limit {limit}): noise, blur, or another device?")
         for reason in reasons
     )
     assert any("no more like healthy studies as it is than" in reason for reason in reasons)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from custom.calibration.descriptors import edges, turned
-from custom.calibration.healthy_model import HealthyModel
-from custom.calibration.poses import POSES, best_turn, ratio, ratio_limit
+from custom.gate.descriptors import edges, turned
+from custom.gate.healthy_model import HealthyModel
+from custom.gate.poses import POSES, best_turn, ratio, ratio_limit
 
 
 def poses_of(picture: torch.Tensor) -> np.ndarray:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from custom.calibration.descriptors import describe
-from custom.calibration.gate_state import GateState
-from custom.calibration.geometry import measure, spacing_reasons, tilt
-from custom.calibration.poses import RATIOS, best_turn
-from custom.calibration.tags import tag_reason
+from custom.gate.descriptors import describe
+from custom.gate.geometry import measure, spacing_reasons, tilt
+from custom.gate.poses import RATIOS, best_turn
+from custom.gate.state import GateState
+from custom.gate.tags import tag_reason
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ UNLIKE = {
     "histogram": "the grey values are spread unlike those of healthy studies: another sequence or contrast?",
     "colours": "the colours are unlike those of healthy studies: a grey image, or other colours?",
     "edges": "the shapes are unlike those of healthy studies: another part of the body, or another view?",
-    "detail": "the fine detail is unlike that of healthy studies: noise, blur, or a drawing?",
+    "detail": "the fine detail is unlike that of healthy studies: noise, blur, or another device?",
     "latent": "the network finds the image unlike healthy studies: another part of the body, or another kind of image?",
 }
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom.calibration.gate_state import CHECKS, GateState
-from custom.calibration.geometry import MEASURES
+from custom.gate.geometry import MEASURES
+from custom.gate.state import CHECKS, GateState
 
 
 def gate_content(state: GateState) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custom.calibration.tags import tag_reason
+from custom.gate.tags import tag_reason
 
 HEAD = ["HEAD", "BRAIN"]
 HAND = ["HAND", "WRIST", "UPPER EXTREMITY"]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from custom.calibration.geometry import MEASURES, ranges
-from custom.calibration.healthy_model import HealthyModel, fit, held_out
-from custom.calibration.poses import RATIOS, ratio, ratio_limit
+from custom.gate.geometry import MEASURES, ranges
+from custom.gate.healthy_model import HealthyModel, fit, held_out
+from custom.gate.poses import RATIOS, ratio, ratio_limit
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class GateState(nn.Module):
 
     Buffers:
         studies: () int64, number of healthy studies; 0 = nothing is learned.
-        ranges: (3, 2) float64, least and greatest of each of custom.calibration.geometry.MEASURES; 0 = not known.
+        ranges: (3, 2) float64, least and greatest of each of custom.gate.geometry.MEASURES; 0 = not known.
         limits: (7,) float64, of the CHECKS; 0 = that check is not made.
         histogram_mean, colours_mean: (D,) float32, the mean of the quantiles, which is the healthy distribution's
             Wasserstein barycentre.
@@ -89,8 +89,8 @@ class GateState(nn.Module):
         No limit refuses a study that it was learned from, nor would it have been refused had it been left out.
 
         Args:
-            measures: of each study, by custom.calibration.geometry.measure.
-            descriptors: of each study, by custom.calibration.descriptors.describe.
+            measures: of each study, by custom.gate.geometry.measure.
+            descriptors: of each study, by custom.gate.descriptors.describe.
         """
         self.clear()
         self.studies.fill_(len(descriptors))

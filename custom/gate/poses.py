@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from custom.calibration.healthy_model import HealthyModel
+from custom.gate.healthy_model import HealthyModel
 
 CELLS, DIRECTIONS = 4, 8
 # How a picture may be turned: mirrored left to right or not, and by quarter turns.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from custom.calibration.geometry import measure, ranges, spacing_reasons, tilt
+from custom.gate.geometry import measure, ranges, spacing_reasons, tilt
 
 HEALTHY = ranges([np.array([0.5, 0.9, 200.0]), np.array([1.0, 1.2, 240.0])])
 

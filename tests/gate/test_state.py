@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from custom.calibration.gate_file import gate_content, read_gate
-from custom.calibration.gate_state import CHECKS, MARGINS, GateState, wasserstein_to
-from custom.calibration.healthy_model import fit, held_out
 from custom.calibration.state import CalibrationState
+from custom.gate.file import gate_content, read_gate
+from custom.gate.healthy_model import fit, held_out
+from custom.gate.state import CHECKS, MARGINS, GateState, wasserstein_to
 
 UNKNOWN = np.full(3, np.nan)
 

@@ -1,0 +1,143 @@
+"""Files of a graph: how they are written, and how they are run."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from custom.errors import NomalyError
+from custom.export.detector import OUTPUTS
+from custom.reporting.files import atomic_write
+
+FILES = {"onnx": "detector.onnx", "torchscript": "detector.ts", "torch_export": "detector.pt2"}
+OPSET = 18
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Runner = Callable[[Tensor], Sequence[Tensor]]
+
+
+def formats_of(name: str) -> list[str]:
+    """The formats that a name stands for, after a check that they can be written here.
+
+    Raises:
+        NomalyError: an unknown name, or a package that is not installed.
+    """
+    if name not in (*FILES, "all"):
+        raise NomalyError(f"--format must be one of {', '.join(FILES)} or all, got {name}.")
+    chosen = list(FILES) if name == "all" else [name]
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if "onnx" in chosen and missing:
+        raise NomalyError(
+            f"format onnx needs the package {missing[0]}, which is not installed: run `pip install .[onnx]`, or choose "
+            "--format torchscript or torch_export."
+        )
+    return chosen
+
+
+def write_formats(module: nn.Module, example: Tensor, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """Write a graph of slices (N, C, X, Y), N any number, in each format.
+
+    Args:
+        module: without branches on values.
+        example: slices (N, C, X, Y) to record with; N >= 2, since a size of 1 would be recorded as fixed.
+        folder: where to.
+        formats: names in FILES.
+
+    Returns:
+        Path of each format's file.
+    """
+    with torch.no_grad(), quietly():
+        program = None if set(formats) == {"torchscript"} else record(module, example)
+        content = {
+            "onnx": lambda: onnx_bytes(program, example),
+            "torchscript": lambda: torchscript_bytes(module, example),
+            "torch_export": lambda: torch_export_bytes(program),
+        }
+        paths = {}
+        # the last one strips the program of what the others may need
+        for name in sorted(formats, key=list(FILES).index):
+            paths[name] = folder / FILES[name]
+            with atomic_write(paths[name], "wb") as file:
+                file.write(content[name]())
+    return paths
+
+
+def record(module: nn.Module, example: Tensor) -> ExportedProgram:
+    """The graph of torch.export, from which ONNX is made, too."""
+    slices = torch.export.Dim("slices", min=1)
+    return torch.export.export(module, (example,), dynamic_shapes=({0: slices},))
+
+
+def onnx_bytes(program: ExportedProgram, example: Tensor) -> bytes:
+    """The graph as ONNX."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    from onnxscript.optimizer import optimize_ir
+
+    # optimize=True also rewrites patterns, which breaks the graphs of MS-SSIM (a clamp that two nodes share)
+    names = {"input_names": ["image"], "output_names": list(OUTPUTS)}
+    onnx = torch.onnx.export(program, (example,), dynamo=True, opset_version=OPSET, optimize=False, **names)
+    optimize_ir(onnx.model)
+    ClearMetadataAndDocStringPass()(onnx.model)  # the source lines of each node, with paths of this machine
+    return onnx.model_proto.SerializeToString()
+
+
+def torchscript_bytes(module: nn.Module, example: Tensor) -> bytes:
+    """The graph as TorchScript."""
+    packed = io.BytesIO()
+    torch.jit.save(torch.jit.trace(module, example, check_trace=False), packed)
+    return packed.getvalue()
+
+
+def torch_export_bytes(program: ExportedProgram) -> bytes:
+    """The graph of torch.export, without the source lines of its nodes."""
+    for graph in program.graph_module.modules():
+        for node in getattr(graph, "graph", torch.fx.Graph()).nodes:
+            node.meta.pop("stack_trace", None)
+    packed = io.BytesIO()
+    torch.export.save(program, packed)
+    return packed.getvalue()
+
+
+def load_runner(name: str, path: Path) -> Runner:
+    """A function from slices to the graph's outputs, computed on the CPU from a file, with torch's number of threads."""
+    if name == "onnx":
+        return onnx_runner(path)
+    with quietly():
+        return torch.jit.load(path) if name == "torchscript" else torch.export.load(path).module()
+
+
+def onnx_runner(path: Path) -> Runner:
+    """An ONNX file in onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(image: Tensor) -> list[Tensor]:
+        return [torch.as_tensor(output) for output in session.run(OUTPUTS, {"image": image.numpy()})]
+
+    return run
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what torch says of its own ways: deprecations, sizes that are recorded as fixed, packages not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
