@@ -1,7 +1,7 @@
 """What may tell who a patient is stays out of logs, tables, reports and names: paths, and files' own names.
 
 Items of studies that a user named carry ``private``; see :func:`custom.data.inputs.inference_items`. The way back from
-a case's name to its files is ``key.csv`` alone.
+a case's name to its files is the key of :func:`write_key` alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 
 from custom.reporting.files import atomic_write
 from custom.transforms.formats import study_path
-
-KEY_FILE = "key.csv"
 
 
 def files_of(item: Mapping[str, Any]) -> list[str]:
@@ -42,12 +40,12 @@ def without_studies(words: Sequence[str], studies: str | Sequence[str] | None) -
     return ["[studies]" if any(str(study) in word for study in hidden) else word for word in words]
 
 
-def write_key(folder: str | os.PathLike, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``key.csv``: which files each private case stands for, readable by its owner alone."""
+def write_key(path: str | os.PathLike, items: Iterable[Mapping[str, Any]]) -> None:
+    """Write which files each private case stands for, readable by the owner alone; nothing where none is private."""
     private = [item for item in items if item.get("private")]
     if not private:
         return
-    with atomic_write(Path(folder) / KEY_FILE) as stream:
+    with atomic_write(path) as stream:
         os.chmod(stream.name, 0o600)
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("study", "files", "path"))

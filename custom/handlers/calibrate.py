@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
 from custom.calibration.state import group_name, scoring_rule
+from custom.data.privacy import write_key
 from custom.errors import NomalyError
 from custom.gate.descriptors import describe
 from custom.gate.geometry import measure
@@ -66,6 +68,7 @@ class Calibrate:
             Pixel threshold and least region are of all studies together.
         calibration_file: write the calibration here alone and leave the weights as they are; None = into the weights.
         overwrite: whether an existing ``calibration_file`` may be replaced.
+        items: the studies; where their names are hidden, ``..._key.csv`` beside the calibration tells their files.
 
     Raises:
         NomalyError: at the start, if ``calibration_file`` exists; at the end of the run, if there are too few healthy
@@ -83,7 +86,9 @@ class Calibrate:
         group_field: str | None = None,
         calibration_file: str | None = None,
         overwrite: bool = False,
+        items: Sequence[dict[str, Any]] = (),
     ) -> None:
+        self.items = items
         self.network = network
         self.path = Path(path)
         self.score = score
@@ -91,7 +96,8 @@ class Calibrate:
         self.pixel_false_positive_rate = pixel_false_positive_rate
         self.false_regions_per_study = false_regions_per_study
         self.group_field = group_field
-        self.file = None if calibration_file is None else Path(calibration_file)
+        self.into_weights = calibration_file is None
+        self.file = self.path.with_name("calibration.json") if calibration_file is None else Path(calibration_file)
         self.overwrite = overwrite
         self.studies: list[HealthyStudy] = []
         self.pixels = HealthyHistogram()
@@ -104,12 +110,13 @@ class Calibrate:
 
     def start(self, engine: Engine) -> None:
         """Start with no study."""
-        if self.file is not None and self.file.exists() and not self.overwrite:
+        if not self.into_weights and self.file.exists() and not self.overwrite:
             raise NomalyError(
                 f"calibration_file {self.file} must not exist yet: give another name, or overwrite true to replace it."
             )
         if self.group_field is None and engine.state.epoch_length is not None:  # told before the work where it can be
             check_enough(engine.state.epoch_length, self.rule.alpha, self.rule.confidence)
+        write_key(self.file.with_name(f"{self.file.stem}_key.csv"), self.items)
         self.studies = []
         self.pixels = HealthyHistogram()
 
@@ -169,15 +176,14 @@ class Calibrate:
 
     def _save(self, masses: list[float]) -> None:
         """Write the file of the calibration, and the weights where it belongs into them."""
-        if self.file is None:
+        if self.into_weights:
             save_tensors(self.network.state_dict(), self.path)
-        file = self.file or self.path.with_name("calibration.json")
         rows = [
             {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
             for study, mass in zip(self.studies, masses)
         ]
         info = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
-        write_calibration(file, self.network.calibration, model_hash(self.network), rows, info)
+        write_calibration(self.file, self.network.calibration, model_hash(self.network), rows, info)
         state, n = self.network.calibration, len(self.studies)
         logger.info(
             "Calibrated on %d healthy studies%s: flag at p <= %.3g; pixel threshold %.4g (%g of healthy pixels above); "
@@ -188,7 +194,7 @@ class Calibrate:
             state.pixel_threshold.item(),
             self.pixel_false_positive_rate,
             state.minimum_region.item(),
-            file if self.file else self.path,
+            self.path if self.into_weights else self.file,
         )
 
 

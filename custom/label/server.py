@@ -49,7 +49,6 @@ def serve(options: Options, passing: Path) -> None:
     Raises:
         NomalyError: if weights cannot be loaded, or the environment lacks MONAI Label.
     """
-    provide_torchvision()
     try:
         import uvicorn
         from monailabel.config import settings
@@ -73,23 +72,6 @@ def serve(options: Options, passing: Path) -> None:
     where = options.studies if options.studies.startswith(WEB) else f"studies of {options.studies}"
     print(f"Serving {', '.join(models)} for {where} at http://{HOST}:{options.port} (stop: Ctrl-C)", flush=True)
     uvicorn.run("monailabel.app:app", host=HOST, port=options.port, log_level="warning")
-
-
-def provide_torchvision() -> None:
-    """Let torchvision be imported where its binary is for CUDA and torch is not: MONAI Label wants it, detection does
-    not.
-    """
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        provide_torchvision.library = library  # it is undone when forgotten
 
 
 if __name__ == "__main__":

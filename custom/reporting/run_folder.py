@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from custom.data.privacy import KEY_FILE, write_key
+from custom.data.privacy import write_key
 from custom.errors import NomalyError
 from custom.reporting.case_view import CaseView
 from custom.reporting.files import WriteError
@@ -17,6 +17,7 @@ from custom.reporting.records import StudyRecords
 from custom.reporting.results import LesionResult, StudyResult, write_run_info
 from custom.transforms.source_geometry import remove_images
 
+KEY_FILE = "key.csv"
 TABLES = ("results.csv", "lesions.csv", "metrics.json", "metrics.md", "report.html", KEY_FILE)
 DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
 PASSING = (".*.tmp", ".*.tmp.*")  # names of files that are being written
@@ -81,7 +82,7 @@ class RunFolder:
         except OSError as error:
             raise WriteError(Path(error.filename or self.folder), error) from error
         write_run_info(self.folder / "run.json", run)
-        write_key(self.folder, self.items)
+        write_key(self.folder / KEY_FILE, self.items)
 
     def _clear(self) -> None:
         """Remove what is not to be kept."""

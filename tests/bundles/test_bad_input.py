@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -348,6 +349,24 @@ def test_abnormal_study_among_the_healthy_ones_is_refused(nomaly, dataset, model
     data = dataset(lambda datalist: datalist["validation"][1].update(label=1))
     done = nomaly("calibrate", BUNDLE, "--healthy", data, "--weights", models / "model.pt", **tiny_network(BUNDLE))
     says(done, 2, "section `validation` must be healthy (label 0), got label 1; move the item to `test`")
+
+
+def test_healthy_studies_go_by_hidden_names_and_a_key_leads_back(
+    nomaly, models, tiny_network, tiny_phantom, tmp_path: Path
+) -> None:
+    healthy = tmp_path / "Doe_Jane"
+    healthy.mkdir()
+    sources = sorted((tiny_phantom / "images").glob("*.nii.gz"))[:5]
+    for source in sources:
+        shutil.copy(source, healthy)
+    words = ("--healthy", healthy, "--weights", models / "model.pt", "--output", tmp_path / "site.json")
+    done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
+    text = (tmp_path / "site.json").read_text()
+    assert done.code == 0 and not [word for word in ("Doe", sources[0].name[:-7]) if word in text + done.err + done.out]
+    with open(tmp_path / "site_key.csv", newline="") as file:
+        key = {row["study"]: row["path"] for row in csv.DictReader(file)}
+    assert sorted(key) == sorted(study["study"] for study in json.loads(text)["studies"])
+    assert sorted(key.values()) == [str(healthy / source.name) for source in sources]
 
 
 def test_one_study_twice_among_the_healthy_ones_is_refused(
