@@ -17,7 +17,7 @@ from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.reporting.results import StudyResult, write_results_csv
 
-COMMANDS = ("train", "calibrate", "evaluate", "detect", "monitor", "benchmark", "demo")
+COMMANDS = ("train", "calibrate", "evaluate", "detect", "export", "monitor", "benchmark", "demo")
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.Ca
         ("evaluate", ["--dataset_dir", "--output", "--weights", "floors"]),
         ("detect", ["STUDY", "DICOM series", "--output", "own geometry", "--calibration", "--study_group"]),
         ("detect", ["--resume", "--overwrite", "--keep-identifiers", "who a patient is", "--no-gate", "list"]),
+        ("export", ["ONNX", "TorchScript", "--format", "--output", "--study_group", "--studies", "--overwrite"]),
         ("demo", ["--output", "five minutes", "results/demo"]),
     ],
 )

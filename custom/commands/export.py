@@ -43,7 +43,7 @@ def run(
     """
     from custom.export.detector import exported_detector
     from custom.export.formats import load_runner, write_formats
-    from custom.export.parity import check_parity, one_thread, table, tolerance_of
+    from custom.export.parity import check_parity, one_thread, table, tolerances_of
 
     folder = Path(output)
     formats = prepared(folder, name, overwrite)
@@ -57,7 +57,7 @@ def run(
     write_json(folder / RECORD, description(bundle, module, evaluator, transforms, paths))
     with one_thread():
         runners = {key: load_runner(key, path) for key, path in paths.items()}
-        report = check_parity(evaluator, module, runners, tolerance_of(evaluator.network.map_head))
+        report = check_parity(evaluator, module, runners, tolerances_of(evaluator.network.map_head))
     write_json(folder / PARITY, report)
     print(f"Largest differences from the detector on {report['studies']} studies:\n{table(report)}")
     if not report["passed"]:
@@ -96,7 +96,7 @@ def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, An
 
 
 def example_of(evaluator: Any) -> Any:
-    """Slices (3, C, X, Y) to record with; fixed, so that an export can be made again bit for bit."""
+    """Slices (3, C, X, Y) to record with."""
     import torch
 
     reconstructor = evaluator.network.reconstructor

@@ -80,12 +80,14 @@ def record(module: nn.Module, example: Tensor) -> ExportedProgram:
 def onnx_bytes(program: ExportedProgram, example: Tensor) -> bytes:
     """The graph as ONNX."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-    from onnxscript.optimizer import optimize_ir
+    from onnxscript import optimizer
 
-    # optimize=True also rewrites patterns, which breaks the graphs of MS-SSIM (a clamp that two nodes share)
+    # optimize=True also rewrites patterns, which breaks graphs in which two nodes share a half of a clamp (MS-SSIM)
+    settings = {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False}
     names = {"input_names": ["image"], "output_names": list(OUTPUTS)}
-    onnx = torch.onnx.export(program, (example,), dynamo=True, opset_version=OPSET, optimize=False, **names)
-    optimize_ir(onnx.model)
+    onnx = torch.onnx.export(program, (example,), **settings, **names)
+    optimizer.fold_constants(onnx.model)
+    optimizer.remove_unused_nodes(onnx.model)
     ClearMetadataAndDocStringPass()(onnx.model)  # the source lines of each node, with paths of this machine
     return onnx.model_proto.SerializeToString()
 
@@ -108,7 +110,7 @@ def torch_export_bytes(program: ExportedProgram) -> bytes:
 
 
 def load_runner(name: str, path: Path) -> Runner:
-    """A function from slices to the graph's outputs, computed on the CPU from a file, with torch's number of threads."""
+    """A function from slices to the graph's outputs by a file, on the CPU, with torch's number of threads."""
     if name == "onnx":
         return onnx_runner(path)
     with quietly():
@@ -132,12 +134,11 @@ def onnx_runner(path: Path) -> Runner:
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without what torch says of its own ways: deprecations, sizes that are recorded as fixed, packages not there."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

@@ -23,17 +23,8 @@ from custom.gate.tags import tag_reason
 logger = logging.getLogger(__name__)
 
 MAX_TILT = 30.0  # degrees; heads are tilted by 10 to 20 against the planes of a scanner
-PROJECTIONS = {
-    "CR",
-    "DX",
-    "DR",
-    "RF",
-    "RG",
-    "XA",
-    "MG",
-    "ES",
-    "XC",
-}  # modalities whose images have no plane in the body
+PROJECTIONS = frozenset("CR DX DR RF RG XA MG ES XC".split())  # modalities whose images have no plane in the body
+MOST_REASONS = 2
 CLEARLY = 1.25  # ratio from which a study is said to be turned, or a negative
 UNLIKE = {
     "histogram": "the grey values are spread unlike those of healthy studies: another sequence or contrast?",
@@ -114,12 +105,14 @@ class InputGate:
         return reasons
 
     def image_reasons(self, image: torch.Tensor) -> list[str]:
-        """What makes the image unlike the healthy ones."""
+        """What makes the image unlike the healthy ones, the clearest first; more would only be more words."""
         if not self.state.limits.any():
             return []
         found = describe(image, self.network)
-        over = {name: value for name, value in self.state.distances(found).items() if value > self.state.limit(name)}
-        return [self._words(name, value, found["edges"]) for name, value in over.items()]
+        distances = self.state.distances(found)
+        over = [name for name, value in distances.items() if value > self.state.limit(name)]
+        worst = sorted(over, key=lambda name: -distances[name] / self.state.limit(name))[:MOST_REASONS]
+        return [self._words(name, distances[name], found["edges"]) for name in worst]
 
     def _words(self, name: str, value: float, poses: np.ndarray) -> str:
         """A reason, with its numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -49,6 +50,18 @@ def serve(options: Options, passing: Path) -> None:
     Raises:
         NomalyError: if weights cannot be loaded, or the environment lacks MONAI Label.
     """
+    models = {name: [str(model.bundle), str(model.weights)] for name, model in options.models.items()}
+    # By the environment, so that the processes of batch requests know them as well.
+    os.environ |= {
+        "TMPDIR": str(passing),
+        "MONAI_LABEL_APP_DIR": str(Path(__file__).parent),
+        "MONAI_LABEL_APP_CONF": json.dumps({"models": json.dumps(models)}),
+        "MONAI_LABEL_STUDIES": options.studies,
+        "MONAI_LABEL_SERVER_PORT": str(options.port),
+        "MONAI_LABEL_SESSION_PATH": str(passing / "sessions"),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{suffix}" for suffix in SERVED_SUFFIXES]),
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": "{}",  # MONAI Label's own shows CT alone
+    }
     try:
         import uvicorn
         from monailabel.config import settings
@@ -57,15 +70,8 @@ def serve(options: Options, passing: Path) -> None:
         raise NomalyError(
             f"MONAI Label must be installed, but {error.name} is not: use scripts/monai_label.sh."
         ) from None
-    settings.MONAI_LABEL_APP_DIR = str(Path(__file__).parent)
-    settings.MONAI_LABEL_STUDIES = options.studies
-    models = {name: [str(model.bundle), str(model.weights)] for name, model in options.models.items()}
-    settings.MONAI_LABEL_APP_CONF = {"models": json.dumps(models)}
-    settings.MONAI_LABEL_SERVER_PORT = options.port
-    settings.MONAI_LABEL_SESSION_PATH = str(passing / "sessions")
-    settings.MONAI_LABEL_DATASTORE_FILE_EXT = [f"*{suffix}" for suffix in SERVED_SUFFIXES]
-    settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER = {}  # MONAI Label's own shows CT alone
-    # MONAI Label's own default lets any web page that the user has open ask for images.
+    # MONAI Label's own default lets any web page that the user has open ask for images. Read from the environment, they
+    # would end in a slash, which no origin does.
     settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{host}:{options.port}" for host in (HOST, "localhost")]
     app_instance()
     logging.getLogger("timeloop").disabled = True  # says that it runs

@@ -101,7 +101,7 @@ def test_mirror_image_may_be_scored(detector: Detector) -> None:
     assert InputGate(detector).reasons(study(tower(9, 2).flip(1))) == []
 
 
-def test_noise_is_unlike_in_several_ways_each_with_its_numbers(detector: Detector) -> None:
+def test_noise_is_unlike_in_several_ways_of_which_the_clearest_two_are_told(detector: Detector) -> None:
     noise = torch.rand(1, 64, 64, 2, generator=torch.Generator().manual_seed(0))
     reasons = InputGate(detector).reasons(study(noise))
     limit = f"{detector.calibration.gate.limit('detail'):.3g}"
@@ -110,7 +110,7 @@ def test_noise_is_unlike_in_several_ways_each_with_its_numbers(detector: Detecto
         and reason.endswith(f"limit {limit}): noise, blur, or another device?")
         for reason in reasons
     )
-    assert any("no more like healthy studies as it is than" in reason for reason in reasons)
+    assert len(reasons) == 2
 
 
 def test_brightness_that_preprocessing_leaves_may_vary_but_not_to_white(detector: Detector) -> None:

@@ -1,0 +1,95 @@
+"""Options of the MONAI Label server, read by the standard library alone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from custom.errors import NomalyError
+from custom.label import options
+from custom.label.options import BUNDLES, Model, read_options
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A weights file, of which only the existence is looked at."""
+    file = tmp_path / "model.pt"
+    file.touch()
+    return file
+
+
+def test_bundle_with_weights_is_served_under_its_name(weights, tmp_path):
+    words = ["--bundle", "ra_brain", "--weights", str(weights), "--studies", str(tmp_path), "--port", "18999"]
+
+    found = read_options(words)
+
+    assert found.models == {"ra_brain": Model(BUNDLES / "ra_brain", weights.resolve())}
+    assert (found.studies, found.port) == (str(tmp_path.resolve()), 18999)
+
+
+def test_several_bundles_name_their_weights_themselves(weights, tmp_path):
+    words = [f"--bundle=ra_chest={weights}", f"--bundle={BUNDLES / 'ra_wrist'}={weights}", "--studies", str(tmp_path)]
+
+    assert list(read_options([*words, "--port=18999"]).models) == ["ra_chest", "ra_wrist"]
+
+
+def test_without_a_bundle_all_that_have_weights_are_served(monkeypatch, tmp_path):
+    monkeypatch.setattr(options, "BUNDLES", tmp_path)
+    (tmp_path / "b" / "models").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(NomalyError, match="at least one bundle in .* must have weights .* train one"):
+        read_options(["--studies", str(tmp_path)])
+
+    (tmp_path / "b" / "models" / "model.pt").touch()
+    assert list(read_options(["--studies", str(tmp_path), "--port", "18999"]).models) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--bundle", "ra_foot"], "--bundle must be a bundle's name or path, got ra_foot: choose one of memmc_"),
+        (["--bundle", "ra_chest=none.pt"], "weights of ra_chest must be a file, but there is none at none.pt"),
+        (["--weights", "WEIGHTS"], "--weights must go with one --bundle"),
+        (["--bundle", "ra_chest=WEIGHTS", "--bundle", "ra_chest=WEIGHTS"], "each bundle once, but ra_chest is named"),
+        (["--bundle", "ra_chest=WEIGHTS", "--studies", "nowhere"], "--studies must be a folder, but nowhere is none"),
+        (["--bundle", "ra_chest=WEIGHTS", "--port", "70000"], "--port must be between 1 and 65535, got 70000"),
+    ],
+)
+def test_mistakes_are_told(words, message, weights, tmp_path):
+    words = ["--studies", str(tmp_path), *(word.replace("WEIGHTS", str(weights)) for word in words)]
+
+    with pytest.raises(NomalyError, match=message):
+        read_options(words)
+
+
+def test_port_in_use_is_told(weights, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(NomalyError, match=f"--port must be free, but {port} cannot be used"):
+            read_options([f"--bundle=ra_chest={weights}", "--studies", str(tmp_path), f"--port={port}"])
+
+
+def test_address_of_a_server_of_studies_is_kept_as_it_is(weights):
+    words = [f"--bundle=ra_chest={weights}", "--studies=http://127.0.0.1:8042/dicom-web", "--port=18999"]
+
+    assert read_options(words).studies == "http://127.0.0.1:8042/dicom-web"
+
+
+def test_help_and_mistakes_need_no_package_at_all():
+    def run(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); "]
+        command[-1] += f"from custom.label.options import main; sys.exit(main({list(words)!r}))"
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert "--studies" in run("--help").stdout
+    mistake = run("--studies", "nowhere", "--bundle", "ra_foot")
+    assert mistake.returncode == 2 and mistake.stderr.startswith("monai_label.sh: --bundle must be")
+    assert mistake.stderr.count("\n") == 1

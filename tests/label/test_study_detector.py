@@ -1,0 +1,205 @@
+"""A bundle for one study at a time: the same results as nomaly detect, options, and what cannot be assessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from custom.commands.bundle import BUNDLES
+from custom.errors import NomalyError
+from custom.label.study_detector import StudyDetector, read_threshold
+from custom.reporting.results import read_results_csv
+
+
+def study_of(data: Path, number: int = -1) -> Path:
+    """A test study of a data set."""
+    return data / json.loads((data / "datalist.json").read_text())["test"][number]["image"]
+
+
+@pytest.fixture(scope="module")
+def make_detector(trained, tiny_network):
+    """A detector of a tiny bundle."""
+
+    def make(bundle: str, **knobs) -> StudyDetector:
+        weights = trained(bundle) / "models" / "model.pt"
+        return StudyDetector(BUNDLES / bundle, weights, gate=False, **tiny_network(bundle), **knobs)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def heads(make_detector) -> StudyDetector:
+    """Of heads, which are volumes."""
+    return make_detector("ra_brain")
+
+
+@pytest.fixture(scope="module")
+def films(make_detector) -> StudyDetector:
+    """Of chest films, which are pictures."""
+    return make_detector("ra_chest")
+
+
+@pytest.fixture(scope="module")
+def film(tiny_data) -> str:
+    """A chest film."""
+    return str(study_of(tiny_data("ra_chest")))
+
+
+@pytest.fixture(scope="module")
+def film_map(films, film, tmp_path_factory) -> np.ndarray:
+    """The map of the film, on its grid."""
+    file, _ = films(film, tmp_path_factory.mktemp("map"), output="map")
+    picture = Image.open(file)
+    return np.asarray(picture) * float(picture.info["nomaly_scale"]) + float(picture.info["nomaly_offset"])
+
+
+@pytest.mark.parametrize("bundle", ["ra_brain", "ra_chest"])
+def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_network, tiny_data, nomaly, tmp_path):
+    study, weights = study_of(tiny_data(bundle)), trained(bundle) / "models" / "model.pt"
+    knobs = {"weights": weights, "gate": False, **tiny_network(bundle)}
+    assert nomaly("detect", bundle, study, "--output", tmp_path / "run", **knobs).code == 0
+    [row] = read_results_csv(tmp_path / "run" / "results.csv")
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+
+    mask, told = make_detector(bundle)(str(study), tmp_path / "label")
+    map_, _ = make_detector(bundle)(str(study), tmp_path / "map", output="map")
+
+    assert [told[name] for name in ("score", "p_value", "decision", "lesion_count", "lesion_unit")] == [
+        getattr(row, name) for name in ("score", "p_value", "decision", "lesion_count", "lesion_unit")
+    ]
+    assert told["lesion_volume"] == pytest.approx(row.lesion_volume, rel=1e-12)
+    assert told["model_hash"] == run["model_hash"]
+    mask_there, map_there = (tmp_path / "run" / row.study / file.name for file in (mask, map_))
+    if bundle == "ra_brain":
+        for here, there in ((mask, mask_there), (map_, map_there)):
+            assert np.array_equal(nib.load(here).get_fdata(), nib.load(there).get_fdata())
+            assert np.array_equal(nib.load(here).affine, nib.load(study).affine)
+    else:
+        assert map_.read_bytes() == map_there.read_bytes()
+        assert np.array_equal(np.asarray(Image.open(mask)) == 1, np.asarray(Image.open(mask_there)) == 255)
+
+
+def test_mask_of_a_picture_has_the_numbers_of_labels(films, film, tmp_path):
+    file, told = films(film, tmp_path)
+
+    assert set(np.unique(Image.open(file))) == {0, 1}
+    assert told["label_names"] == {"anomaly": 1}
+
+
+def test_bands_count_how_often_the_map_holds_the_threshold(films, film, film_map, tmp_path):
+    file, told = films(film, tmp_path, output="bands")
+
+    edges = np.array([0.5, 1, 2, 4]) * told["threshold"]
+    expected = (film_map[..., None] > edges).sum(-1)
+    # the map's file has 16 bits, so that a pixel on an edge may fall to either side
+    assert (np.asarray(Image.open(file)) != expected).mean() < 0.01
+    assert list(told["label_names"].values()) == [1, 2, 3, 4]
+
+
+def test_threshold_of_the_user_moves_regions_and_leaves_the_decision(films, film, film_map, tmp_path):
+    _, usual = films(film, tmp_path)
+
+    file, told = films(film, tmp_path, threshold=str(float(np.median(film_map))))
+
+    assert np.asarray(Image.open(file)).mean() > 0.3
+    assert told["threshold"] == np.median(film_map)
+    assert [told[name] for name in ("score", "p_value", "decision")] == [
+        usual[name] for name in ("score", "p_value", "decision")
+    ]
+    assert {lesion["p_value"] for lesion in told["lesions"]} == {None}
+    assert "threshold of your own" in told["note"] and "threshold of your own" not in usual["note"]
+
+
+def test_no_region_is_over_a_threshold_above_the_map(films, film, tmp_path):
+    file, told = films(film, tmp_path, threshold=1e6)
+
+    assert not np.asarray(Image.open(file)).any()
+    assert (told["lesion_count"], told["lesion_volume"], told["lesions"]) == (0, 0, [])
+
+
+def test_what_is_told_is_plain_json(heads, tiny_data, tmp_path):
+    _, told = heads(str(study_of(tiny_data("ra_brain"))), tmp_path)
+
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["lesions"] and set(told["lesions"][0]) >= {"size", "unit", "x", "y", "z", "peak", "p_value"}
+
+
+def test_volumes_make_three_dimensions_and_films_two(heads, films):
+    assert (heads.dimension, films.dimension) == (3, 2)
+
+
+def test_second_study_knows_nothing_of_the_first(films, film, tiny_data, tmp_path):
+    _, first = films(film, tmp_path)
+    _, other = films(str(study_of(tiny_data("ra_chest"), 0)), tmp_path)
+    _, again = films(film, tmp_path)
+
+    assert other["score"] != first["score"]
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+
+
+def test_uncalibrated_detector_gives_its_map_and_asks_for_a_threshold(train_tiny, tiny_network, tiny_data, tmp_path):
+    assert train_tiny("ra_chest", tiny_data("ra_chest"), tmp_path / "run").code == 0
+    weights = tmp_path / "run" / "models" / "model.pt"
+    detector = StudyDetector(BUNDLES / "ra_chest", weights, **tiny_network("ra_chest"))
+    film = str(study_of(tiny_data("ra_chest")))
+
+    with pytest.raises(NomalyError, match="threshold must be given for output mask, as this detector is not calib"):
+        detector(film, tmp_path)
+    file, told = detector(film, tmp_path, output="map")
+    assert file.name == "map.png" and told["threshold"] is None and told["p_value"] is None
+    assert detector(film, tmp_path, threshold=0.001)[1]["lesion_count"] is not None
+
+
+def test_study_that_fails_tells_why_without_its_path(films, tmp_path):
+    file = tmp_path / "Doe_John.png"
+    file.write_bytes(b"no picture")
+
+    with pytest.raises(NomalyError, match="^Study of this request: the file must be a readable PNG") as failure:
+        films(str(file), tmp_path)
+    assert "Doe" not in str(failure.value)
+
+
+def test_study_that_the_gate_refuses_tells_why(films, film, tmp_path, monkeypatch):
+    monkeypatch.setattr(films.evaluator, "gate", lambda image: ["it shows a hand", "it is upside down"])
+
+    with pytest.raises(NomalyError, match=r"^Not assessable: it shows a hand; it is upside down\.$"):
+        films(film, tmp_path)
+
+
+@pytest.mark.parametrize("threshold", [None, "", " Calibrated "])
+def test_calibrated_threshold_is_the_default(threshold):
+    assert read_threshold(threshold) is None
+
+
+@pytest.mark.parametrize("threshold", ["high", 0, -1.0, "nan", "inf", True, [1], {}])
+def test_other_thresholds_must_be_positive_numbers(threshold):
+    with pytest.raises(NomalyError, match='threshold must be a number above 0 or "calibrated", got'):
+        read_threshold(threshold)
+
+
+def test_unknown_output_is_refused(films, film, tmp_path):
+    with pytest.raises(NomalyError, match="output must be one of mask, bands, map, got 'heat'"):
+        films(film, tmp_path, output="heat")
+
+
+def test_missing_and_foreign_weights_are_refused(tmp_path, trained):
+    with pytest.raises(Exception) as missing:
+        StudyDetector(BUNDLES / "ra_chest", tmp_path / "model.pt")
+    assert "must exist: train the bundle first" in str(missing.value.__cause__ or missing.value)
+    with pytest.raises(Exception) as foreign:  # of a tiny network
+        StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
+    assert "is of another architecture" in str(foreign.value.__cause__ or foreign.value)
+
+
+def test_nothing_learns_while_serving(films, film, tmp_path):
+    before = {name: value.clone() for name, value in films.evaluator.network.state_dict().items()}
+
+    films(film, tmp_path)
+
+    assert all(torch.equal(value, before[name]) for name, value in films.evaluator.network.state_dict().items())
