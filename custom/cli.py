@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = add_command(commands, "train", run_train, "learn healthy anatomy; goes on where an earlier run stopped")
     train.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     train.add_argument(
-        "--output", help="folder for weights and logs (default: models/ and output/train/ of the bundle)"
+        "--output", help="folder for weights (in models/) and logs (default: output/train/ of the bundle)"
     )
 
     calibrate = add_command(

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,9 +95,14 @@ def onnx_bytes(program: ExportedProgram, example: Tensor) -> bytes:
 
 def torchscript_bytes(module: nn.Module, example: Tensor) -> bytes:
     """The graph as TorchScript."""
-    packed = io.BytesIO()
+    packed, without_lines = io.BytesIO(), io.BytesIO()
     torch.jit.save(torch.jit.trace(module, example, check_trace=False), packed)
-    return packed.getvalue()
+    # the source lines of each node, with paths of this machine, are files of their own
+    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(without_lines, "w") as copy:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                copy.writestr(entry, archive.read(entry))
+    return without_lines.getvalue()
 
 
 def torch_export_bytes(program: ExportedProgram) -> bytes:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from typing import Any
 
+import itk
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -20,6 +21,8 @@ from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector
 from custom.label.uploads import UnknownName, place_of, remove_upload
 
 SHOWN_OUTPUTS = ["mask", "bands"]  # viewers show labels; the map, "map" in a request, is for programs
+
+NRRD = ".nrrd"  # OHIF asks for it, without compression
 
 
 class NomalyTask(InferTask):
@@ -49,6 +52,8 @@ class NomalyTask(InferTask):
         output = output[0] if isinstance(output, list) else output
         with tempfile.TemporaryDirectory() as folder:
             file, params = self.detector(request["image"], folder, request.get("threshold"), output)
+            if request.get("result_extension") == NRRD:
+                itk.imwrite(itk.imread(str(file)), str(file := file.parent / f"result{NRRD}"), compression=False)
             handle, kept = tempfile.mkstemp(suffix="".join(file.suffixes))
             os.close(handle)
             shutil.move(file, kept)
@@ -102,3 +107,6 @@ class NomalyApp(MONAILabelApp):
         if request.get("save_label") and datastore.get_image_uri(image):
             label = datastore.save_label(image, file, tag, {"model": model, "params": params})
         return {"label": label, "tag": tag, "file": file, "params": params}
+
+    def _download_dcmqi_tools(self) -> None:
+        """MONAI Label would download them for stores of DICOM, into this package; only output=dicom_seg wants them."""

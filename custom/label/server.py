@@ -60,6 +60,7 @@ def serve(options: Options, passing: Path) -> None:
         "MONAI_LABEL_SERVER_PORT": str(options.port),
         "MONAI_LABEL_SESSION_PATH": str(passing / "sessions"),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{suffix}" for suffix in SERVED_SUFFIXES]),
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(passing / "dicom"),
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": "{}",  # MONAI Label's own shows CT alone
     }
     try:

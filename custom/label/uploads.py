@@ -34,8 +34,10 @@ def place_of(image: Any, store: Callable[[str], str], studies: str, uploads: Seq
     """
     place = ""
     if isinstance(image, str) and image and "\0" not in image:
-        is_upload = any(_inside(image, folder) for folder in uploads)
-        place = image if is_upload else store(image) or _folder_of_studies(studies, image)
+        if any(_inside(image, folder) for folder in uploads):
+            place = image
+        elif os.path.basename(image) == image and not image.startswith("."):  # a store of DICOM would take ../ as well
+            place = store(image) or _folder_of_studies(studies, image)
     if not place:
         raise UnknownName(f"image must be the name of an image of the server, got {image!r}: /datastore/ lists them.")
     if not os.path.isdir(place) and not place.lower().endswith(SERVED_SUFFIXES):
@@ -59,6 +61,5 @@ def _inside(path: str, folder: str) -> bool:
 
 def _folder_of_studies(studies: str, name: str) -> str:
     """Path of a folder that lies among the studies; "" if there is none of this name."""
-    plain = os.path.basename(name) == name and not name.startswith(".") and name not in OWN_FOLDERS
     folder = os.path.join(studies, name)
-    return folder if plain and os.path.isdir(folder) else ""
+    return folder if name not in OWN_FOLDERS and os.path.isdir(folder) else ""

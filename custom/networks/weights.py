@@ -106,3 +106,12 @@ def model_hash(network: nn.Module) -> str:
     """Fingerprint of a detector without its calibration: the same before and after it was calibrated."""
     state = network.state_dict()
     return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith("calibration.")})
+
+
+def halved(network: nn.Module) -> dict[str, torch.Tensor]:
+    """State of a detector whose learned weights take two bytes each; the rest, such as its calibration, stays exact.
+
+    Loaded again the weights are float32 of these values: calibrate them, not those that they were rounded from.
+    """
+    learned = {name for name, weight in network.named_parameters() if weight.dtype == torch.float32}
+    return {name: tensor.half() if name in learned else tensor for name, tensor in network.state_dict().items()}

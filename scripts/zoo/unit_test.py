@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow
 
 NAME = Path(__file__).stem.removeprefix("test_")
 STUDIES = {"num_training": 4, "num_validation": 4, "num_calibration": 0, "num_test_healthy": 3, "num_test_abnormal": 3}
-GEOMETRY = {"shape": (60, 72, 56), "spacing": (3.0, 3.0, 3.0), "size": 64}
+GEOMETRY = {"shape": (60, 72, 28), "spacing": (3.0, 3.0, 6.0), "size": 64}
 TRAINING = {"max_epochs": 1, "warmup_epochs": 0, "val_interval": 1, "batch_size": 4, "floor_epochs": 1}
 # As small as the layers of a method allow; a config has the knobs of its own method.
 NETWORK = {

@@ -104,10 +104,10 @@ def test_picture_and_volume_are_told_apart_in_the_graph(exported, name: str) -> 
 # What is told of them
 
 
-def test_record_tells_all_that_a_user_of_the_files_needs(exported, trained) -> None:
+def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
     folder = exported("ra_brain")
     record = json.loads((folder / "export.json").read_text())
-    calibration = json.loads(json.dumps(record["p_value"]))
+    calibration = record["p_value"]
     assert record["input"]["shape"] == ["slices", 1, 32, 32] and record["input"]["range"] == [0, 1]
     assert set(record["outputs"]) == {"map", "reconstruction", "score", "p_value", "decision"}
     assert record["outputs"]["decision"]["codes"] == {"likely_normal": 0, "uncertain": 1, "flag": 2}
@@ -122,7 +122,7 @@ def test_record_tells_all_that_a_user_of_the_files_needs(exported, trained) -> N
 
 @pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_onnx_file_is_valid_standard_onnx_without_paths_of_this_machine(exported, bundle: str) -> None:
+def test_onnx_file_is_valid_standard_onnx(exported, bundle: str) -> None:
     import onnx
 
     path = exported(bundle) / FILES["onnx"]
@@ -132,19 +132,24 @@ def test_onnx_file_is_valid_standard_onnx_without_paths_of_this_machine(exported
         ("", formats.OPSET)
     ]
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert str(Path(export.__file__).parents[2]).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_file_does_not_tell_paths_of_the_machine_that_wrote_it(exported, name: str) -> None:
+    root = str(Path(export.__file__).parents[2]).encode()
+    assert root not in (exported("ra_brain") / FILES[name]).read_bytes()
 
 
 # What goes wrong
 
 
-def test_detector_without_calibration_is_exported_without_p_value(
-    nomaly, words, uncalibrated, tmp_path, caplog
-) -> None:
+def test_detector_without_calibration_is_exported_without_p_value(nomaly, words, uncalibrated, tmp_path) -> None:
     knobs = words("ra_brain") | {"weights": uncalibrated}
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **knobs)
     assert done.code == 0
-    assert "The graphs give no p-value (-1): the detector is not calibrated: run nomaly calibrate." in caplog.text
+    assert (
+        "The graphs give no p-value (-1): the detector is not calibrated: run nomaly calibrate." in done.out + done.err
+    )
     record = json.loads((tmp_path / "o" / "export.json").read_text())
     assert record["calibration_hash"] is None and not record["p_value"]["given"]
     outputs = load_runner("torchscript", tmp_path / "o" / "detector.ts")(torch.rand(3, 1, 32, 32))

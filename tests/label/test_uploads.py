@@ -45,6 +45,11 @@ def test_no_other_place_of_the_machine_is_taken(place, image):
         place(image)
 
 
+def test_store_is_not_asked_for_what_is_no_plain_name(tmp_path):
+    with pytest.raises(UnknownName, match="image must be the name of an image"):
+        place_of("../secret.png", lambda name: str(tmp_path / name), str(tmp_path), [])
+
+
 @pytest.mark.parametrize("image", ["secret.png", "uploads/link.png", "uploads/../secret.png", "uploads"])
 def test_ways_out_of_the_uploads_are_not_taken(place, tmp_path, image):
     with pytest.raises(UnknownName, match="image must be the name of an image"):

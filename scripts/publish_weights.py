@@ -1,0 +1,135 @@
+"""Put trained weights into a bundle, with where they come from and what was measured with them.
+
+    python scripts/publish_weights.py ra_chest --weights RUN/models/model.pt --dataset_dir CXR --facts facts.json
+
+Writes bundles/ra_chest/models/model.pt and provenance.json, and eval_metrics into configs/metadata.json. The weights
+are rounded to half precision and calibrated and evaluated as they are published; published they are only if no test
+study gets another decision than by the unrounded ones. ``facts.json`` tells what no file knows: "data" (a list of
+{"name", "terms"}), "command", "commit", "seed", "hours" and "hardware" of the training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from custom.commands.bundle import find_bundle, run_bundle
+from custom.data.datalist import datalist_hash
+from custom.errors import NomalyError, find_mistake
+from custom.networks.weights import halved, read_tensors, save_tensors
+from custom.reporting.files import atomic_write
+
+FACTS = ("data", "command", "commit", "seed", "hours", "hardware")
+
+
+def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any], work: Path) -> dict[str, Any]:
+    """Round, calibrate, measure, compare, write; gives the provenance.
+
+    Raises:
+        NomalyError: if a fact is missing, or rounding changes a decision.
+    """
+    if missing := [name for name in FACTS if name not in facts]:
+        raise NomalyError(f"facts must tell {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
+    exact, rounded = work / "exact.pt", work / "rounded.pt"
+    shutil.copy(weights, exact)
+    network = calibrated(bundle, exact, data)
+    save_tensors(halved(network), rounded)
+    network = calibrated(bundle, rounded, data)
+    save_tensors(halved(network), rounded)  # the same weights again: calibration wrote them with four bytes
+    found, wanted = (evaluated(bundle, path, data, work / path.stem) for path in (rounded, exact))
+    if changed := changed_decisions(found, wanted):
+        raise NomalyError(
+            f"rounding must change no decision, but changes those of {', '.join(changed)}: publish another."
+        )
+    models = bundle / "models"
+    models.mkdir(exist_ok=True)
+    with atomic_write(models / "model.pt", "wb") as file:
+        file.write(rounded.read_bytes())
+    provenance = {
+        **{name: facts[name] for name in FACTS},
+        "datalist": datalist_hash(data) if data else "the synthetic phantom that the bundle makes",
+        "precision": "learned weights in float16, calibration in float64",
+        "sha256": hashlib.sha256(rounded.read_bytes()).hexdigest(),
+        "eval_metrics": eval_metrics(found),
+    }
+    write_json(models / "provenance.json", provenance)
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    write_json(bundle / "configs" / "metadata.json", metadata | {"eval_metrics": provenance["eval_metrics"]})
+    return provenance
+
+
+def calibrated(bundle: Path, weights: Path, data: str | None) -> Any:
+    """The detector after its calibration was written into these weights."""
+    knobs = {"weights": str(weights), "dataset_dir": data}
+    workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in knobs.items() if value})
+    return workflow.parser.get_parsed_content("network")
+
+
+def evaluated(bundle: Path, weights: Path, data: str | None, output: Path) -> dict[str, Any]:
+    """What `nomaly evaluate` measures."""
+    knobs = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
+    run_bundle(str(bundle), ["evaluate"], {name: value for name, value in knobs.items() if value})
+    return json.loads((output / "metrics.json").read_text())
+
+
+def changed_decisions(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of test studies that two evaluations decide differently."""
+    decisions = {row["case"]: row["decision"] for row in wanted["scores"]}
+    return [row["case"] for row in found["scores"] if row["decision"] != decisions[row["case"]]]
+
+
+def eval_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that a bundle's metadata tell of an evaluation, to three digits."""
+    best = evaluation["best_floor"]
+    numbers = {
+        "image_auroc": evaluation["image"]["auroc"],
+        "false_alarm_rate_at_alpha_0.05": evaluation["false_alarm_rate"],
+        "sensitivity_at_alpha_0.05": evaluation["sensitivity"],
+        f"best_floor_{best['name']}_image_auroc": evaluation["floors"][best["name"]]["auroc"],
+        "pixel_ap": (evaluation["pixel"] or {}).get("ap"),
+    }
+    lesions = "synthetic" if evaluation["synthetic"] else "real"
+    return {
+        "test_studies": {key: evaluation[f"n_{key}"] for key in ("healthy", "abnormal")} | {"abnormalities": lesions},
+        **{name: {key: round(part[key], 3) for key in part} for name, part in numbers.items() if part},
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as it stands in the repository."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=4, ensure_ascii=False) + "\n")
+
+
+def main() -> int:
+    """Publish the weights of one bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", help="name under bundles/, or a path")
+    parser.add_argument("--weights", type=Path, required=True, help="model.pt of the training")
+    parser.add_argument(
+        "--dataset_dir", help="folder with datalist.json that they were trained on; default: the phantom"
+    )
+    parser.add_argument("--facts", type=Path, required=True, help="JSON with what is known of the training")
+    options = parser.parse_args()
+    try:
+        read_tensors(options.weights)
+        facts = json.loads(options.facts.read_text())
+        with TemporaryDirectory() as work:
+            told = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
+    except Exception as error:
+        if (mistake := find_mistake(error)) is None:
+            raise
+        print(f"publish_weights: {mistake}", file=sys.stderr)
+        return 2
+    print(json.dumps(told["eval_metrics"], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
