@@ -90,7 +90,7 @@ def benchmark_row(
     evaluation, run = evaluation or {}, run or {}
     floor = evaluation.get("best_floor") or {}
     floors = (evaluation.get("floors") or {}).get(floor.get("name")) or {}
-    return {key: None for key in TITLES} | {
+    return dict.fromkeys(TITLES) | {
         "name": name,
         "bundle": bundle,
         **{key: evaluation.get(key) for key in ("n_healthy", "n_abnormal", "alpha", "synthetic", "seed")},

@@ -27,6 +27,9 @@ FORMATS = [
 ]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="session")
 def words(trained, tiny_data, tiny_network) -> Callable[..., dict]:
     """Knobs of an export of the tiny detector of a bundle."""
