@@ -80,7 +80,8 @@ def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     shared = ["multi_gpu_inference"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
     overrides = overrides | given(options, *knobs, output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
-    return exit_code(options.output)
+    # Of several processes the first one tells of failures: any other would have torchrun report a crash.
+    return exit_code(options.output) if os.environ.get("RANK", "0") == "0" else 0
 
 
 def run_export(options: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.data.privacy import without_studies
+from custom.data.privacy import printable, without_studies
 from custom.errors import NomalyError
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -115,7 +115,7 @@ def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str
     words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
     for name, value in overrides.items():
         words += [f"--{name}", str(value)]
-    return shlex.join(without_studies(words, private))
+    return printable(shlex.join(without_studies(words, private)))
 
 
 def exit_code(output_dir: str) -> int:

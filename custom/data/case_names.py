@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from itertools import count
 
-MAX_LENGTH = 100
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for devices
+MAX_LENGTH, MAX_BYTES = 100, 200  # a file system takes 255 bytes, of which a number and a suffix need some
+# Names that Windows keeps for devices, and those of what lies beside the folders of studies.
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d|records|results|lesions|run|report|metrics|key)(\..*)?", re.IGNORECASE
+)
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and format characters: those that turn a text around hide names
 
 
 def pseudonym(identity: str) -> str:
@@ -17,7 +22,9 @@ def pseudonym(identity: str) -> str:
 
 def safe_name(name: str) -> str:
     """Return a name that every system takes as a folder's: no special characters, not too long, not reserved."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", name)[:MAX_LENGTH].rstrip(". ").lstrip(" ")
+    visible = ("_" if unicodedata.category(letter) in INVISIBLE else letter for letter in name[:MAX_LENGTH])
+    name = re.sub(r'[<>:"/\\|?*]', "_", "".join(visible)).encode()[:MAX_BYTES].decode(errors="ignore")
+    name = name.rstrip(". ").lstrip(" ")
     return f"_{name}" if not name or name.startswith((".", "-")) or RESERVED.fullmatch(name) else name
 
 

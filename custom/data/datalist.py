@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ PATH_KEYS = ("image", "mask")
 
 
 def load_datalist(
-    dataset_dir: str | os.PathLike, required: Sequence[str] = ("training",)
+    dataset_dir: str | os.PathLike,
+    required: Sequence[str] = ("training",),
+    name_of: Callable[[str], str] = case_name,
 ) -> dict[str, list[dict[str, Any]]]:
     """Read all sections of a data set and refuse what would spoil training or evaluation.
 
@@ -33,11 +35,12 @@ def load_datalist(
             the folder of a DICOM series. `label` may be left out in training, validation and
             calibration, which are healthy.
         required: sections that must not be empty.
+        name_of: makes a `case` of an image's absolute path, for items without one.
 
     Returns:
-        section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (from the
-        file's name unless given) and `subject` (`case` unless given). Entries of the file that are neither a section
-        nor a list are passed over.
+        section -> items (training, validation and test at least), with absolute paths, `label` (int), `case` (by
+        `name_of` unless given) and `subject` (`case` unless given). Entries of the file that are neither a section nor
+        a list are passed over.
 
     Raises:
         NomalyError: no folder or list; no JSON; a section or item of the wrong form, or a section misspelt; an abnormal
@@ -64,7 +67,10 @@ def load_datalist(
                 f"{'none' if name in sections else 'no such section'}; add items to it."
             )
     sections = {name: [] for name in SECTIONS} | sections
-    checked = {name: [_item(root, name, i, item) for i, item in enumerate(items)] for name, items in sections.items()}
+    checked = {
+        name: [_item(root, f"{name}[{i}]", item, name_of) for i, item in enumerate(items)]
+        for name, items in sections.items()
+    }
     _check_unique(checked)
     return checked
 
@@ -97,9 +103,9 @@ def _read(root: Path) -> dict[str, Any]:
     return content
 
 
-def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
+def _item(root: Path, place: str, item: Any, name_of: Callable[[str], str]) -> dict[str, Any]:
     """One item with absolute paths and all identifiers, after the checks that need no other item."""
-    where = f"{root / DATALIST}: {section}[{index}]"
+    section, where = place.partition("[")[0], f"{root / DATALIST}: {place}"
     if not isinstance(item, dict) or not isinstance(item.get("image"), str) or not item["image"]:
         raise NomalyError(f"{where} must be an object with a path in `image`, got {item!r}; correct the item.")
     label = item.get("label", 0 if section in HEALTHY_SECTIONS else None)
@@ -112,7 +118,7 @@ def _item(root: Path, section: str, index: int, item: Any) -> dict[str, Any]:
         )
     item = {key: value for key, value in item.items() if value is not None}
     paths = {key: _path(root, where, key, item[key]) for key in PATH_KEYS if key in item}
-    case = str(item.get("case") or case_name(item["image"]))
+    case = str(item.get("case") or name_of(paths["image"]))
     if not is_file_name(case):
         raise NomalyError(
             f"{where} ({item['image']}): case must be usable as a file's name, without / or \\, and not "

@@ -39,7 +39,7 @@ def users_studies(studies: str | Sequence[str], keep_identifiers: bool = False) 
 
 def pending_items(items: Items, output_dir: str, resume: bool) -> Items:
     """What this process has to do: its share of the studies that an earlier run into the same folder has not done."""
-    done = StudyRecords(output_dir).done([item["case"] for item in items]) if resume else set()
+    done = StudyRecords(output_dir).done(items) if resume else set()
     processes, rank = world_and_rank()
     return [item for item in items if item["case"] not in done][rank::processes]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 PLAIN_SUFFIXES = tuple(suffix for suffix in STUDY_SUFFIXES if suffix != ".dcm")
 LIST_SUFFIX = ".txt"
+# Suffixes that the log may name: what else follows the last dot of a name may be a part of the patient's.
+KNOWN_SUFFIXES = frozenset(
+    ".avi .bval .bvec .cfg .css .csv .db .doc .docx .dvl .exe .gif .gz .h5 .hdr .htm .html .img .inf .ini .ipynb .js "
+    ".json .jsonl .lnk .log .mat .md .mp4 .nc .npy .npz .ods .odt .pdf .pkl .ppt .pptx .pt .pth .py .raw .rtf .sh .svg "
+    ".sqlite .tar .toml .tmp .tsv .txt .url .webp .xls .xlsx .xml .yaml .yml .zip".split()
+)
 
 
 @dataclass
@@ -47,23 +54,23 @@ def find_studies(
     """An item {"image", "case"} for each study, in the order as given, then by path.
 
     An input is an image file; a folder, gone through with all that lies below it; a text file with one path a line,
-    relative to its folder, where # begins a comment; or `datalist.json` or a folder that holds it, of which the section
+    relative to its folder, without lines that begin with #; or `datalist.json` or a folder that holds it, of which the section
     test is taken, or all where that is empty. DICOM files are known by their content. Those of one cross-sectional
     series make one study, whose `image` is the list of its files; a film or a multi-frame file is one by itself.
 
-    What is no image is passed over in folders. A file or folder that the user names himself, and what cannot be read,
+    What is no image is passed over in folders, and so are results of ours that lie in them. A file or folder that the user names himself, and what cannot be read,
     stays in the list: it fails with its reason when it is read, and the others go on. What is named twice counts once.
 
     Args:
         inputs: one or several.
         keep_identifiers: name studies after their files or folders; else by a hash of their DICOM UID or path. Items
-            of a datalist keep their `case`.
+            of a datalist keep the `case` and `subject` that it gives.
 
     Raises:
         NomalyError: if there is nothing to read, or a list is wrong.
     """
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
-    search = _Search()
+    search = _Search(keep_identifiers)
     empty = {number: path for number, path in enumerate(paths) if not search.add(path)}
     search.report()
     if not search.studies:
@@ -80,7 +87,8 @@ def find_studies(
 class _Search:
     """Gathers studies by what makes two the same: the UIDs of their series, or the place of their file."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_identifiers: bool) -> None:
+        self.keep_identifiers = keep_identifiers
         self.studies: dict[tuple[str, ...], _Study] = {}
         self.passed_over: Counter[str] = Counter()
         self.twice = 0
@@ -97,7 +105,8 @@ class _Search:
             return True
         if os.path.isfile(path / DATALIST):
             return self._add_datalist(path)
-        found, closed = _walk(path)
+        found, closed, results = _walk(path)
+        self.passed_over += Counter({"results folder": results})
         for folder in closed:
             self.add_single(folder)
         # 10 000 headers take several seconds, more on a slow network drive
@@ -124,7 +133,7 @@ class _Search:
 
     def _add_datalist(self, folder: Path) -> bool:
         """Add the section test of a datalist, or all where that is empty."""
-        sections = load_datalist(folder, required=())
+        sections = load_datalist(folder, required=(), name_of=case_name if self.keep_identifiers else pseudonym)
         items = sections["test"] or [item for section in sections.values() for item in section]
         for item in items:
             self.add_single(Path(item["image"]), **{key: value for key, value in item.items() if key != "image"})
@@ -143,7 +152,7 @@ class _Search:
             return self._add_slice(header)
         if named or (dicom and header is None) or (header is not None and header.kind):
             return self.add_single(path, identity=header.instance if header is not None else "")
-        self.passed_over[f"DICOM {header.name}" if header is not None else path.suffix.lower() or "without suffix"] += 1
+        self.passed_over[f"DICOM {header.name}" if header is not None else _kind(path)] += 1
         return False
 
     def _add_slice(self, header: DicomFile) -> bool:
@@ -158,6 +167,12 @@ class _Search:
         return True
 
 
+def _kind(path: Path) -> str:
+    """What a file that is no image is called in the log."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in KNOWN_SUFFIXES else "of another kind" if suffix else "without suffix"
+
+
 def _read_list(path: Path) -> Iterator[Path]:
     """Paths of a list, one a line.
 
@@ -166,7 +181,9 @@ def _read_list(path: Path) -> Iterator[Path]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        if any("\0" in line for line in lines):
+            raise ValueError("it holds a NUL byte")
+    except (OSError, ValueError) as error:
         raise NomalyError(f"a list of studies must be readable text, got {path} ({error}); correct it.") from None
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
@@ -174,16 +191,35 @@ def _read_list(path: Path) -> Iterator[Path]:
     return (path.parent / entry for entry in entries)
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files below a folder, by path, without hidden ones; and folders that may not be read."""
+def _walk(folder: Path) -> tuple[list[Path], list[Path], int]:
+    """Files below a folder, by path, without hidden ones; folders that may not be read; the number with our results."""
     files: list[Path] = []
+    results = 0
     closed: list[Path] = []
     seen = {os.path.realpath(folder)}
     for root, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(Path(e.filename))):
         files += [Path(root, name) for name in names if not name.startswith(".")]
         inside = sorted(name for name in folders if not name.startswith("."))
-        folders[:] = [name for name in inside if _is_new(os.path.join(root, name), seen)]
-    return sorted(files), sorted(closed)
+        wanted = [name for name in inside if not _holds_results(Path(root, name))]
+        results += len(inside) - len(wanted)
+        folders[:] = [name for name in wanted if _is_new(os.path.join(root, name), seen)]
+    return sorted(files), sorted(closed), results
+
+
+def _holds_results(folder: Path) -> bool:
+    """Tell whether a folder is of a run of ours, or of a study in one: its maps are images too."""
+    return _is_of_a_run(folder) or (
+        (folder.parent / "records" / f"{folder.name}.json").is_file() and _is_of_a_run(folder.parent)
+    )
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Tell whether a folder holds the run.json of a run."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(run, dict) and "fingerprint" in run
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

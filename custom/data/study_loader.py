@@ -38,7 +38,8 @@ class StudyDataset(Dataset):
         try:
             prepared = dict(self.transform(item))
         except Exception as error:  # whatever a reader raises is this study's failure, not the batch's
-            prepared = {**item, "error": without_identifiers(root_cause(error), item)}
+            text = without_identifiers(root_cause(error), item)
+            prepared = {**item, "error": text.removeprefix(f"Study {item['case']}: ")}  # whose it is stands beside it
         return {**prepared, "source": item["image"], "seconds": time.perf_counter() - started}
 
 

@@ -55,7 +55,8 @@ class DetectionEvaluator(SupervisedEvaluator):
         kwargs: of SupervisedEvaluator.
 
     Raises:
-        NomalyError: if the calibration, or a group of it, has too few healthy studies for ``alpha``.
+        NomalyError: if the calibration, or a group of it, has too few healthy studies for ``alpha``, or there are no
+            groups and ``study_group`` names one.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class DetectionEvaluator(SupervisedEvaluator):
         super().__init__(
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, decollate=False, **kwargs
         )
+        if study_group is not None and network.calibration.is_calibrated and not network.calibration.group_names:
+            raise NomalyError(
+                f"study_group must be left out where there are no calibration groups, got {study_group!r}: calibrate "
+                "with group_field, or leave it out."
+            )
         if network.calibration.is_calibrated:
             rule = self.decision_rule
             check_groups(network.calibration.healthy_counts, rule.alpha, rule.confidence)
@@ -191,11 +197,12 @@ class DetectionEvaluator(SupervisedEvaluator):
 
 @contextmanager
 def attempt(item: dict[str, Any]) -> Iterator[None]:
-    """Turn a mistake into the failure of this study."""
+    """Turn what goes wrong into the failure of this study."""
     try:
         yield
-    except NomalyError as error:
-        item["error"] = without_identifiers(str(error), item)
+    except Exception as error:
+        text = str(error) if isinstance(error, NomalyError) else f"{type(error).__name__}: {error}"
+        item["error"] = without_identifiers(text, item)
 
 
 def of_one_shape(items: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

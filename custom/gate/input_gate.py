@@ -25,13 +25,14 @@ logger = logging.getLogger(__name__)
 MAX_TILT = 30.0  # degrees; heads are tilted by 10 to 20 against the planes of a scanner
 PROJECTIONS = frozenset("CR DX DR RF RG XA MG ES XC".split())  # modalities whose images have no plane in the body
 MOST_REASONS = 2
+USUAL = "if such studies are usual here, calibrate on healthy ones of them (nomaly calibrate)"
 CLEARLY = 1.25  # ratio from which a study is said to be turned, or a negative
 UNLIKE = {
-    "histogram": "the grey values are spread unlike those of healthy studies: another sequence or contrast?",
-    "colours": "the colours are unlike those of healthy studies: a grey image, or other colours?",
-    "edges": "the shapes are unlike those of healthy studies: another part of the body, or another view?",
-    "detail": "the fine detail is unlike that of healthy studies: noise, blur, or another device?",
-    "latent": "the network finds the image unlike healthy studies: another part of the body, or another kind of image?",
+    "histogram": "the grey values are spread unlike those of healthy studies: perhaps another sequence or contrast",
+    "colours": "the colours are unlike those of healthy studies: perhaps a grey image, or other colours",
+    "edges": "the shapes are unlike those of healthy studies: perhaps another part of the body, or another view",
+    "detail": "the fine detail is unlike that of healthy studies: perhaps noise, blur, or another device",
+    "latent": "the network finds the image unlike healthy studies: perhaps another kind of image",
 }
 
 
@@ -47,7 +48,6 @@ class InputGate:
             as below.
         body_parts: words of BodyPartExamined that are accepted; None = all.
         views: words of ViewPosition that are accepted; None = all.
-        enabled: False refuses nothing.
     """
 
     def __init__(
@@ -56,13 +56,11 @@ class InputGate:
         modalities: Sequence[str] | None = None,
         body_parts: Sequence[str] | None = None,
         views: Sequence[str] | None = None,
-        enabled: bool = True,
     ) -> None:
         self.network = network
         self.accepted = {"modality": modalities, "body_part": body_parts, "view": views}
         self.has_plane = PROJECTIONS.isdisjoint(modalities or ())
-        self.enabled = enabled
-        if enabled and network.calibration.is_calibrated and not self.state.is_learned:
+        if network.calibration.is_calibrated and not self.state.is_learned:
             logger.warning(
                 "The calibration is older than the input gate, which can check DICOM tags and orientation alone: "
                 "calibrate again (nomaly calibrate)."
@@ -81,9 +79,10 @@ class InputGate:
 
         What is cheap to tell comes first, and is enough: the image is looked at only where its tags and geometry fit.
         """
-        if not self.enabled:
-            return []
-        return self.tag_reasons(image) or self.geometry_reasons(image) or self.image_reasons(image)
+        if reasons := self.tag_reasons(image):
+            return reasons
+        reasons = self.geometry_reasons(image) or self.image_reasons(image)
+        return [*reasons, USUAL] if reasons else []
 
     def tag_reasons(self, image: torch.Tensor) -> list[str]:
         """Tags of DICOM that do not fit."""
@@ -118,10 +117,10 @@ class InputGate:
         """A reason, with its numbers."""
         numbers = f"({name} {value:.3g}, limit {self.state.limit(name):.3g})"
         if name not in RATIOS:
-            words, question = UNLIKE[name].split(":")
-            return f"{words} {numbers}:{question}"
+            words, guess = UNLIKE[name].split(":")
+            return f"{words} {numbers}:{guess}"
         changed = best_turn(self.state.model("edges"), poses) if name == "pose" else "inverted"
         if value < CLEARLY:
             as_it_is = f"the image is no more like healthy studies as it is than {changed}"
-            return f"{as_it_is} {numbers}: another part of the body?"
+            return f"{as_it_is} {numbers}: perhaps another part of the body"
         return f"the image seems to be {changed} {numbers}: export it as it is usually shown"

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Words that tell nothing; a missing tag tells nothing either.
-UNTOLD = ("", "OT", "OTHER", "UNKNOWN", "UNSPECIFIED", "NONE", "NA", "DEFAULT", "WHOLEBODY")
+# Terms of DICOM PS3.3 C.7.3.1.1.1 (Modality) and PS3.16 annex L (BodyPartExamined), with the views and short forms that
+# devices write. Only these refuse an image, and only these are printed: what else stands there may be a word of the
+# site's own language, or a name. Two parts in one, as HEADNECK, are accepted before by either.
+MODALITIES = "BMD CR CT DG DR DX ES GM IO IVUS LS MG MR NM OCT OP OPM OPT PT PX RF RG SM TG US XA XC"
+BODY_PARTS = """
+    ABDOMEN ABDOMENPELVIS ADRENAL ANKLE ANUS AORTA APPENDIX ARM AXILLA BACK BILEDUCT BLADDER BOWEL BRAIN BREAST BRONCHUS
+    BUTTOCK CALCANEUS CALF CAROTID CEREBELLUM CERVIX CHEST CHESTABDOMEN CLAVICLE COCCYX COLON CORONARY CSPINE CTSPINE
+    DUODENUM EAR ELBOW ESOPHAGUS EXTREMITY EYE FACE FACIAL FEMUR FIBULA FINGER FOOT FOREARM GALLBLADDER GROIN HAND HEAD
+    HEADNECK HEART HIP HUMERUS ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER LSPINE LSSPINE LUNG MANDIBLE MAXILLA
+    MEDIASTINUM MOUTH NECK NOSE ORBIT OVARY PANCREAS PATELLA PELVIS PENIS PHARYNX PROSTATE RECTUM RIB RIBS SACRUM SCALP
+    SCAPULA SCROTUM SHOULDER SIGMOID SINUS SKULL SPINE SPLEEN SSPINE STERNUM STOMACH TESTIS THIGH THORAX THUMB THYMUS
+    THYROID TIBIA TLSPINE TOE TONGUE TRACHEA TSPINE URETER URETHRA UTERUS VAGINA WRIST ZYGOMA
+"""
+LONG_BODY_PARTS = ("LOWER EXTREMITY", "UPPER EXTREMITY", "LOWER LIMB", "UPPER LIMB", "LOWER LEG", "UPPER ARM")
+VIEWS = """
+    AP PA LL RL LAT LATERAL LLD RLD DECUBITUS LLO RLO LAO RAO LPO RPO OBL OBLIQUE DP PD DV VD AXIAL TANGENTIAL SUNRISE
+    SWIMMER CC MLO ML LM LMO SIO XCC XCCL XCCM FB ISO CV AT
+"""
+KNOWN = {
+    "modality": tuple(MODALITIES.split()),
+    "body_part": (*LONG_BODY_PARTS, *BODY_PARTS.split()),
+    "view": tuple(VIEWS.split()),
+}
 TAGS = {
     "modality": ("modality", "Modality"),
     "body_part": ("body part", "BodyPartExamined"),
@@ -14,26 +35,37 @@ TAGS = {
 
 
 def tag_reason(name: str, found: str, accepted: Sequence[str] | None) -> str | None:
-    """Why an image with this tag is not of the accepted kind; None if it is, or nothing is told or asked.
+    """Why an image with this tag is not of the accepted kind; None if it is, or nothing known is told, or none asked.
 
     Args:
         name: "modality", "body_part" or "view".
         found: what the file tells.
         accepted: words; None = all.
     """
-    told = letters(found)
-    if accepted is None or told in UNTOLD:
+    if accepted is None:
         return None
     fits = {"modality": is_one_of, "body_part": names_part, "view": has_word}[name]
-    if fits(found, accepted):
+    told = known_term(found, KNOWN[name])
+    if told is None or fits(found, accepted):
         return None
     meaning, keyword = TAGS[name]
-    return f"the {meaning} is {found} (DICOM {keyword}); this detector is made for {', '.join(accepted)}"
+    return f"the {meaning} is {told} (DICOM {keyword}); this detector is made for {', '.join(accepted)}"
 
 
-def letters(words: str) -> str:
+def known_term(found: str, terms: Sequence[str]) -> str | None:
+    """The first of these terms that a value is, or has among its words, also in the plural; None if there is none."""
+    told = {letters(found), *words(found)}
+    return next((term for term in terms if not told.isdisjoint((letters(term), f"{letters(term)}S"))), None)
+
+
+def words(found: str) -> list[str]:
+    """Its words in upper case, of letters alone."""
+    return "".join(letter if letter.isalpha() else " " for letter in found.upper()).split()
+
+
+def letters(found: str) -> str:
     """Upper-case letters alone."""
-    return "".join(letter for letter in words.upper() if letter.isalpha())
+    return "".join(words(found))
 
 
 def is_one_of(found: str, accepted: Sequence[str]) -> bool:
@@ -52,5 +84,4 @@ def names_part(found: str, accepted: Sequence[str]) -> bool:
 
 def has_word(found: str, accepted: Sequence[str]) -> bool:
     """Whether one of its words is accepted, as in "AP ERECT"."""
-    words = "".join(letter if letter.isalpha() else " " for letter in found.upper()).split()
-    return not set(words).isdisjoint(map(letters, accepted))
+    return not set(words(found)).isdisjoint(map(letters, accepted))

@@ -20,7 +20,7 @@ from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
 from custom.metrics.verdicts import floor_sentence, promise_sentence
 from custom.reporting.files import atomic_write
-from custom.reporting.records import StudyRecord
+from custom.reporting.records import StudyRecord, source_digest
 from custom.reporting.report import write_report
 from custom.reporting.results import StudyResult, write_lesions_csv, write_results_csv, write_run_info
 from custom.reporting.run_folder import RunFolder
@@ -110,11 +110,13 @@ class ResultsFolder:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.COMPLETED, self.finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.stop)
 
     def start(self, engine: Engine) -> None:
         """Refuse to write over earlier results; begin the folder."""
         run = run_info(self.network, self.rule, self.info, self.notes, self.private_words)
-        run["fingerprint"] = fingerprint(engine, self.network, self.rule)
+        outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
+        run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
         self.run.check(run["fingerprint"])
         wait_for_all()
         if is_main_process():
@@ -136,6 +138,7 @@ class ResultsFolder:
             record = self.outputs.make(study)
             if self.evaluation is not None:
                 record = self._evaluated(study, record)
+            record.source = source_digest(study["source"])
             self.run.records.write(record)
 
     def finish(self, engine: Engine) -> None:
@@ -144,6 +147,11 @@ class ResultsFolder:
         if is_main_process():
             self._finish()
         wait_for_all()
+
+    def stop(self, engine: Engine, error: BaseException) -> None:
+        """Let others go on."""
+        self.run.release()
+        raise error
 
     def _evaluated(self, study: dict[str, Any], record: StudyRecord) -> StudyRecord:
         """The record of a study after the metrics have taken it in."""

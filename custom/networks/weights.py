@@ -64,9 +64,10 @@ def load_detector(
             ``model.pt`` holds.
 
     Raises:
-        NomalyError: as :func:`read_tensors`, and if the weights are of another architecture or the calibration is of
-            other weights.
+        NomalyError: as :func:`read_tensors`, and if the device is none, the weights are of another architecture or the
+            calibration is of other weights.
     """
+    check_device(device)
     try:
         network.load_state_dict(read_tensors(path, device))
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -78,6 +79,21 @@ def load_detector(
     if calibration_file is not None:
         load_calibration(calibration_file, network.calibration, model_hash(network))
     return network.to(device).eval()
+
+
+def check_device(device: torch.device | str) -> None:
+    """Refuse a device that this machine lacks, before it looks as if the weights were broken.
+
+    Raises:
+        NomalyError: if nothing can be computed there.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NomalyError(
+            f"device must be one that this machine has, got {device}: {reason} Give --device cpu."
+        ) from None
 
 
 def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:

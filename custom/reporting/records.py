@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ FOLDER = "records"
 
 @dataclass
 class StudyRecord:
-    """Row and lesions of a study, and its layers for the report (None where there are none)."""
+    """Row and lesions of a study, its layers for the report (None where there are none), and what its files were."""
 
     result: StudyResult
     lesions: list[LesionResult]
     view: CaseView | None = None
+    source: str = ""
 
 
 class StudyRecords:
@@ -45,7 +47,8 @@ class StudyRecords:
             NomalyError: if it cannot be written.
         """
         view = None if record.view is None else _encoded(asdict(record.view))
-        content = {"result": asdict(record.result), "lesions": [asdict(row) for row in record.lesions], "view": view}
+        rows = {"result": asdict(record.result), "lesions": [asdict(row) for row in record.lesions]}
+        content = {**rows, "view": view, "source": record.source}
         with atomic_write(self._path(record.result.study)) as file:
             json.dump(content, file, ensure_ascii=False)
 
@@ -55,22 +58,50 @@ class StudyRecords:
             content = json.loads(self._path(case).read_text(encoding="utf-8"))
             view = _view(content["view"]) if with_view and content["view"] is not None else None
             lesions = [LesionResult(**row) for row in content["lesions"]]
-            return StudyRecord(StudyResult(**content["result"]), lesions, view)
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return StudyRecord(StudyResult(**content["result"]), lesions, view, content["source"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def done(self, cases: Sequence[str]) -> set[str]:
-        """Those of the studies that need not be done again: a failed one is tried anew."""
-        records = {case: self.read(case, with_view=False) for case in cases if self._path(case).exists()}
-        return {case for case, record in records.items() if record is not None and record.result.status != "failed"}
+    def done(self, items: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Cases that need not be done again: those whose files are what they were. A failed one is tried anew."""
+        records = {item["case"]: (item, self.read(item["case"], with_view=False)) for item in items}
+        return {
+            case
+            for case, (item, record) in records.items()
+            if record is not None and record.result.status != "failed" and record.source == source_digest(item["image"])
+        }
+
+    def cases(self) -> list[str]:
+        """Studies that have a record."""
+        return [path.stem for path in sorted(self.folder.glob("*.json")) if self.read(path.stem, with_view=False)]
 
     def clear(self) -> None:
-        """Forget all."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget all; what is no record of ours is left alone."""
+        for case in self.cases():
+            self._path(case).unlink()
+        with suppress(OSError):  # not there, or something of the user's is in it
+            self.folder.rmdir()
 
     def _path(self, case: str) -> Path:
         """File of a study."""
         return self.folder / f"{case}.json"
+
+
+def source_digest(image: str | os.PathLike | Sequence[str]) -> str:
+    """Fingerprint of the files of a study: their places, sizes and times of change."""
+    paths = [Path(image)] if isinstance(image, (str, os.PathLike)) else [Path(path) for path in image]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    facts = [(os.fsencode(file.absolute()), *_facts(file)) for file in files]
+    return hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:16]
+
+
+def _facts(file: Path) -> tuple[int, int]:
+    """Size and time of change of a file; nothing of one that cannot be seen."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _encoded(value: Any) -> Any:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from custom.data.privacy import write_key
+from custom.engines.distributed import is_main_process
 from custom.errors import NomalyError
 from custom.reporting.case_view import CaseView
 from custom.reporting.files import WriteError
 from custom.reporting.records import StudyRecords
 from custom.reporting.results import LesionResult, StudyResult, write_run_info
-from custom.transforms.source_geometry import remove_images
+from custom.reporting.study_outputs import remove_outputs
 
 KEY_FILE = "key.csv"
 TABLES = ("results.csv", "lesions.csv", "metrics.json", "metrics.md", "report.html", KEY_FILE)
-DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
-PASSING = (".*.tmp", ".*.tmp.*")  # names of files that are being written
+PASSING = re.compile(r"\.(.+\.[0-9a-f]{8}\.tmp|\d+\.tmp\..+)")  # names of files that are being written
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -53,15 +56,21 @@ class RunFolder:
         self.resume = resume
         self.resumable = resumable
         self.records = StudyRecords(folder)
+        self._held: IO[str] | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether studies go by hidden names."""
+        return any(item.get("private") for item in self.items)
 
     def check(self, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse to touch results without leave, and to go on with those of another run.
+        """Refuse to touch results without leave, to go on with those of another run, and a second run at once.
 
         Raises:
-            NomalyError: in either case.
+            NomalyError: in each case.
         """
-        found = [self.folder / "results.csv", *([self.records.folder] if self.resumable else [])]
-        found = [path for path in found if path.exists()]
+        found = [self.folder / name for name in TABLES if (self.folder / name).exists()]
+        found += [self.records.folder] if self.resumable and self.records.cases() else []
         if found and not (self.overwrite or self.resume):
             also = "resume true to go on with them, " if self.resumable else ""
             raise NomalyError(
@@ -70,6 +79,8 @@ class RunFolder:
             )
         if found and self.resume:
             self._check_same(fingerprint)
+        if is_main_process():
+            self._lock()
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Clear what is not to be kept, and say what this run is.
@@ -82,19 +93,20 @@ class RunFolder:
         except OSError as error:
             raise WriteError(Path(error.filename or self.folder), error) from error
         write_run_info(self.folder / "run.json", run)
-        write_key(self.folder / KEY_FILE, self.items)
+        write_key(self.folder / KEY_FILE, self.items, keep=self.resume)
 
     def _clear(self) -> None:
         """Remove what is not to be kept."""
-        if self.folder.is_dir():
-            for path in (
-                path for pattern in PASSING for path in (*self.folder.glob(pattern), *self.folder.glob(f"*/{pattern}"))
-            ):
+        if not self.folder.is_dir():
+            return
+        for path in (*self.folder.glob(".*"), *self.folder.glob("*/.*")):
+            if PASSING.fullmatch(path.name):
                 path.unlink(missing_ok=True)
-            for name in TABLES:  # nothing of an earlier run may stand beside this one
+        for name in TABLES:  # nothing of an earlier run may stand beside this one
+            if name != KEY_FILE or not self.resume:
                 (self.folder / name).unlink(missing_ok=True)
-            if not self.resume:
-                self._forget()
+        if not self.resume:
+            self._forget()
 
     def gather(self) -> tuple[list[StudyResult], dict[str, list[LesionResult]]]:
         """Rows of all studies in their order, and the lesions of each."""
@@ -113,17 +125,40 @@ class RunFolder:
         return {case: record.view for case, record in records.items() if record is not None and record.view is not None}
 
     def end(self) -> None:
-        """Drop the records of a run that is not to be gone on with."""
+        """Drop the records of a run that is not to be gone on with, and let others in."""
         if not self.resumable:
             self.records.clear()
+        self.release()
+
+    def release(self) -> None:
+        """Let other runs in."""
+        if self._held is not None:
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self._held.close()
+            self._held = None
+
+    def _lock(self) -> None:
+        """Keep other runs out until this one ends, however it ends; on a disk that knows no locks nothing is done."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = open(self.folder / LOCK, "w")
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NomalyError(
+                f"output_dir {self.folder} must be of one run at a time, but another one is at work in it: wait for "
+                "its end, or give another output_dir."
+            ) from None
+        except OSError:  # told better where the first file is written
+            return
+        self._held = held
 
     def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse to go on with results of another model, calibration or setting."""
         try:
-            earlier = json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("fingerprint") or {}
-        except (OSError, ValueError):
-            earlier = {}
-        other = [name for name, value in fingerprint.items() if earlier.get(name) != value]
+            known = dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["fingerprint"])
+        except (OSError, ValueError, TypeError, KeyError):
+            known = {}
+        other = [name for name, value in fingerprint.items() if known.get(name) != value]
         if other:
             raise NomalyError(
                 f"resume must go on with the run in {self.folder}, but that one had another "
@@ -132,12 +167,8 @@ class RunFolder:
 
     def _forget(self) -> None:
         """Remove the records of an earlier run and the images that belong to them."""
-        for record in sorted(self.records.folder.glob("*.json")):
-            study = self.folder / record.stem
-            remove_images(study)
-            for name in DICOM_FILES:
-                with suppress(OSError):
-                    (study / name).unlink()
+        for case in self.records.cases():
+            remove_outputs(self.folder / case)
             with suppress(OSError):  # not there, or something of the user's is
-                study.rmdir()
+                (self.folder / case).rmdir()
         self.records.clear()

@@ -15,7 +15,7 @@ from torch import nn
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
-from custom.data.privacy import without_studies
+from custom.data.privacy import printable, without_studies
 from custom.networks.weights import model_hash, weight_hash
 
 
@@ -38,7 +38,7 @@ def run_info(
     calibration = network.calibration
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(without_studies(sys.argv, private_words)),
+        "command": printable(shlex.join(without_studies(sys.argv, private_words))),
         **info,
         "decision_rule": asdict(rule),
         "model_hash": model_hash(network),
@@ -57,7 +57,10 @@ def run_info(
 
 def fingerprint(engine: Engine, network: nn.Module, rule: DecisionRule) -> dict[str, Any]:
     """What must be equal for two runs to give the same results of a study."""
-    parts = [getattr(engine, name) for name in ("rule", "foreground_threshold", "study_group", "gate", "score_all")]
+    parts = [
+        getattr(engine, name)
+        for name in ("rule", "foreground_threshold", "study_group", "autocast", "gate", "score_all")
+    ]
     parts += [getattr(engine.inferer, name, None) for name in ("window", "overlap")]
     parts += [engine.data_loader.dataset.transform]
     settings = repr([described(part) for part in parts])

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from custom.data.privacy import without_identifiers
 from custom.errors import NomalyError
 from custom.reporting.case_view import CaseView, case_view
 from custom.reporting.files import WriteError
 from custom.reporting.lesions import study_lesions
 from custom.reporting.records import StudyRecord
 from custom.reporting.results import LesionResult, StudyResult
-from custom.transforms.source_geometry import source_arrays, write_images
+from custom.transforms.source_geometry import remove_images, source_arrays, to_source, write_images
 
 logger = logging.getLogger(__name__)
+
+DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
 
 
 class StudyOutputs:
@@ -44,20 +49,27 @@ class StudyOutputs:
         """The record of what a DetectionEvaluator says of a study, whose images are written on the way.
 
         Raises:
-            WriteError: if the disk is full or gone. Any other failed write is the failure of this study.
+            WriteError: if the disk is full or gone. Whatever else goes wrong is the failure of this study.
         """
+        remove_outputs(self.folder / study["case"])  # of an earlier run, or one that was killed in their midst
         if "error" in study:
             return StudyRecord(failed_row(study), [])
-        if study.get("refusals") and "score" not in study:
-            note = f"Not assessable: {'; '.join(study['refusals'])}."
-            row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
-            return self._recorded(study, {}, row, [])
         try:
-            return self._assessed(study)
-        except WriteError as error:
-            if error.disk_gone:
+            return self._refused(study) if "score" not in study else self._assessed(study)
+        except Exception as error:
+            if isinstance(error, WriteError) and error.disk_gone:
                 raise
-            return StudyRecord(failed_row({**study, "error": str(error)}), [])
+            logger.debug("Study %s failed", study["case"], exc_info=True)
+            text = str(error) if isinstance(error, NomalyError) else f"{type(error).__name__}: {error}"
+            failed = failed_row({**study, "error": without_identifiers(text, study)})
+        logger.error("Study %s failed: %s", failed.study, failed.error)
+        return StudyRecord(failed, [])
+
+    def _refused(self, study: dict[str, Any]) -> StudyRecord:
+        """The record of a study that the gate refused."""
+        note = f"Not assessable: {'; '.join(study['refusals'])}."
+        row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
+        return self._recorded(study, {}, row, [])
 
     def _assessed(self, study: dict[str, Any]) -> StudyRecord:
         """The record of a study that was scored."""
@@ -68,6 +80,7 @@ class StudyOutputs:
         arrays = source_arrays(study["image"], volumes)
         lesions = study_lesions(study, arrays["labels"]) if "labels" in arrays else []
         row = self._row(study)
+        row.note = " ".join(filter(None, (row.note, *remarks(study))))
         if self.threshold is not None:
             row.lesion_count = len(lesions)
             row.lesion_volume = sum(lesion.size for lesion in lesions)
@@ -127,6 +140,27 @@ class StudyOutputs:
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the picture shall not be.
         return case_view(*parts, study.get("regions"), truth, vmax, spacing=study["image"].pixdim[:2].tolist())
+
+
+def remarks(study: dict[str, Any]) -> Iterator[str]:
+    """What a reader of a study's results must know: that the gate would have refused it, that a part was not seen."""
+    if study.get("refusals"):
+        yield f"Assessed in spite of the input gate: {'; '.join(study['refusals'])}."
+    if study["image"].shape[-1] > 1:
+        seen = to_source(torch.ones(1, *study["image"].shape[1:]), study["image"], "nearest") > 0.5
+        spans = [np.flatnonzero(seen.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        axis = min(range(3), key=lambda axis: len(spans[axis]) / seen.shape[axis])
+        if len(spans[axis]) < seen.shape[axis]:
+            first, last = spans[axis][[0, -1]] + 1
+            yield f"Assessed were slices {first} to {last} of {seen.shape[axis]} along axis {axis + 1} alone."
+
+
+def remove_outputs(folder: Path) -> None:
+    """Remove the images and DICOM objects of a study's folder, and nothing else."""
+    remove_images(folder)
+    for name in DICOM_FILES:
+        with suppress(OSError):
+            (folder / name).unlink()
 
 
 def failed_row(study: dict[str, Any]) -> StudyResult:

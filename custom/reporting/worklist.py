@@ -53,6 +53,8 @@ def summary_sentences(studies: Sequence[StudyResult], rule: DecisionRule | None,
     failed, refused = (sum(study.status == status for study in studies) for status in ("failed", "not_assessable"))
     decided = [study for study in done if study.decision is not None]
     sentences = [f"{count(len(done), 'study', 'studies')} scored; not calibrated, so none can be flagged."]
+    if not done:
+        sentences = ["No study could be assessed."]
     if decided:
         flagged = sum(study.decision == "flag" for study in decided)
         verb = "is" if flagged == 1 else "are"

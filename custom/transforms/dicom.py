@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from pydicom.dataset import Dataset, FileDataset
 
 from custom.transforms.dicom_geometry import Plane, numbers, pixel_spacing, plane_of, stack_affine, stack_order
-from custom.transforms.dicom_headers import PROJECTIONS, has_all_fragments, object_name, read_header
+from custom.transforms.dicom_headers import PROJECTIONS, has_all_fragments, object_name, quiet_dicom, read_header
 from custom.transforms.formats import check_access, check_memory, load_error, unreadable
 
 PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -25,6 +25,7 @@ TIME_TAGS = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFram
 TOLD = {"modality": "Modality", "body_part": "BodyPartExamined", "view": "ViewPosition"}
 
 
+@quiet_dicom()
 def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
     """Read the files of one study as (C, X, Y, Z): X = column, Y = row, Z ascending along the normal of the slices.
 
@@ -66,6 +67,8 @@ def _header(file: Path) -> FileDataset:
         header, rest = read_header(file)
         name = object_name(header)
         missing = "" if name else _missing_pixels(file, header, rest)
+    except (ValueError, TypeError) as error:  # its text holds the value, which may be a name
+        raise unreadable(file, ValueError("a value in its header is of the wrong kind")) from error
     except Exception as error:  # pydicom raises anything on a broken file
         raise unreadable(file, error) from error
     if name:
@@ -88,7 +91,8 @@ def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     needed = _frames(header) * header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
     if "422" in str(header.PhotometricInterpretation):
         needed = needed * 2 // 3
-    return "" if rest >= needed + 8 else f"of {needed} bytes only {max(0, rest - 8)} follow its header"
+    rest -= 8 if header.original_encoding[0] else 12  # the element's own header: implicit or explicit VR (PS3.5, 7.1)
+    return "" if rest >= needed else f"of {needed} bytes only {max(0, rest)} follow its header"
 
 
 def _frames(header: Dataset) -> int:
@@ -206,6 +210,7 @@ def _stack(files: Sequence[Path], headers: list[FileDataset], path: Path) -> tor
 
 def _pixels(file: Path, header: FileDataset) -> np.ndarray:
     """Decode the pixels of one file, (C, X, Y, frames), in the units of its modality."""
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name files
     reader = itk.GDCMImageIO.New()
     try:
         image = itk.imread(str(file), imageio=reader)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ SCAN_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
+    "Manufacturer",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "ImagePositionPatient",
@@ -35,6 +39,8 @@ RESULT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.30": "parametric map",
     "1.2.840.10008.5.1.4.1.1.481.2": "RT",
 }
+
+RESULT_MAKER = "Nomaly"  # the Manufacturer of our own objects, of which the map of a film is an image by its class
 
 FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
@@ -59,6 +65,22 @@ class DicomFile:
     study: str = ""
     series: str = ""
     instance: str = ""
+
+
+@contextmanager
+def quiet_dicom() -> Iterator[None]:
+    """Keep out of the log what pydicom and highdicom remark about each odd value of a file; it may name the patient."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom.base")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\b")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
 
 
 def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset, int]:
@@ -92,6 +114,7 @@ def has_all_fragments(path: Path, offset: int) -> bool:
         return offset + 12 < stream.tell() == size  # some writers leave the last mark out
 
 
+@quiet_dicom()
 def scan_file(path: Path) -> DicomFile | None:
     """Return what a DICOM file is; None if its header is broken."""
     try:
@@ -107,6 +130,8 @@ def scan_file(path: Path) -> DicomFile | None:
 
 def object_name(header: FileDataset) -> str:
     """Return what an object is that is no image of a patient, as "SR"; "" for an image."""
+    if header.get("Manufacturer") == RESULT_MAKER:
+        return f"{RESULT_MAKER} result"
     sop_class = str(header.get("SOPClassUID") or getattr(header.file_meta, "MediaStorageSOPClassUID", ""))
     modality = str(header.get("Modality") or "")
     name = RESULT_CLASSES.get(sop_class) or RESULTS.get(modality, "")

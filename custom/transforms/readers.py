@@ -18,8 +18,25 @@ from PIL import Image
 from custom.errors import NomalyError
 from custom.transforms.dicom import read_dicom
 from custom.transforms.dicom_headers import series_of_folder
-from custom.transforms.formats import PICTURE_SUFFIXES, check_access, check_memory, is_dicom, study_path, unreadable
+from custom.transforms.formats import (
+    PICTURE_SUFFIXES,
+    check_access,
+    check_memory,
+    is_dicom,
+    load_error,
+    study_path,
+    unreadable,
+)
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NOT_MM = {1: "m", 3: "micrometre"}  # NIfTI-1 standard, xyzt_units; 0, unknown, is mm by custom
+# What tells the spacing in the text header of MetaImage and of NRRD; ITK takes 1 mm where it is missing.
+SPACING_WORDS = {
+    ".mha": (b"elementspacing", b"elementsize"),
+    ".mhd": (b"elementspacing", b"elementsize"),
+    ".nrrd": (b"spacings:", b"space directions:"),
+}
+HEADER_BYTES = 2**16
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -51,7 +68,29 @@ def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
 def _read_plain(path: Path) -> MetaTensor:
     """Read a file that is not DICOM as MONAI does."""
     reader = PILReader(converter=_grey_or_rgb) if path.suffix.lower() in PICTURE_SUFFIXES else None
-    return _loader()(path, reader=reader)
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        _check_units(path)
+    image = _loader()(path, reader=reader)
+    image.meta["spacing_known"] = _tells_spacing(path)
+    return image
+
+
+def _check_units(path: Path) -> None:
+    """Refuse a NIfTI file that is not in mm: its affine would be taken for one in mm."""
+    unit = NOT_MM.get(int(nib.load(path).header["xyzt_units"]) & 7)
+    if unit:
+        step = "Convert the file to mm, or correct xyzt_units in its header."
+        raise load_error(path, f"the units of a NIfTI file must be mm, but its header says {unit}", step)
+
+
+def _tells_spacing(path: Path) -> bool:
+    """Tell whether a file that is not DICOM says how large its voxels are."""
+    suffix = path.suffix.lower()
+    if suffix not in SPACING_WORDS:
+        return suffix not in (*PICTURE_SUFFIXES, ".tif", ".tiff")
+    with path.open("rb") as stream:
+        header = stream.read(HEADER_BYTES).lower()
+    return any(word in header for word in SPACING_WORDS[suffix])
 
 
 @lru_cache(maxsize=1)
@@ -77,8 +116,9 @@ def _count_values(path: Path) -> int:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whether it fits is checked here
             with Image.open(path) as picture:
                 return picture.width * picture.height * len(picture.getbands())
-    if name.endswith((".nii", ".nii.gz")):
+    if name.endswith(NIFTI_SUFFIXES):
         return math.prod(nib.load(path).shape)
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name files
     reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if reader is None:
         return 0  # no image: its reader tells the reason

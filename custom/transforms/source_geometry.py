@@ -139,13 +139,15 @@ def write_images(folder: str | os.PathLike, image: MetaTensor, arrays: Mapping[s
 def remove_images(folder: Path) -> None:
     """Remove what `write_images` wrote."""
     for name, suffix in product(RESULTS, (".png", ".nii.gz")):
-        with suppress(NotADirectoryError):
+        with suppress(OSError):  # a file stands in the folder's place: that is told when it is written to
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _is_picture(image: MetaTensor) -> bool:
     """Whether results are pictures as well: TIFF of integers is one, too."""
     source = Path(image.meta["filename_or_obj"])
+    if image.meta["dicom"]:  # whatever its name ends in
+        return False
     if source.suffix.lower() not in (".tif", ".tiff"):
         return source.suffix.lower() in PICTURE_SUFFIXES
     with Image.open(source) as original:
@@ -154,7 +156,7 @@ def _is_picture(image: MetaTensor) -> bool:
 
 def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
     """Wrap an array in the header of the source NIfTI, or in a new one where the source is of another format."""
-    if not source.name.lower().endswith((".nii", ".nii.gz")):
+    if image.meta["dicom"] or not source.name.lower().endswith((".nii", ".nii.gz")):
         return nib.Nifti1Image(array, np.asarray(image.meta["original_affine"]))
     original = nib.load(source)
     header = original.header.copy()

@@ -65,7 +65,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
-        "spacing_known": not without_geometry and image.meta.get("spacing_known", True),
+        "spacing_known": image.meta["spacing_known"],
         "source_files": image.meta.get("source_files", [str(path)]),
         "dicom": image.meta.get("dicom", False),
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view")},
@@ -87,7 +87,8 @@ class LoadStudy(Transform):
     A study is a file, the list of the files of one DICOM series, or the folder of one. A 2-D picture (PNG, JPEG, BMP,
     one DICOM slice) becomes Z = 1. Pictures without orientation get the affine diag(-1, -1, 1, 1), "already in display
     orientation", on which ``Orientationd(axcodes="LPS")`` does nothing. Images stored as negatives (MONOCHROME1) come
-    out bone bright.
+    out bone bright. Results lie on the pixels as they are stored: the EXIF orientation of a photograph is not applied,
+    so that a film that was photographed lying must be turned before.
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
     of its pixels), `filename_or_obj` (of a series its folder), `source_files` (of a series in the order of Z), `dicom`

@@ -122,13 +122,41 @@ def test_what_is_no_image_is_passed_over_and_counted_by_kind(tmp_path: Path, cap
         write_film(folder / f"report{number}.dcm", FILM, Modality="SR", Rows=None, Columns=None)
     write_film(folder / "state", FILM, Modality="PR", Rows=None, Columns=None)
     write_film(folder / "dose", FILM, Modality="RTDOSE")
-    touch(folder, "run.json", "notes.txt", "LICENSE")
+    touch(folder, "run.json", "notes.txt", "LICENSE", "1.john_smith", "scan.Doe")
     assert [Path(item["image"]).name for item in find_studies(folder)] == ["film.dcm"]
     assert (
-        "Passed over 9 files that hold no image: 1 .json, 1 .txt, 1 DICOM PR, 1 DICOM RT, 1 DICOM SEG, 2 DICOM SR, "
-        "1 DICOM parametric map, 1 without suffix." in caplog.text
+        "Passed over 11 files that hold no image: 1 .json, 1 .txt, 1 DICOM PR, 1 DICOM RT, 1 DICOM SEG, 2 DICOM SR, "
+        "1 DICOM parametric map, 2 of another kind, 1 without suffix." in caplog.text
     )
     assert len(caplog.records) == 1 and PATIENT not in caplog.text
+
+
+def test_results_of_a_run_are_passed_over(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    touch(tmp_path / "out" / "head", "map.nii.gz")
+    touch(tmp_path / "theirs", "c.png")
+    touch(tmp_path, "head.nii.gz")
+    (tmp_path / "out" / "run.json").write_text('{"fingerprint": {}}')
+    (tmp_path / "theirs" / "run.json").write_text('["fingerprint of another program"]')
+    assert [case for _, case in named(tmp_path)] == ["head", "c"]
+    assert "Passed over 2 files that hold no image: 1 .json, 1 results folder." in caplog.text
+
+
+def test_results_beside_their_studies_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path / "a", "map.nii.gz")
+    touch(tmp_path / "b", "mine.nii.gz")
+    touch(tmp_path / "records", "a.json")
+    touch(tmp_path, "a.nii.gz")
+    (tmp_path / "run.json").write_text('{"fingerprint": {}}')
+    assert [case for _, case in named(tmp_path)] == ["a", "mine"]
+
+
+def test_own_dicom_map_of_a_film_is_passed_over(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    write_film(tmp_path / "film.dcm", FILM)
+    write_film(tmp_path / "map.dcm", FILM, Manufacturer="Nomaly")
+    assert [case for _, case in named(tmp_path)] == ["film"]
+    assert "Passed over 1 files that hold no image: 1 DICOM Nomaly result." in caplog.text
 
 
 def test_dicomdir_is_passed_over(tmp_path: Path) -> None:
@@ -213,6 +241,7 @@ def test_empty_folder_in_a_list_stays_to_fail(tmp_path: Path) -> None:
     [
         (b"# nothing\n", "a list of studies must name at least one path, got none in .*list.txt; write one a line"),
         (b"\xff\xfe\x00\xd8", "a list of studies must be readable text, got .*list.txt .*; correct it"),
+        (b"a.png\nb\0.png\n", r"must be readable text, got .*list.txt \(it holds a NUL byte\); correct it"),
     ],
 )
 def test_list_that_names_nothing_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -234,7 +263,21 @@ def test_datalist_without_a_test_section_gives_all_others(tmp_path: Path) -> Non
     touch(tmp_path, "t.png", "v.png")
     sections = {"training": [{"image": "t.png"}], "validation": [{"image": "v.png"}]}
     (tmp_path / "datalist.json").write_text(json.dumps(sections))
-    assert [item["case"] for item in find_studies(tmp_path)] == ["t", "v"]
+    assert [item["case"] for item in find_studies(tmp_path, keep_identifiers=True)] == ["t", "v"]
+
+
+def test_datalist_without_names_does_not_tell_those_of_files(tmp_path: Path) -> None:
+    touch(tmp_path, "John_Smith.png", "Jane_Doe.png")
+    test = [{"image": "John_Smith.png", "label": 0}, {"image": "Jane_Doe.png", "label": 0, "subject": "s7"}]
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": test}))
+    first, second = (hashed(str(tmp_path / item["image"])) for item in test)
+    found = [(item["case"], item["subject"]) for item in find_studies(tmp_path)]
+    assert found == [(first, first), (second, "s7")]
+
+
+def test_sharp_sign_within_a_line_of_a_list_is_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a #1.png\n")
+    assert [case for _, case in named(tmp_path / "list.txt")] == ["a #1"]
 
 
 @pytest.mark.parametrize(

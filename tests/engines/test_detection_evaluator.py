@@ -154,6 +154,14 @@ def test_p_value_is_that_of_the_studys_own_group(
     assert study["note"].startswith("No p-value: ") is (p_value is None)
 
 
+def test_group_is_refused_where_there_are_none(run_grey, grey_detector) -> None:
+    calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
+    with pytest.raises(
+        NomalyError, match="study_group must be left out where there are no calibration groups, got 'A'"
+    ):
+        run_grey([item()], study_group="A")
+
+
 def test_confident_mode_with_too_few_studies_stops_before_the_first_one(run_grey, grey_detector) -> None:
     calibrate(grey_detector, *(0.01 * number for number in range(58)))
     grey_detector.calibration.fill(decision=(0.05, 0.95, 0.2))

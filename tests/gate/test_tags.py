@@ -41,5 +41,30 @@ def test_lateral_view_is_refused(found: str, accepted: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("found", ["KOPF", "TETE", "CABEZA", "Smith, John", "THORAXE", "NEAR"])
+def test_part_in_words_that_are_no_terms_is_not_told(found: str) -> None:
+    assert tag_reason("body_part", found, HAND) is None
+
+
+@pytest.mark.parametrize("found", ["FRONTAL", "VON VORNE", "Smith, John", "UNKNOWN"])
+def test_view_in_words_that_are_no_terms_is_not_told(found: str) -> None:
+    assert tag_reason("view", found, ["AP", "PA"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "told"),
+    [
+        ("body_part", "Chest Smith, John", "the body part is CHEST (DICOM"),
+        ("body_part", "LEFT_KNEES", "the body part is KNEE (DICOM"),
+        ("view", "RL John Smith", "the view is RL (DICOM"),
+        ("view", "OBL", "the view is OBL (DICOM"),
+        ("modality", "ct", "the modality is CT (DICOM"),
+    ],
+)
+def test_reason_prints_terms_of_dicom_alone(name: str, found: str, told: str) -> None:
+    reason = tag_reason(name, found, ["HEAD"])
+    assert reason.startswith(told) and "John" not in reason
+
+
 def test_nothing_is_asked_without_a_list() -> None:
     assert tag_reason("modality", "CT", None) is None

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.transforms import Compose
+from monai.transforms import Compose, SpatialCrop
 from PIL import Image
 
 from custom.calibration.state import scoring_rule
@@ -21,6 +22,7 @@ from custom.data.inputs import pending_items
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
 from custom.networks.weights import model_hash
+from custom.reporting import study_outputs
 from custom.reporting.records import StudyRecord
 from custom.reporting.results import read_results_csv
 from custom.reporting.study_outputs import StudyOutputs
@@ -59,8 +61,9 @@ def results(run_grey, grey_detector, tmp_path: Path):
     def run(*items: dict, **settings) -> Path:
         settings = {"title": "Anomalies found", "alpha": 0.2, "items": items} | settings
         handler = ResultsFolder(str(tmp_path / "out"), grey_detector, **settings)
+        gate = {name: getattr(grey_detector, name) for name in ("gate", "score_all") if hasattr(grey_detector, name)}
         pending = pending_items(items, str(tmp_path / "out"), settings.get("resume", False))
-        run_grey(pending, PREPROCESSING, MAXIMUM, val_handlers=[handler], gate=getattr(grey_detector, "gate", None))
+        run_grey(pending, PREPROCESSING, MAXIMUM, val_handlers=[handler], **gate)
         return tmp_path / "out"
 
     return run
@@ -285,13 +288,12 @@ def test_stopped_run_goes_on_where_it_was(results, calibrated, head, monkeypatch
 
 
 def test_failed_study_is_tried_again_when_a_run_goes_on(results, calibrated, head) -> None:
-    wanted, there = Path(head["image"]), Path(head["image"]).with_name("away.nii.gz")
-    wanted.rename(there)
-    items = [head, {"image": str(there), "case": "other"}]
-    folder = results(*items)
+    film = Path(head["image"])
+    away = film.rename(film.with_name("away.nii.gz"))
+    folder = results(head, {"image": str(away), "case": "other"})
     assert [row.status for row in read_results_csv(folder / "results.csv")] == ["failed", "ok"]
-    there.rename(wanted)
-    results(*items, resume=True)
+    shutil.copy(away, film)
+    results(head, {"image": str(away), "case": "other"}, resume=True)
     assert [row.status for row in read_results_csv(folder / "results.csv")] == ["ok", "ok"]
 
 
@@ -311,6 +313,53 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
 
 
 # Studies that the gate refuses
+
+
+def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated, head) -> None:
+    calibrated.gate = lambda image: ["the modality is CT"]
+    calibrated.score_all = True
+    (row,) = read_results_csv(results(head) / "results.csv")
+    assert (row.status, row.score) == ("ok", pytest.approx(0.5))
+    assert row.note == "Assessed in spite of the input gate: the modality is CT."
+
+
+def test_volume_of_which_a_slab_is_assessed_says_which(results, calibrated, head, monkeypatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PREPROCESSING", Compose([PREPROCESSING, CropSlabd()]))
+    calibrated.calibration.fill(slices=(1, 3))
+    (row,) = read_results_csv(results(head) / "results.csv")
+    assert row.note.endswith("Assessed were slices 2 to 3 of 3 along axis 3 alone.")
+
+
+class CropSlabd:
+    """Leave out the first slice."""
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        return {**item, "image": SpatialCrop(roi_start=(0, 0, 1), roi_end=(6, 7, 3))(item["image"])}
+
+
+@pytest.mark.parametrize("earlier", ["map.nii.gz", "mask.nii.gz", "segmentation.dcm"])
+def test_nothing_of_an_earlier_run_stands_beside_a_refused_or_failed_study(results, calibrated, head, earlier) -> None:
+    folder = results(head, {"image": "/gone.nii.gz", "case": "gone"})
+    for case in ("head", "gone"):
+        (folder / case).mkdir(exist_ok=True)
+        (folder / case / earlier).write_text("of an earlier run")
+    for record in (folder / "records").glob("*.json"):
+        record.unlink()  # as after a kill between images and record
+    calibrated.gate = lambda image: ["it is a chest"]
+    results(head, {"image": "/gone.nii.gz", "case": "gone"}, overwrite=True)
+    assert not [path for case in ("head", "gone") for path in (folder / case).glob("*") if path.name == earlier]
+
+
+def test_whatever_goes_wrong_in_writing_is_the_failure_of_its_study(results, calibrated, head, monkeypatch) -> None:
+    def save(image, arrays) -> dict:
+        if image.meta["case"] == "head":
+            raise TypeError("cannot handle this")
+        return arrays_of(image, arrays)
+
+    arrays_of = study_outputs.source_arrays
+    monkeypatch.setattr(study_outputs, "source_arrays", save)
+    rows = read_results_csv(results(head, {**head, "case": "other"}) / "results.csv")
+    assert [(row.status, row.error) for row in rows] == [("failed", "TypeError: cannot handle this"), ("ok", "")]
 
 
 def test_refused_study_has_a_row_with_the_reason_and_nothing_else(results, calibrated, head) -> None:

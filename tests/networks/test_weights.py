@@ -13,7 +13,15 @@ from torch import nn
 from custom.errors import NomalyError
 from custom.networks.detector import AnomalyDetector
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
-from custom.networks.weights import load_detector, model_hash, read_tensors, save_tensors, weight_hash
+from custom.networks.weights import (
+    check_device,
+    halved,
+    load_detector,
+    model_hash,
+    read_tensors,
+    save_tensors,
+    weight_hash,
+)
 
 
 def tiny_detector(channels: tuple[int, ...] = (4, 8)) -> AnomalyDetector:
@@ -153,3 +161,21 @@ def test_model_hash_is_the_same_before_and_after_calibration_and_not_that_of_oth
     with torch.no_grad():
         next(detector.parameters()).add_(1.0)
     assert model_hash(detector) != before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_device_that_is_not_there_is_not_blamed_on_the_weights() -> None:
+    with pytest.raises(
+        NomalyError, match="device must be one that this machine has, got cuda:0: .* Give --device cpu."
+    ):
+        check_device("cuda:0")
+
+
+def test_halved_weights_keep_the_calibration_exact(grey_detector) -> None:
+    network = nn.Sequential(nn.Linear(3, 2), grey_detector)
+    grey_detector.calibration.fill(pixel_threshold=0.123456789012345)
+    state = halved(network)
+    assert state["0.weight"].dtype == torch.float16 and state["1.calibration.pixel_threshold"].dtype == torch.float64
+    assert float(state["1.calibration.pixel_threshold"]) == 0.123456789012345
+    network.load_state_dict(state)
+    assert torch.equal(network[0].weight, state["0.weight"].float())

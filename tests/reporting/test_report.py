@@ -252,7 +252,7 @@ def test_evaluation_of_an_older_version_still_reports(tmp_path, left_out):
 
 
 def test_report_of_no_study_at_all_can_be_written(tmp_path):
-    assert "0 studies scored" in source_of(tmp_path, studies=[], healthy_scores=None, alpha=None)
+    assert "No study could be assessed." in source_of(tmp_path, studies=[], healthy_scores=None, alpha=None)
 
 
 def test_provenance_tells_what_made_the_report_in_groups(tmp_path):

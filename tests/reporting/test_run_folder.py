@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from custom.errors import NomalyError
-from custom.reporting.records import StudyRecord
+from custom.reporting.records import StudyRecord, source_digest
 from custom.reporting.results import StudyResult
 from custom.reporting.run_folder import RunFolder
 
@@ -30,7 +31,7 @@ def done(run: RunFolder, *cases: str) -> None:
     for case in cases:
         (run.folder / case).mkdir(exist_ok=True)
         (run.folder / case / "map.png").write_bytes(b"map")
-        run.records.write(StudyRecord(StudyResult(case, score=1.0), []))
+        run.records.write(StudyRecord(StudyResult(case, score=1.0), [], source=source_digest(f"/in/{case}.png")))
 
 
 def test_rows_come_in_the_order_of_the_studies_and_a_lost_one_says_so(tmp_path: Path) -> None:
@@ -56,14 +57,14 @@ def test_going_on_keeps_what_is_done_and_removes_half_written_files(tmp_path: Pa
     half = [
         tmp_path / ".run.json.0a1b2c3d.tmp",
         tmp_path / "a" / ".77.tmp.map.png",
-        tmp_path / "records" / ".b.json.0a.tmp",
+        tmp_path / "records" / ".b.json.0a1b2c3d.tmp",
     ]
-    own = tmp_path / ".mine"
-    for path in (*half, own):
+    own = [tmp_path / ".mine", tmp_path / "a" / ".notes.tmp.docx"]
+    for path in (*half, *own):
         path.write_text("half")
     run = begun(tmp_path, resume=True)
-    assert not any(path.exists() for path in half) and own.exists()
-    assert run.records.done("abc") == {"a"} and (tmp_path / "a" / "map.png").exists()
+    assert not any(path.exists() for path in half) and all(path.exists() for path in own)
+    assert run.records.done(ITEMS) == {"a"} and (tmp_path / "a" / "map.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -91,19 +92,21 @@ def test_overwriting_removes_the_studies_of_the_earlier_run_and_nothing_else(tmp
     (tmp_path / "b" / "my_notes.txt").write_text("kept")
     (tmp_path / "results.csv").write_text("old")
     run = begun(tmp_path, overwrite=True)
+    run.release()
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "b",
         "b/my_notes.txt",
         "run.json",
     ]
-    assert run.records.done("abc") == set()
+    assert run.records.done(ITEMS) == set()
 
 
 def test_run_that_cannot_be_gone_on_with_leaves_no_records(tmp_path: Path) -> None:
     run = begun(tmp_path, resumable=False)
     done(run, "a")
+    run.release()
     again = begun(tmp_path, resumable=False)  # stopped before its table: there is nothing to lose
-    assert again.records.done("a") == set()
+    assert again.records.done(ITEMS) == set()
     done(again, "a")
     again.end()
     assert not again.records.folder.exists()
@@ -118,9 +121,9 @@ def test_key_tells_the_owner_alone_which_files_a_hidden_name_stands_for(tmp_path
     begun(tmp_path, items)
     with open(tmp_path / "key.csv", newline="") as file:
         assert [*csv.reader(file)] == [
-            ["study", "files", "path"],
-            ["case-1", "1", "/in/Doe Jane.png"],
-            ["case-2", "2", "/in/s"],
+            ["study", "files", "path", "first_file"],
+            ["case-1", "1", "/in/Doe Jane.png", "/in/Doe Jane.png"],
+            ["case-2", "2", "/in/s", "/in/s/1.dcm"],
         ]
     assert stat.S_IMODE((tmp_path / "key.csv").stat().st_mode) == 0o600
     begun(tmp_path, items[2:], overwrite=True)
@@ -138,3 +141,41 @@ def test_folder_on_a_disk_that_became_read_only_is_told_in_a_sentence(tmp_path: 
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(NomalyError, match="Cannot write .*results.csv: Read-only file system.* choose a folder on a"):
         begun(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["report.html", "metrics.json", "key.csv", "lesions.csv"])
+def test_files_that_are_not_of_a_run_are_not_taken_for_ones(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    for resumable in (True, False):
+        with pytest.raises(NomalyError, match=f"must not hold results, but has {name}: give another output_dir"):
+            RunFolder(tmp_path, ITEMS, resumable=resumable).check(FINGERPRINT)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_second_run_at_once_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    with pytest.raises(NomalyError, match="must be of one run at a time, but another one is at work in it: wait for"):
+        begun(tmp_path)
+    run.end()
+    assert not (tmp_path / ".lock").exists()
+    begun(tmp_path)
+
+
+def test_key_of_a_run_that_goes_on_keeps_its_lines(tmp_path: Path) -> None:
+    items = [{"image": f"/in/{name}.png", "case": f"case-{name}", "private": True} for name in "ab"]
+    begun(tmp_path, items[:1]).release()
+    begun(tmp_path, items[1:], resume=True)
+    with open(tmp_path / "key.csv", newline="") as file:
+        assert [row["study"] for row in csv.DictReader(file)] == ["case-a", "case-b"]
+
+
+def test_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    begun(tmp_path, [{"image": os.fsdecode(b"/in/M\xfcller.png"), "case": "case-1", "private": True}])
+    assert "M\\udcfcller.png" in (tmp_path / "key.csv").read_text()
+
+
+def test_run_information_of_another_program_is_refused(tmp_path: Path) -> None:
+    done(begun(tmp_path), "a")
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(NomalyError, match="another model, calibration, decision rule: give"):
+        RunFolder(tmp_path, ITEMS, resume=True).check(FINGERPRINT)

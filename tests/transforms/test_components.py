@@ -40,3 +40,12 @@ def test_image_without_regions_has_none():
 def test_spacing_of_other_dimension_is_refused(labels):
     with pytest.raises(ValueError, match="one entry for each of the labels' 3 axes, got 2"):
         measure_regions(labels, (1.0, 1.0))
+
+
+def test_voxels_of_a_sheared_stack_are_as_large_as_their_affine_says() -> None:
+    labels = np.zeros((4, 4, 4), int)
+    labels[1:3, 1:3, 1:3] = 1
+    affine = np.diag([1.0, 1.0, 5.0 * np.cos(np.pi / 6), 1.0])
+    affine[1, 2] = 5.0 * np.sin(np.pi / 6)  # slices 5 mm apart along a line that leans by 30 degrees
+    (region,) = measure_regions(labels, (1.0, 1.0, 5.0), affine)
+    assert region.size == pytest.approx(8 * 5 * np.cos(np.pi / 6) / 1000)

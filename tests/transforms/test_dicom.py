@@ -126,7 +126,18 @@ def test_volume_without_pixel_spacing_is_refused(tmp_path: Path) -> None:
 def test_truncated_file_is_refused_where_itk_would_fill_up(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.dcm", RAMP, 12)
     path.write_bytes(path.read_bytes()[:-100])
-    refused([path], r"film.dcm: the file must hold all its pixels, but of 8192 bytes only 809\d follow its header")
+    refused([path], r"film.dcm: the file must hold all its pixels, but of 8192 bytes only 8092 follow its header")
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_one_missing_byte_at_the_end_is_noticed(tmp_path: Path, implicit: bool) -> None:
+    path = write_film(tmp_path / "film.dcm", RAMP, 12)
+    file = pydicom.dcmread(path)
+    file.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
+    file.save_as(path, implicit_vr=implicit, little_endian=True)
+    assert np.array_equal(read_dicom([path], path)[0, ..., 0], RAMP)
+    path.write_bytes(path.read_bytes()[:-1])
+    refused([path], "must hold all its pixels, but of 8192 bytes only 8191 follow its header")
 
 
 @pytest.mark.parametrize("cut", [-300, -20])
@@ -160,6 +171,12 @@ def test_object_without_an_image_is_named(tmp_path: Path) -> None:
 def test_broken_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.dcm").write_bytes(b"\x08\x00" * 500)
     refused([tmp_path / "broken.dcm"], "broken.dcm: the file must be a readable .* image, but the reader failed")
+
+
+def test_value_of_the_wrong_kind_is_not_printed(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", RAMP, NumberOfFrames="98765")
+    path.write_bytes(path.read_bytes().replace(b"98765", b"Smith"))
+    refused([path], r"the reader failed \(ValueError: a value in its header is of the wrong kind\)")
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])

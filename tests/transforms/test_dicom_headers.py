@@ -44,6 +44,7 @@ def test_frames_are_an_image_of_their_own(tmp_path: Path) -> None:
         ({"Modality": "MR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.30"}, "parametric map"),
         ({"Modality": "KO", "Rows": None}, "KO"),
         ({"Modality": "ECG", "Columns": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.9.1.1"}, "ECG"),
+        ({"Manufacturer": "Nomaly"}, "Nomaly result"),
         ({"Modality": None, "Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, "object without an image"),
     ],
 )
@@ -60,6 +61,14 @@ def test_file_without_the_mark_of_dicom_is_read_by_its_suffix(tmp_path: Path) ->
     assert path.read_bytes()[128:132] != b"DICM"
     assert scan_file(path).kind == "image"
     assert np.array_equal(read_study(path)[0, ..., 0], FILM)
+
+
+def test_odd_values_of_a_header_are_not_printed(tmp_path: Path, caplog, recwarn) -> None:
+    path = write_film(tmp_path / "film.dcm", FILM, StudyInstanceUID="1.2.3.45678.90")
+    path.write_bytes(path.read_bytes().replace(b"1.2.3.45678.90", b"1.2.SMITH.JOHN"))
+    assert scan_file(path).study == "1.2.SMITH.JOHN"
+    assert read_study(path).shape == (1, 8, 8, 1)
+    assert "SMITH" not in caplog.text and not [warning for warning in recwarn if "SMITH" in str(warning.message)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", bytes(128) + b"DICM", b"\x08\x00" * 500])

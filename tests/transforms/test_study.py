@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itk
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -118,6 +119,36 @@ def test_sixteen_bit_tiff_is_a_picture_without_spacing(tmp_path):
     image = LoadStudy()(tmp_path / "film.tif")
     assert np.array_equal(image[0, :, :, 0], pixels.T) and image.meta["spacing_known"] is False
     assert np.array_equal(image.affine, np.diag([-1, -1, 1, 1]))
+
+
+def test_tiff_of_several_pages_tells_no_spacing(tmp_path):
+    pages = [Image.fromarray(ramp() + page) for page in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    image = LoadStudy()(tmp_path / "stack.tif")
+    assert image.shape == (1, 90, 70, 3) and image.meta["spacing_known"] is False
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("name", ["study.mha", "study.nrrd"])
+def test_volume_without_spacing_in_its_header_tells_none(tmp_path, name, told):
+    if name == "study.mha":
+        spacing = "ElementSpacing = 1 1 1\n" if told else ""
+        header = f"NDims = 3\nDimSize = 64 64 2\n{spacing}ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    else:
+        spacing = "spacings: 1 1 1\n" if told else ""
+        header = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 64 64 2\n{spacing}encoding: raw\n\n"
+    (tmp_path / name).write_bytes(header.encode() + bytes(range(128)) * 64)
+    assert LoadStudy()(tmp_path / name).meta["spacing_known"] is told
+
+
+@pytest.mark.parametrize(("unit", "word"), [("micron", "micrometre"), ("meter", "m")])
+def test_volume_that_is_not_in_millimetres_is_refused(tmp_path, unit, word):
+    volume = nib.Nifti1Image(np.zeros((64, 64, 2), np.float32), np.eye(4))
+    volume.header.set_xyzt_units(unit)
+    nib.save(volume, tmp_path / "study.nii")
+    message = f"study.nii: the units of a NIfTI file must be mm, but its header says {word}. Convert the file to mm"
+    with pytest.raises(NomalyError, match=message):
+        LoadStudy()(tmp_path / "study.nii")
 
 
 @pytest.mark.parametrize("name", ["ramp.png", "ramp.tif", "ramp.nii.gz"])

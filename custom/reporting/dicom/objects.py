@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from custom.reporting.dicom.findings import number_findings
 from custom.reporting.dicom.identity import KINDS, Identity
 from custom.reporting.dicom.images import make_map, make_segmentation
 from custom.reporting.dicom.report import make_report
-from custom.reporting.dicom.source import quiet_dicom, read_source
+from custom.reporting.dicom.source import read_source
 from custom.reporting.files import atomic_write
 from custom.reporting.results import LesionResult, StudyResult
+from custom.transforms.dicom_headers import quiet_dicom
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ def write_dicom_objects(
     """
     folder = Path(folder)
     for kind in KINDS:
-        (folder / f"{kind}.dcm").unlink(missing_ok=True)
+        with suppress(OSError):  # not there; or not to be removed, which is told when it is written
+            (folder / f"{kind}.dcm").unlink()
     with quiet_dicom():
         try:
             objects = _make_objects(files, arrays, result, lesions, run)

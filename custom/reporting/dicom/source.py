@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,22 +110,6 @@ def read_source(files: Sequence[str | os.PathLike[str]]) -> DicomSource:
         placed=get_image_coordinate_system(headers[0]) is not None,
         parallel=_unite_orientations(headers),
     )
-
-
-@contextmanager
-def quiet_dicom() -> Iterator[None]:
-    """Keep out of the log what pydicom and highdicom remark about each odd value of a file; it may name the patient."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom.base")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\b")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels):
-                logger.setLevel(level)
 
 
 def _read_header(file: str | os.PathLike[str], name: str) -> Dataset:
