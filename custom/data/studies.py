@@ -54,12 +54,14 @@ def find_studies(
     """An item {"image", "case"} for each study, in the order as given, then by path.
 
     An input is an image file; a folder, gone through with all that lies below it; a text file with one path a line,
-    relative to its folder, without lines that begin with #; or `datalist.json` or a folder that holds it, of which the section
-    test is taken, or all where that is empty. DICOM files are known by their content. Those of one cross-sectional
-    series make one study, whose `image` is the list of its files; a film or a multi-frame file is one by itself.
+    relative to its folder, where lines that begin with # are comments; or `datalist.json` or a folder that holds it, of
+    which the section test is taken, or all where that is empty. DICOM files are known by their content. Those of one
+    cross-sectional series make one study, whose `image` is the list of its files; a film or a multi-frame file is one
+    by itself.
 
-    What is no image is passed over in folders, and so are results of ours that lie in them. A file or folder that the user names himself, and what cannot be read,
-    stays in the list: it fails with its reason when it is read, and the others go on. What is named twice counts once.
+    What is no image is passed over in folders, and so are results of earlier runs that lie below them. A file or folder
+    that the user names himself, and what cannot be read, stays in the list: it fails with its reason when it is read,
+    and the others go on. What is named twice counts once.
 
     Args:
         inputs: one or several.
