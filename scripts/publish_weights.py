@@ -53,6 +53,7 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     provenance = {
         **{name: facts[name] for name in FACTS},
         "datalist": datalist_hash(data) if data else "the synthetic phantom that the bundle makes",
+        "synthetic_training": data is None,
         "precision": f"{precision}, calibration in float64",
         "decisions_that_float16_changes": len(changed),
         "sha256": hashlib.sha256(published.read_bytes()).hexdigest(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,30 @@ from custom.synthetic.dataset import is_phantom
 
 PHANTOM = "Synthetic phantom data: these figures show that the software works and say nothing about patients."
 LESIONS = "Synthetic lesions, drawn into healthy images: the figures say nothing about real disease."
+WEIGHTS = "These weights have seen synthetic images alone: what they say of a patient means nothing."
 
 
-def data_notes(dataset_dir: str | None, items: Sequence[dict[str, Any]]) -> list[str]:
-    """Sentences for the report; empty for real images with real labels.
+def data_notes(dataset_dir: str | None, items: Sequence[dict[str, Any]], weights: str | None = None) -> list[str]:
+    """Sentences for the report; empty for real images with real labels and weights that have learned from such.
 
-    An image of a phantom is known by the folder that it lies in, also where it was named by the user.
+    An image of a phantom is known by the folder that it lies in, also where it was named by the user; weights by the
+    provenance.json beside them, if it is about them.
     """
     folders = {folder for item in items for file in files_of(item) for folder in Path(file).absolute().parents[:2]}
     folders |= {Path(dataset_dir)} if dataset_dir is not None else set()
     notes = [PHANTOM] if any(is_phantom(folder) for folder in folders) else []
-    return notes + ([LESIONS] if any(item.get("synthetic") for item in items) else [])
+    notes += [LESIONS] if any(item.get("synthetic") for item in items) else []
+    return notes + ([WEIGHTS] if weights is not None and are_of_phantoms(Path(weights)) else [])
+
+
+def are_of_phantoms(weights: Path) -> bool:
+    """Whether published weights were trained on synthetic images."""
+    try:
+        provenance = json.loads(weights.with_name("provenance.json").read_text(encoding="utf-8"))
+        told = provenance["synthetic_training"] and provenance["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(told) and hashlib.sha256(weights.read_bytes()).hexdigest() == told
 
 
 def is_synthetic(dataset_dir: str | None, items: Sequence[dict[str, Any]]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from custom.data.notes import LESIONS, PHANTOM, data_notes, is_synthetic
+from custom.data.notes import LESIONS, PHANTOM, WEIGHTS, data_notes, is_synthetic
 
 
 @pytest.fixture
@@ -32,3 +34,17 @@ def test_phantom_is_named_as_data_set_or_by_one_of_its_images(phantom: Path, tmp
 def test_lesions_drawn_into_real_images_are_named(tmp_path: Path) -> None:
     items = [{"image": str(tmp_path / "a.png"), "synthetic": {"group": "mass", "seed": 1}}]
     assert data_notes(str(tmp_path), items) == [LESIONS] and is_synthetic(str(tmp_path), items)
+
+
+@pytest.mark.parametrize(("synthetic", "other", "told"), [(True, "", True), (False, "", False), (True, "x", False)])
+def test_weights_of_phantoms_are_said_to_be_such(tmp_path: Path, synthetic: bool, other: str, told: bool) -> None:
+    weights = tmp_path / "model.pt"
+    weights.write_text("weights")
+    facts = {"synthetic_training": synthetic, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    (tmp_path / "provenance.json").write_text(json.dumps(facts))
+    weights.write_text("weights" + other)  # others than those that the provenance is about
+    assert (WEIGHTS in data_notes(None, [], str(weights))) is told
+
+
+def test_weights_without_provenance_need_no_note(tmp_path: Path) -> None:
+    assert data_notes(None, [], str(tmp_path / "model.pt")) == []
