@@ -160,7 +160,7 @@ def test_study_that_fails_tells_why_without_its_path(films, tmp_path):
     file = tmp_path / "Doe_John.png"
     file.write_bytes(b"no picture")
 
-    with pytest.raises(NomalyError, match="^Study of this request: the file must be a readable PNG") as failure:
+    with pytest.raises(NomalyError, match="^the file must be a readable PNG") as failure:
         films(str(file), tmp_path)
     assert "Doe" not in str(failure.value)
 
