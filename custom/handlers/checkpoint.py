@@ -81,8 +81,10 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.after_epoch)
 
     def resume(self, engine: Engine) -> None:
-        """Continue from ``checkpoint.pt`` if it is there."""
-        if self.overwrite:
+        """Continue from ``checkpoint.pt`` if it is there, unless this very run has trained already: what it has now may
+        be newer, such as weights averaged over sites.
+        """
+        if self.overwrite or engine.state.epoch > 0:
             return
         if not self.checkpoint.exists():
             self._refuse_foreign_model()

@@ -66,6 +66,14 @@ def test_without_validation_the_latest_network_is_the_best(tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]
 
 
+def test_run_that_goes_on_keeps_the_weights_that_were_put_in_between(tmp_path: Path) -> None:
+    run = Run(tmp_path).run(1)
+    nn.init.constant_(run.network.weight, 100.0)  # as a server of federated learning does
+    run.run(2)
+    assert run.trained == [1, 2, 3, 4]
+    assert run.network.weight.item() == run.best_weight() == 100 + STEPS
+
+
 @pytest.mark.parametrize(
     ("validations", "best_epoch"),
     [
