@@ -17,3 +17,13 @@ def find_mistake(error: BaseException | None) -> NomalyError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def root_cause(error: BaseException) -> str:
+    """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
+    mistake = find_mistake(error)
+    if mistake is not None:
+        return str(mistake)
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}"

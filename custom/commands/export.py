@@ -89,7 +89,13 @@ def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, An
     root = find_bundle(bundle)
     files = [str(path_of(root, config)) for config in ("inference", *overlays)]
     check_overrides(ConfigParser.load_config_files(files), overrides)
-    fixed = {"bundle_root": str(root), "device": "$torch.device('cpu')", "amp": False, "gate": False, "handlers": []}
+    fixed = {
+        "bundle_root": str(root),
+        "device": "$torch.device('cpu')",
+        "amp": False,
+        "input_gate": None,
+        "handlers": [],
+    }
     workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
     workflow.initialize()
     return workflow.parser.get_parsed_content("evaluator"), workflow.parser

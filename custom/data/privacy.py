@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.errors import root_cause
 from custom.reporting.files import atomic_write
 from custom.transforms.formats import study_path
 
@@ -21,8 +22,8 @@ SHORT = 4  # letters of a name from which it may tell something
 
 
 def files_of(item: Mapping[str, Any]) -> list[str]:
-    """Paths of an item's image: one file or folder, or the files of a series."""
-    image = item["image"]
+    """Paths of an item's image, read or not: one file or folder, or the files of a series."""
+    image = item.get("source", item["image"])
     return [str(image)] if isinstance(image, (str, os.PathLike)) else [str(path) for path in image]
 
 
@@ -41,6 +42,11 @@ def without_identifiers(text: str, item: Mapping[str, Any]) -> str:
     for name in names:
         text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", lambda _: item["case"], text)
     return text
+
+
+def failure(error: BaseException, item: Mapping[str, Any]) -> str:
+    """Why a study failed, in words that may stand in logs and tables; whose it is stands beside it."""
+    return without_identifiers(root_cause(error), item).removeprefix(f"Study {item['case']}: ")
 
 
 def without_studies(words: Sequence[str], studies: str | Sequence[str] | None) -> list[str]:

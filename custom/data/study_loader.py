@@ -9,8 +9,8 @@ from typing import Any
 from monai.data import Dataset
 from torch.utils.data import DataLoader
 
-from custom.data.privacy import without_identifiers
-from custom.errors import NomalyError, find_mistake
+from custom.data.privacy import failure
+from custom.errors import NomalyError
 
 
 class StudyDataset(Dataset):
@@ -38,8 +38,7 @@ class StudyDataset(Dataset):
         try:
             prepared = dict(self.transform(item))
         except Exception as error:  # whatever a reader raises is this study's failure, not the batch's
-            text = without_identifiers(root_cause(error), item)
-            prepared = {**item, "error": text.removeprefix(f"Study {item['case']}: ")}  # whose it is stands beside it
+            prepared = {**item, "error": failure(error, item)}
         return {**prepared, "source": item["image"], "seconds": time.perf_counter() - started}
 
 
@@ -63,13 +62,3 @@ class StudyLoader(DataLoader):
         # One batch ahead for each worker: volumes are large.
         ahead = {"prefetch_factor": 1} if num_workers else {}
         super().__init__(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=list, **ahead)
-
-
-def root_cause(error: BaseException) -> str:
-    """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
-    mistake = find_mistake(error)
-    if mistake is not None:
-        return str(mistake)
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return f"{type(error).__name__}: {error}"

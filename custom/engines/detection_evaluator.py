@@ -19,7 +19,7 @@ from torch import nn
 from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import group_name, scoring_rule
-from custom.data.privacy import without_identifiers
+from custom.data.privacy import failure
 from custom.errors import NomalyError
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.regions import label_regions
@@ -132,7 +132,7 @@ class DetectionEvaluator(SupervisedEvaluator):
             except NomalyError as error:  # of their common shape
                 parts = None
                 for item in items:
-                    item["error"] = without_identifiers(str(error), item)
+                    item["error"] = failure(error, item)
             for index, item in enumerate(items if parts is not None else ()):
                 with attempt(item):
                     item |= self.examine(x[index], [part[index] for part in parts], self.group_of(item))
@@ -201,8 +201,7 @@ def attempt(item: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = str(error) if isinstance(error, NomalyError) else f"{type(error).__name__}: {error}"
-        item["error"] = without_identifiers(text, item)
+        item["error"] = failure(error, item)
 
 
 def of_one_shape(items: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

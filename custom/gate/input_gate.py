@@ -19,11 +19,11 @@ from custom.gate.geometry import measure, spacing_reasons, tilt
 from custom.gate.poses import RATIOS, best_turn
 from custom.gate.state import GateState
 from custom.gate.tags import tag_reason
+from custom.transforms.dicom_headers import PROJECTIONS
 
 logger = logging.getLogger(__name__)
 
 MAX_TILT = 30.0  # degrees; heads are tilted by 10 to 20 against the planes of a scanner
-PROJECTIONS = frozenset("CR DX DR RF RG XA MG ES XC".split())  # modalities whose images have no plane in the body
 MOST_REASONS = 2
 USUAL = "if such studies are usual here, calibrate on healthy ones of them (nomaly calibrate)"
 CLEARLY = 1.25  # ratio from which a study is said to be turned, or a negative

@@ -119,7 +119,7 @@ class StudyDetector:
             self.evaluator.state.output = None
         if "error" in study:
             raise NomalyError(study["error"])
-        if study.get("refusals"):
+        if "score" not in study:
             raise NomalyError(f"Not assessable: {'; '.join(study['refusals'])}.")
         return study
 

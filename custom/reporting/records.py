@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,16 +71,22 @@ class StudyRecords:
             if record is not None and record.result.status != "failed" and record.source == source_digest(item["image"])
         }
 
-    def cases(self) -> list[str]:
-        """Studies that have a record."""
-        return [path.stem for path in sorted(self.folder.glob("*.json")) if self.read(path.stem, with_view=False)]
+    def cases(self) -> Iterator[str]:
+        """Studies that have a record; what is no record of ours is passed over."""
+        for path in sorted(self.folder.glob("*.json")):
+            if self.read(path.stem, with_view=False):
+                yield path.stem
+
+    def forget(self, case: str) -> None:
+        """Remove the record of a study, and the folder with the last one unless something else is in it."""
+        self._path(case).unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def clear(self) -> None:
-        """Forget all; what is no record of ours is left alone."""
+        """Forget all."""
         for case in self.cases():
-            self._path(case).unlink()
-        with suppress(OSError):  # not there, or something of the user's is in it
-            self.folder.rmdir()
+            self.forget(case)
 
     def _path(self, case: str) -> Path:
         """File of a study."""

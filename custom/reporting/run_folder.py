@@ -70,7 +70,7 @@ class RunFolder:
             NomalyError: in each case.
         """
         found = [self.folder / name for name in TABLES if (self.folder / name).exists()]
-        found += [self.records.folder] if self.resumable and self.records.cases() else []
+        found += [self.records.folder] if self.resumable and next(self.records.cases(), None) else []
         if found and not (self.overwrite or self.resume):
             also = "resume true to go on with them, " if self.resumable else ""
             raise NomalyError(
@@ -171,4 +171,4 @@ class RunFolder:
             remove_outputs(self.folder / case)
             with suppress(OSError):  # not there, or something of the user's is
                 (self.folder / case).rmdir()
-        self.records.clear()
+            self.records.forget(case)

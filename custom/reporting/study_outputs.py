@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom.data.privacy import without_identifiers
+from custom.data.privacy import failure
 from custom.errors import NomalyError
 from custom.reporting.case_view import CaseView, case_view
 from custom.reporting.files import WriteError
@@ -60,8 +60,7 @@ class StudyOutputs:
             if isinstance(error, WriteError) and error.disk_gone:
                 raise
             logger.debug("Study %s failed", study["case"], exc_info=True)
-            text = str(error) if isinstance(error, NomalyError) else f"{type(error).__name__}: {error}"
-            failed = failed_row({**study, "error": without_identifiers(text, study)})
+            failed = failed_row({**study, "error": failure(error, study)})
         logger.error("Study %s failed: %s", failed.study, failed.error)
         return StudyRecord(failed, [])
 

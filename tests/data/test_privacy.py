@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from custom.data.privacy import without_identifiers, without_studies
+from custom.data.privacy import failure, without_identifiers, without_studies
+from custom.errors import NomalyError
 
 FILE = {"image": "in/Doe^Jane.dcm", "case": "case-1", "private": True}
 SERIES = {"image": ["in/Doe Jane/1.dcm", "in/Doe Jane/2.dcm"], "case": "case-2", "private": True}
@@ -27,6 +29,12 @@ def test_error_of_a_private_study_names_its_case_alone(item: dict, text: str, ex
 def test_absolute_path_of_a_relative_one_is_replaced_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert without_identifiers(f"no {tmp_path}/in/Doe^Jane.dcm", FILE) == "no case-1"
+
+
+def test_error_of_a_study_that_was_read_names_its_case_alone() -> None:
+    study = {**FILE, "image": torch.zeros(1, 2, 2, 1), "source": FILE["image"]}
+    error = NomalyError("Study in/Doe^Jane.dcm: in/Doe^Jane.dcm is dark")
+    assert failure(error, study) == "case-1 is dark"
 
 
 @pytest.mark.parametrize(

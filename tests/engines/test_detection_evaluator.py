@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from custom.calibration.state import scoring_rule
-from custom.data.study_loader import StudyDataset, StudyLoader, root_cause
-from custom.errors import NomalyError
+from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.errors import NomalyError, root_cause
 from custom.scoring.score import StudyScore
 
 
