@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands.bundle import exit_code, run_bundle
+from custom.commands.bundle import check_tracking, exit_code, run_bundle
 from custom.commands.overrides import given, parse_overrides, refuse
 from custom.commands.parser import build_parser
 from custom.errors import find_mistake
@@ -55,6 +55,11 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
     if options.output:
         overrides |= {"ckpt_dir": f"{options.output}/models", "output_dir": f"{options.output}/train"}
+    if options.tracking:
+        check_tracking(options.tracking)
+        overrides["tracking"] = options.tracking
+        # MONAI finds the config that it keeps for MLflow only where the folder is an expression.
+        overrides |= {"output_dir": f"${overrides['output_dir']!r}"} if "output_dir" in overrides else {}
     run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"))
 
 

@@ -37,6 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--output", help="folder for weights (in models/) and logs (default: output/train/ of the bundle)"
     )
+    train.add_argument(
+        "--tracking",
+        metavar="mlflow",
+        help="send losses, validation and config to MLflow, too: MLFLOW_TRACKING_URI, or mlruns.db beside the logs; a "
+        "JSON file gives MONAI's own settings; needs .[mlflow]",
+    )
 
     calibrate = add_command(commands, "calibrate", "learn what healthy scores are, for p-values and decisions")
     calibrate.add_argument(

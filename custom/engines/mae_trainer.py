@@ -25,8 +25,8 @@ class MaskedAutoencoderTrainer(SupervisedTrainer):
     DistributedDataParallel: every process draws the masks of the whole batch and takes its own part, so that N
     processes do what one does with the N-fold batch.
 
-    ``engine.state.output`` holds ``image``, ``visible`` (indices), ``pred`` (reconstructed patches), ``loss`` and
-    ``terms`` (name to detached scalar).
+    ``engine.state.output`` is a list of one dictionary, of the whole batch, as MONAI's experiment tracking takes it:
+    ``image``, ``visible`` (indices), ``pred`` (reconstructed patches), ``loss``, ``terms`` (name to detached scalar).
 
     Args:
         network: a MemMCMaskedAutoencoder, bare or wrapped for several processes.
@@ -71,7 +71,7 @@ class MaskedAutoencoderTrainer(SupervisedTrainer):
         """The network without its wrapper."""
         return getattr(self.network, "module", self.network)
 
-    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
         x = torch.as_tensor(batchdata[Keys.IMAGE]).to(self.state.device, non_blocking=True)
         visible = self.draw_visible(len(x))
         self.network.train()
@@ -83,13 +83,14 @@ class MaskedAutoencoderTrainer(SupervisedTrainer):
         if self.max_gradient_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.optimizer.step()
-        engine.state.output = {
+        output = {
             Keys.IMAGE: x,
             "visible": visible,
             Keys.PRED: predicted.detach(),
             Keys.LOSS: loss.detach(),
             "terms": {name: term.detach() for name, term in terms.items()},
         }
+        engine.state.output = [output]
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 

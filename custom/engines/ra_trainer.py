@@ -28,8 +28,8 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
     process draws the noise of the whole batch and takes its own part, so that N processes do what one does with the
     N-fold batch (exactly so without batch statistics: frozen or group normalisation).
 
-    ``engine.state.output`` holds ``image``, ``pred`` (the reconstruction), ``loss`` and ``terms`` (name to detached
-    scalar).
+    ``engine.state.output`` is a list of one dictionary, of the whole batch, as MONAI's experiment tracking takes it:
+    ``image``, ``pred`` (the reconstruction), ``loss`` and ``terms`` (name to detached scalar).
 
     Args:
         network: a detector whose ``reconstructor`` is a ReversedAutoencoder.
@@ -81,7 +81,7 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         """The network in training."""
         return self.network.reconstructor
 
-    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
         x = torch.as_tensor(batchdata[Keys.IMAGE]).to(self.state.device, non_blocking=True)
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
         self.network.train()
@@ -89,12 +89,13 @@ class ReversedAutoencoderTrainer(SupervisedTrainer):
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             step = self.warmup_step if self.state.epoch <= self.warmup_epochs else self.introspective_step
             x_hat, loss, terms = step(x, noise)
-        engine.state.output = {
+        output = {
             Keys.IMAGE: x,
             Keys.PRED: x_hat.detach(),
             Keys.LOSS: loss,
             "terms": {name: term.detach() for name, term in terms.items()},
         }
+        engine.state.output = [output]
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 

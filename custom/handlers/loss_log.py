@@ -47,7 +47,7 @@ class LossLog:
 
     def add_step(self, engine: Engine) -> None:
         """Take in the terms of one step."""
-        terms = engine.state.output["terms"]
+        terms = engine.state.output[0]["terms"]
         self._names = tuple(terms)
         self._recent.append(torch.stack([term.float() for term in terms.values()]))
         every = self.check_every or (1 if self._recent[-1].device.type == "cpu" else 50)

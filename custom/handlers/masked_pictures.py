@@ -30,7 +30,7 @@ class MaskedPictures:
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
     def __call__(self, engine: Engine) -> None:
-        model, output = engine.model, engine.state.output
+        model, (output,) = engine.model, engine.state.output
         image, visible, predicted = (output[key][: self.pictures].detach() for key in ("image", "visible", "pred"))
         patches = patchify(image, model.patch_size)
         hidden = is_masked(visible, model.num_patches).unsqueeze(-1)

@@ -117,7 +117,7 @@ def test_step_is_plain_descent_of_the_squared_error_of_hidden_patches() -> None:
 
 def test_output_of_a_step_holds_images_reconstructed_patches_and_detached_terms() -> None:
     x = images()
-    output = train(batches=[{"image": x}]).state.output
+    (output,) = train(batches=[{"image": x}]).state.output
     assert torch.equal(output["image"], x) and output["pred"].shape == (4, 16, 16)
     assert torch.equal(output["pred"], make_network()(x, output["visible"]))
     assert set(output["terms"]) == {"reconstruction"}
@@ -162,7 +162,7 @@ def test_loss_falls_to_the_error_of_a_known_image() -> None:
     stripes = torch.arange(16.0).div(15).expand(4, 1, 16, 16)
     losses = []
     trainer = make_trainer([{"image": stripes}] * 80, rate=1e-2, optimizer=torch.optim.Adam, max_gradient_norm=1.0)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: losses.append(trainer.state.output["loss"].item()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: losses.append(trainer.state.output[0]["loss"].item()))
     torch.manual_seed(5)
     trainer.run()
     # The variance of the stripes, 0.094, is the error of a network that knows their mean alone.
@@ -233,10 +233,10 @@ def test_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
 def test_bfloat16_training_stays_near_float32() -> None:
     batches = [{"image": images(seed=seed)} for seed in range(3)]
     full, low = (train(batches=batches, amp=amp) for amp in (False, True))
-    assert low.state.output["pred"].dtype == torch.bfloat16
-    assert low.state.output["loss"].dtype == weights(low.model).dtype == torch.float32
-    assert not torch.equal(low.state.output["loss"], full.state.output["loss"])
-    assert low.state.output["loss"].item() == pytest.approx(full.state.output["loss"].item(), rel=0.02)
+    assert low.state.output[0]["pred"].dtype == torch.bfloat16
+    assert low.state.output[0]["loss"].dtype == weights(low.model).dtype == torch.float32
+    assert not torch.equal(low.state.output[0]["loss"], full.state.output[0]["loss"])
+    assert low.state.output[0]["loss"].item() == pytest.approx(full.state.output[0]["loss"].item(), rel=0.02)
     change = weights(full.model) - weights(make_network())
     assert (weights(low.model) - weights(full.model)).norm() < 0.05 * change.norm()
 
@@ -320,7 +320,7 @@ def test_network_of_volumes_learns_from_windows_and_finds_what_is_odd() -> None:
         )
         losses: list[float] = []
         trainer.add_event_handler(
-            Events.ITERATION_COMPLETED, lambda: losses.append(float(trainer.state.output["loss"]))
+            Events.ITERATION_COMPLETED, lambda: losses.append(float(trainer.state.output[0]["loss"]))
         )
         trainer.run()
     assert len(dataset) == 4 and losses[-1] < 0.25 * losses[0]

@@ -173,7 +173,8 @@ def test_game_begins_after_the_last_warmup_epoch() -> None:
     trainer = make_trainer([{"image": images()}] * 2, max_epochs=4, warmup_epochs=2, rate=0.01)
     seen = []
     trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda engine: seen.append((engine.state.epoch, set(engine.state.output["terms"])))
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.append((engine.state.epoch, set(engine.state.output[0]["terms"]))),
     )
     trainer.run()
     assert seen == [(epoch, WARMUP_TERMS if epoch <= 2 else GAME_TERMS) for epoch in (1, 1, 2, 2, 3, 3, 4, 4)]
@@ -183,7 +184,7 @@ def test_output_of_a_step_holds_images_reconstructions_and_detached_terms() -> N
     x = images()
     trainer = make_trainer([{"image": x}])
     trainer.run()
-    output = trainer.state.output
+    (output,) = trainer.state.output
     assert torch.equal(output["image"], x) and output["pred"].shape == x.shape
     assert output["loss"].item() == pytest.approx((output["terms"]["encoder"] + output["terms"]["decoder"]).item())
     assert not any(value.requires_grad for value in (output["pred"], output["loss"], *output["terms"].values()))
@@ -199,7 +200,7 @@ def test_bfloat16_training_stays_near_float32(warmup_epochs: int) -> None:
         trainer = make_trainer([{"image": images()}] * 3, rate=0.1, warmup_epochs=warmup_epochs, amp=amp)
         torch.manual_seed(4)
         trainer.run()
-        terms.append({name: term.item() for name, term in trainer.state.output["terms"].items()})
+        terms.append({name: term.item() for name, term in trainer.state.output[0]["terms"].items()})
     assert terms[0] != terms[1]
     assert terms[1] == pytest.approx(terms[0], rel=0.02, abs=2e-3)
 

@@ -33,7 +33,7 @@ def run(values: list[float], epochs: int = 1, **settings) -> Engine:
 
     def step(*_) -> dict:
         value = torch.tensor(next(queue))
-        return {"terms": {"a": value, "b": 2 * value.double()}}
+        return [{"terms": {"a": value, "b": 2 * value.double()}}]
 
     engine = Engine(step)
     engine.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
@@ -79,7 +79,7 @@ def test_first_bad_step_is_named_however_rarely_is_checked(bad: float, shown: st
 
 
 def test_term_that_is_bad_alone_is_named() -> None:
-    engine = Engine(lambda *_: {"terms": {"a": torch.tensor(1.0), "b": torch.tensor(float("nan"))}})
+    engine = Engine(lambda *_: [{"terms": {"a": torch.tensor(1.0), "b": torch.tensor(float("nan"))}}])
     LossLog().attach(engine)
     with pytest.raises(NomalyError, match="loss term 'b' must be finite"):
         engine.run([0])

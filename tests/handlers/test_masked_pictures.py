@@ -36,7 +36,7 @@ def trainer(count: int = 1, channels: int = 1) -> Engine:
         "visible": torch.full((count, 1), 2),
         Keys.PRED: torch.full((count, 4, 4 * channels), 0.8),
     }
-    engine = Engine(lambda engine, batch: output)
+    engine = Engine(lambda engine, batch: [output])
     engine.model = MODEL
     return engine
 
