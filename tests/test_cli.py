@@ -234,7 +234,7 @@ def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["max_epoch", "max-epochs"])
+@pytest.mark.parametrize("name", ["max_epoch", "max-epochs", "mx_epoch"])
 def test_misspelt_knob_is_refused_with_the_nearest_one(nomaly, name: str) -> None:
     done = nomaly("train", "ra_brain", **{name: 3})
     assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean max_epochs?\n")

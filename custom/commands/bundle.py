@@ -80,7 +80,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     for name, value in overrides.items():
         if name.split("#")[0].split("::")[0] not in config:
             knobs = sorted(key for key, default in config.items() if is_knob(key, default))
-            near = difflib.get_close_matches(name.replace("-", "_"), knobs, 1, 0.75)
+            near = difflib.get_close_matches(name.replace("-", "_"), knobs, 1, 0.65)
             advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(knobs)}."
             raise NomalyError(f"no knob is called {name}: {advice}")
         default = config.get(name)

@@ -68,17 +68,34 @@ def load_detector(
             calibration is of other weights.
     """
     check_device(device)
+    state = read_tensors(path, device)
     try:
-        network.load_state_dict(read_tensors(path, device))
+        network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
-        problem = " ".join(str(error).split())[:300]
         raise NomalyError(
             f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
-            f"overlays that it was trained with ({problem})."
+            f"overlays that it was trained with ({difference(network.state_dict(), state)})."
         ) from error
     if calibration_file is not None:
         load_calibration(calibration_file, network.calibration, model_hash(network))
     return network.to(device).eval()
+
+
+def difference(own: Mapping[str, torch.Tensor], other: Any) -> str:
+    """In what a file's content differs from a network's state."""
+    if not isinstance(other, Mapping):
+        return f"it holds a {type(other).__name__}, not tensors by name"
+    if "optimizers" in other:
+        return "it is the state of a training; its network is model.pt beside it"
+    shared = [name for name in own if name in other]
+    shapes = [name for name in shared if getattr(other[name], "shape", None) != own[name].shape]
+    counts = {
+        "missing": [name for name in own if name not in other],
+        "not known": [name for name in other if name not in own],
+        "of another shape": shapes,
+    }
+    parts = [f"{len(names)} {what}, such as {names[0]}" for what, names in counts.items() if names]
+    return f"of its tensors {'; '.join(parts)}" if parts else "its tensors are of another kind"
 
 
 def check_device(device: torch.device | str) -> None:

@@ -96,10 +96,20 @@ def test_file_that_holds_code_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("foreign", [tiny_detector((4, 16)).state_dict(), {"epoch": 1}, [torch.zeros(1)]])
-def test_weights_of_another_architecture_are_refused(tmp_path: Path, foreign: object) -> None:
+@pytest.mark.parametrize(
+    ("foreign", "difference"),
+    [
+        (tiny_detector((4, 16)).state_dict(), r"of its tensors \d+ of another shape, such as reconstructor\..*"),
+        ({"epoch": 1}, r"of its tensors \d+ missing, such as .*; 1 not known, such as epoch"),
+        ([torch.zeros(1)], "it holds a list, not tensors by name"),
+        ({"optimizers": {}, "network": {}}, "it is the state of a training; its network is model.pt beside it"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, foreign: object, difference: str) -> None:
     torch.save(foreign, tmp_path / "model.pt")
-    with pytest.raises(NomalyError, match="model.pt must hold weights of this network, but is of another architecture"):
+    advice = rf"use the bundle and overlays that it was trained with \({difference}\)\."
+    expected = f"model.pt must hold weights of this network, but is of another architecture: {advice}"
+    with pytest.raises(NomalyError, match=expected):
         load_detector(tiny_detector(), tmp_path / "model.pt")
 
 
