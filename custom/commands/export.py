@@ -42,22 +42,30 @@ def run(
         NomalyError: what cannot be exported, or an export that is there.
     """
     from custom.export.detector import exported_detector
-    from custom.export.formats import load_runner, write_formats
+    from custom.export.formats import formats_of, load_runner, write_formats
     from custom.export.parity import check_parity, one_thread, table, tolerances_of
 
     folder = Path(output)
-    formats = prepared(folder, name, overwrite)
+    formats = formats_of(name)
+    earlier = earlier_export(folder, overwrite)
     evaluator, parser = load_evaluator(bundle, overlays, overrides)
     module = exported_detector(evaluator)
+    for path in earlier:
+        path.unlink()
     if module.judgement.refusal is not None:
         logger.warning("The graphs give no p-value (-1): %s.", module.judgement.refusal)
     print(f"Writing {', '.join(formats)} to {folder} (about a minute) ...", flush=True)
     paths = write_formats(module, example_of(evaluator), folder, formats)
     transforms = parser.get_parsed_content("preprocessing")
     write_json(folder / RECORD, description(bundle, module, evaluator, transforms, paths))
-    with one_thread():
-        runners = {key: load_runner(key, path) for key, path in paths.items()}
-        report = check_parity(evaluator, module, runners, tolerances_of(evaluator.network.map_head))
+    try:
+        with one_thread():
+            runners = {key: load_runner(key, path) for key, path in paths.items()}
+            report = check_parity(evaluator, module, runners, tolerances_of(evaluator.network.map_head))
+    except NomalyError:
+        for path in (*paths.values(), folder / RECORD):  # files that nothing has checked
+            path.unlink()
+        raise
     write_json(folder / PARITY, report)
     print(f"Largest differences from the detector on {report['studies']} studies:\n{table(report)}")
     if not report["passed"]:
@@ -65,20 +73,19 @@ def run(
     return int(not report["passed"])
 
 
-def prepared(folder: Path, name: str, overwrite: bool) -> list[str]:
-    """The formats that a name stands for, after an earlier export has been refused or removed."""
-    from custom.export.formats import FILES, formats_of
+def earlier_export(folder: Path, overwrite: bool) -> list[Path]:
+    """Files of an earlier export, which may be removed."""
+    from custom.export.formats import FILES
 
-    formats = formats_of(name)
+    if folder.exists() and not folder.is_dir():
+        raise NomalyError(f"--output must be a folder, but {folder} is a file: give another.")
     earlier = [path for path in (folder / file for file in (*FILES.values(), RECORD, PARITY)) if path.exists()]
     if earlier and not overwrite:
         raise NomalyError(
             f"--output must be a folder without an earlier export, but {earlier[0]} is there: give another, or "
             "--overwrite."
         )
-    for path in earlier:
-        path.unlink()
-    return formats
+    return earlier
 
 
 def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, Any]) -> tuple[Any, Any]:
@@ -98,6 +105,7 @@ def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, An
     }
     workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
     workflow.initialize()
+    workflow.parser.get_parsed_content("network")  # wrong weights are told before a phantom is made
     return workflow.parser.get_parsed_content("evaluator"), workflow.parser
 
 
@@ -122,7 +130,7 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
     channels, calibrated = reconstructor.in_channels, module.judgement.refusal is None
     return {
         "what": "The whole detector as one graph: preprocessed slices of one study in, all that is said of it out.",
-        "bundle": Path(bundle).name,
+        "bundle": find_bundle(bundle).resolve().name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model_hash": model_hash(network),
         "calibration_hash": weight_hash(calibration.state_dict()) if calibration.is_calibrated else None,

@@ -40,6 +40,7 @@ WORKFLOWS = {
     "calibrate": (["calibrate"], "infer"),
     "evaluate": (["evaluate"], "infer"),
     "inference": (["inference"], "infer"),
+    "inference+inference_trt": (["inference", "inference_trt"], "infer"),
 }
 COMPLETE = ("train", "calibrate", "evaluate", "inference")
 SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")

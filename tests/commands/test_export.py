@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from custom.commands import export
 from custom.export import formats, parity
@@ -104,6 +106,35 @@ def test_picture_and_volume_are_told_apart_in_the_graph(exported, name: str) -> 
     assert float(film(slices[:1])[3]) > 0 and int(film(slices)[4]) == -1
 
 
+@pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
+def test_documented_code_without_nomaly_says_what_the_detector_says(
+    exported, words, tiny_data, tmp_path, monkeypatch, quiet_process: None
+) -> None:
+    film = (
+        tiny_data("memmc_pneumonia")
+        / json.loads((tiny_data("memmc_pneumonia") / "datalist.json").read_text())["test"][-1]["image"]
+    )
+    np.save(tmp_path / "film.npy", np.asarray(Image.open(film)))
+    (tmp_path / "exported").symlink_to(exported("memmc_pneumonia"))
+    monkeypatch.chdir(tmp_path)
+    code = (
+        (Path(export.__file__).parents[2] / "docs" / "exports.md").read_text().split("```python\n")[1].split("```")[0]
+    )
+    found = {}
+    exec(code, found)
+
+    knobs = {**words("memmc_pneumonia"), "weights": str(words("memmc_pneumonia")["weights"]), "studies": [str(film)]}
+    evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**knobs, "dataset_dir": None})
+    item = dict(evaluator.data_loader.dataset[0])
+    assert parity.reason_to_leave_out(evaluator, item) is None
+    said = found["said"]
+    assert said["score"] == pytest.approx(item["score"], rel=1e-4)
+    assert said["p_value"] == item["p_value"] and found["codes"][int(said["decision"])] == item["decision"]
+    np.testing.assert_allclose(said["map"][0], item["pred"][..., 0], rtol=0, atol=1e-3 * float(item["pred"].max()))
+    threshold = float(evaluator.network.calibration.pixel_threshold)
+    assert found["mask"].shape == (32, 32) and (found["mask"] == (said["map"][0, 0] > threshold).T).all()
+
+
 # What is told of them
 
 
@@ -111,6 +142,7 @@ def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
     folder = exported("ra_brain")
     record = json.loads((folder / "export.json").read_text())
     calibration = record["p_value"]
+    assert record["bundle"] == "ra_brain"
     assert record["input"]["shape"] == ["slices", 1, 32, 32] and record["input"]["range"] == [0, 1]
     assert set(record["outputs"]) == {"map", "reconstruction", "score", "p_value", "decision"}
     assert record["outputs"]["decision"]["codes"] == {"likely_normal": 0, "uncertain": 1, "flag": 2}
@@ -189,6 +221,7 @@ def test_studies_of_another_size_than_the_graph_are_no_check(nomaly, words, tiny
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **knobs)
     assert done.code == 2
     assert "the parity check needs at least one study that can be scored, got none (" in done.err
+    assert not list((tmp_path / "o").iterdir())  # files that nothing has checked
 
 
 def test_earlier_export_is_kept_unless_overwritten(nomaly, words, tmp_path) -> None:
@@ -198,6 +231,42 @@ def test_earlier_export_is_kept_unless_overwritten(nomaly, words, tmp_path) -> N
     assert done.code == 2 and "must be a folder without an earlier export" in done.err and "--overwrite" in done.err
     assert nomaly(*arguments, "--overwrite", **words("ra_brain")).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["detector.ts", "export.json", "parity.json"]
+
+
+def test_earlier_export_stays_where_the_next_one_fails(nomaly, words, tmp_path) -> None:
+    (tmp_path / "detector.onnx").write_bytes(b"earlier")
+    done = nomaly("export", "ra_brain", "--output", tmp_path, "--overwrite", **words("ra_brain") | {"weights": "no.pt"})
+    assert done.code == 2 and (tmp_path / "detector.onnx").read_bytes() == b"earlier"
+
+
+def test_file_in_place_of_the_folder_is_told_first(nomaly, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "file", "--format", "torchscript")
+    assert done.code == 2 and f"--output must be a folder, but {tmp_path / 'file'} is a file: give another." in done.err
+
+
+def test_wrong_weights_are_told_before_a_phantom_is_made(nomaly, tmp_path) -> None:
+    knobs = {"weights": "no.pt", "phantom_dir": tmp_path / "phantom", "format": "torchscript"}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **knobs)
+    assert done.code == 2 and "weights file no.pt must exist" in done.err and not (tmp_path / "phantom").exists()
+
+
+@pytest.mark.parametrize(("test", "got"), [([], "got none"), (None, "got no such section")])
+def test_data_set_without_test_studies_is_told(nomaly, words, tiny_data, tmp_path, test, got: str) -> None:
+    datalist = json.loads((tiny_data("ra_brain") / "datalist.json").read_text()) | {"test": test}
+    content = {name: items for name, items in datalist.items() if items is not None}
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    knobs = words("ra_brain") | {"dataset_dir": tmp_path, "format": "torchscript"}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **knobs)
+    assert done.code == 2 and f"section `test` must list at least one study, {got}" in done.err
+
+
+def test_study_that_the_gate_would_refuse_still_checks_the_files(nomaly, words, tmp_path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    knobs = words("memmc_pneumonia") | {"studies": tmp_path / "noise.png", "format": "torchscript"}
+    done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", **knobs)
+    assert done.code == 0 and "on 1 studies" in done.out
 
 
 def test_missing_package_is_named_with_the_way_to_get_it(nomaly, tmp_path, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState
 from custom.errors import NomalyError
 from custom.export.detector import DECISIONS, TIE, ExportedDetector, Judgement, exported_detector, study_score
+from custom.scoring.anomaly_map import LpipsDistance
 from custom.scoring.score import StudyScore, foreground
 from custom.scoring.structural_similarity import StructuralSimilarityMap
 
@@ -156,6 +157,18 @@ def test_network_of_volumes_is_refused() -> None:
     network = SimpleNamespace(reconstructor=SimpleNamespace(image_size=(96, 96, 8)))
     with pytest.raises(NomalyError, match="export takes networks of slices, got one of volumes, 96 x 96 x 8"):
         exported_detector(SimpleNamespace(network=network))
+
+
+def test_lpips_is_refused(grey_detector) -> None:
+    class WithoutItsPackage(LpipsDistance):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+    grey_detector.reconstructor = torch.nn.Module()
+    grey_detector.reconstructor.image_size = (8, 8)
+    grey_detector.map_head = WithoutItsPackage()
+    with pytest.raises(NomalyError, match="export takes perceptual 'embedding', got 'lpips', which is not exported"):
+        exported_detector(SimpleNamespace(network=grey_detector))
 
 
 @pytest.mark.parametrize("group", [None, "c"])

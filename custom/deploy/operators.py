@@ -1,0 +1,179 @@
+"""The operators of the MONAI Deploy application: find the series of a folder, select among them, assess them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
+from monai.deploy.core.domain.dicom_series import DICOMSeries
+from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
+from monai.deploy.core.domain.dicom_study import DICOMStudy
+from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
+from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
+from pydicom.dataset import FileDataset
+
+from custom.commands.bundle import run_bundle
+from custom.data.privacy import files_of
+from custom.data.studies import find_studies
+from custom.deploy.options import Options
+from custom.errors import NomalyError
+from custom.transforms.dicom_headers import quiet_dicom, read_header, scan_file
+from custom.transforms.formats import is_dicom
+
+STUDIES, SELECTED, UNREADABLE = "dicom_study_list", "study_selected_series_list", "unreadable_files"
+
+
+class SeriesFinder(DICOMDataLoaderOperator):
+    """Find the DICOM images of a folder as `nomaly detect` does.
+
+    MONAI Deploy's own loader reads all pixels into memory, drops files of one place, and stops at a broken one. Here
+    headers alone are read, and all files of a series go on; broken ones go on as well, to be told as failed.
+
+    Named outputs:
+        dicom_study_list: studies with their series, for MONAI Deploy's selector.
+        unreadable_files: paths of DICOM files whose header is broken.
+    """
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the outputs."""
+        super().setup(spec)
+        spec.output(UNREADABLE)
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Go through the folder.
+
+        Raises:
+            NomalyError: if it holds no DICOM image.
+        """
+        self.unreadable: list[str] = []
+        super().compute(op_input, op_output, context)
+        op_output.emit(self.unreadable, UNREADABLE)
+
+    @quiet_dicom()
+    def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
+        """Studies of the readable files."""
+        studies: dict[str, DICOMStudy] = {}
+        all_series: dict[tuple[str, str], DICOMSeries] = {}
+        for file in dicom_files(input_path):
+            header = header_of(file)
+            if header is None:
+                self.unreadable.append(str(file))
+                continue
+            study_uid, series_uid = (str(header.get(tag) or "") for tag in ("StudyInstanceUID", "SeriesInstanceUID"))
+            study = studies.setdefault(study_uid, DICOMStudy(study_uid))
+            if (study_uid, series_uid) not in all_series:
+                all_series[study_uid, series_uid] = series = DICOMSeries(series_uid)
+                # The one tag that the selector does not find in the headers by itself, for ImageOrientationPatient.
+                series.PatientPosition = header.get("PatientPosition")
+                study.add_series(series)
+            all_series[study_uid, series_uid].add_sop_instance(header)
+        return list(studies.values())
+
+
+class SeriesSelector(DICOMSeriesSelectorOperator):
+    """MONAI Deploy's selector, where what it cannot match is a mistake of the user."""
+
+    @quiet_dicom()
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Select the series that fulfil all conditions.
+
+        Raises:
+            NomalyError: if a condition is about a tag of a kind that it does not know.
+        """
+        try:
+            super().compute(op_input, op_output, context)
+        except (NotImplementedError, ValueError) as error:
+            raise NomalyError(
+                f"--series must be about tags that MONAI Deploy can compare ({error}): choose others."
+            ) from error
+
+
+class NomalyOperator(Operator):
+    """Assess series by the run of a bundle that `nomaly detect` is, which also writes the DICOM objects.
+
+    Named inputs:
+        study_selected_series_list: what to assess.
+        unreadable_files: what else is told as failed.
+        dicom_study_list: all that was found, to say what there is where nothing was selected.
+
+    Args:
+        fragment: the application.
+        wanted: what to run; the series were selected by it.
+    """
+
+    def __init__(self, fragment: Fragment, wanted: Options, **kwargs: Any) -> None:
+        self.wanted = wanted
+        super().__init__(fragment, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the inputs."""
+        for name in (STUDIES, SELECTED, UNREADABLE):
+            spec.input(name)
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Run the bundle on the files of the selected series.
+
+        Raises:
+            NomalyError: if there is none, or the bundle cannot be run.
+        """
+        studies, selected, unreadable = (op_input.receive(name) for name in (STUDIES, SELECTED, UNREADABLE))
+        files = files_of_series(selected) + unreadable
+        if not files:
+            wanted = " and ".join(f"{keyword} {pattern}" for keyword, pattern in self.wanted.series.items())
+            raise NomalyError(
+                f"the input must hold a series with {wanted}, got {found_series(studies)}: give another bundle, or say "
+                "by --series what to assess."
+            )
+        knobs = {**self.wanted.knobs, "studies": files, "output_dir": str(self.wanted.output)}
+        run_bundle(str(self.wanted.bundle), ["inference"], knobs)
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """DICOM images in a folder and below, and what cannot be read.
+
+    Raises:
+        NomalyError: if there is none.
+    """
+    try:
+        files = [Path(file) for item in find_studies(folder) for file in files_of(item)]
+    except NomalyError:  # it would ask for pictures and NIfTI as well
+        files = []
+    files = [file for file in files if not is_readable(file) or is_dicom(file)]
+    if not files:
+        raise NomalyError(f"the input must hold DICOM images, but {folder} has none: give the folder of a study.")
+    return files
+
+
+def is_readable(file: Path) -> bool:
+    """Whether it is a file that can be opened."""
+    try:
+        file.open("rb").close()
+    except OSError:
+        return False
+    return True
+
+
+def header_of(file: Path) -> FileDataset | None:
+    """Header of a DICOM file; None if it is broken."""
+    try:
+        return read_header(file)[0] if scan_file(file) else None
+    except Exception:  # pydicom raises anything on a broken file
+        return None
+
+
+def files_of_series(selected: Sequence[StudySelectedSeries]) -> list[str]:
+    """Paths of the files of selected series."""
+    series = [chosen.series for study in selected for chosen in study.selected_series]
+    return [str(file.get_native_sop_instance().filename) for one in series for file in one.get_sop_instances()]
+
+
+def found_series(studies: Sequence[DICOMStudy]) -> str:
+    """How many series of which modality there are."""
+    headers = [
+        one.get_sop_instances()[0].get_native_sop_instance() for study in studies for one in study.get_all_series()
+    ]
+    counts = Counter(str(header.get("Modality") or "no modality") for header in headers)
+    return ", ".join(f"{count} of {modality}" for modality, count in sorted(counts.items()))

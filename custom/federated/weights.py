@@ -1,0 +1,94 @@
+"""What sites share of a detector, and the detector that they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle.config_parser import ConfigParser
+from torch import nn
+
+from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.errors import NomalyError
+from custom.networks.weights import load_detector, read_tensors, save_tensors
+
+CALIBRATION = "calibration."
+
+
+def shared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy of what sites share of a detector's state: all but its calibration."""
+    return {name: tensor.cpu().clone() for name, tensor in state.items() if not name.startswith(CALIBRATION)}
+
+
+def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a detector weights that are shared; its calibration stays.
+
+    Raises:
+        NomalyError: if they are not of this network.
+    """
+    own = shared(detector.state_dict())
+    wrong = [name for name in own.keys() | state.keys() if name not in own or name not in state]
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        raise NomalyError(
+            f"shared weights must be of this network, but {min(wrong)} differs: give all sites one bundle and the same "
+            "knobs of the network."
+        )
+    detector.load_state_dict(state, strict=False)
+
+
+def new_detector(bundle: str, knobs: Mapping[str, Any]) -> nn.Module:
+    """Untrained detector of a bundle, the same for the same knobs.
+
+    Args:
+        bundle: name or path.
+        knobs: of the config train.json.
+
+    Raises:
+        NomalyError: if there is no such bundle or knob.
+    """
+    file = path_of(find_bundle(bundle), "train")
+    check_overrides(ConfigParser.load_config_file(file), knobs)
+    parser = ConfigParser()
+    parser.read_config(file)
+    parser.update(dict(knobs))
+    torch.manual_seed(parser.get_parsed_content("seed"))
+    return parser.get_parsed_content("network_def")
+
+
+def write_initial(bundle: str, knobs: Mapping[str, Any], path: str | Path, weights: str | Path | None = None) -> None:
+    """Write the weights that all sites begin with.
+
+    Args:
+        bundle: name or path.
+        knobs: of the config train.json.
+        path: file to write.
+        weights: model.pt to go on from; None for new ones.
+
+    Raises:
+        NomalyError: as :func:`new_detector`, and if the weights cannot be used.
+    """
+    detector = new_detector(bundle, knobs)
+    if weights is not None:
+        load_detector(detector, weights)
+    save_tensors(shared(detector.state_dict()), path)
+
+
+def write_model(bundle: str, knobs: Mapping[str, Any], average: str | Path, path: str | Path) -> None:
+    """Write an average as ``model.pt`` that every command takes, not yet calibrated.
+
+    Args:
+        bundle: name or path.
+        knobs: of the config train.json.
+        average: file of shared weights, or a server's with them as "model", such as NVFlare's.
+        path: file to write.
+
+    Raises:
+        NomalyError: as :func:`new_detector`, and if the average is missing, broken or of another network.
+    """
+    detector = new_detector(bundle, knobs)
+    state = read_tensors(average)
+    load_shared(detector, {name: torch.as_tensor(value) for name, value in state.get("model", state).items()})
+    save_tensors(detector.state_dict(), path)

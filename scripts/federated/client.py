@@ -1,0 +1,41 @@
+"""A site's part of a federated training by NVFlare, which runs it with the path of the site's settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import nvflare.client as flare
+from monai.fl.utils.exchange_object import ExchangeObject
+from nvflare.apis.fl_constant import FLMetaKey
+
+from custom.federated.site import DetectorAlgo, make_site
+
+
+def answer(site: DetectorAlgo, received: flare.FLModel) -> flare.FLModel:
+    """Metrics of the weights that came, and what the site makes of them; in the last round it trains no more."""
+    weights = ExchangeObject(weights=received.params)
+    metrics = site.evaluate(weights).metrics if received.current_round > 0 else None
+    if received.current_round < received.total_rounds - 1:
+        site.train(weights)
+    meta = {FLMetaKey.NUM_STEPS_CURRENT_ROUND: site.training_slices}  # NVFlare's weight in the average
+    return flare.FLModel(params=site.get_weights().weights, metrics=metrics, meta=meta)
+
+
+def main(settings: Path) -> None:
+    """Answer the server until the training is over."""
+    flare.init()
+    site = None
+    while flare.is_running():
+        received = flare.receive()
+        if received is None:
+            return
+        site = site or make_site(
+            rounds=received.total_rounds - 1, name=flare.get_site_name(), **json.loads(settings.read_text())
+        )
+        flare.send(answer(site, received))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

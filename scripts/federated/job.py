@@ -1,0 +1,167 @@
+"""Train a bundle at several sites by NVFlare, simulated on this machine or as a job for real ones; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from custom.commands.bundle import find_bundle
+from custom.commands.overrides import parse_overrides
+from custom.data.datalist import load_datalist
+from custom.errors import NomalyError
+from custom.federated.weights import write_initial, write_model
+
+if TYPE_CHECKING:
+    from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
+
+CLIENT = Path(__file__).with_name("client.py")
+BEST = "best_FL_global_model.pt"  # NVFlare's name
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description="Train a bundle at several sites that share weights and no images, by NVFlare's FedAvg: on this "
+        "machine, or with --write_job as a job for machines of their own.",
+        epilog="Any knob of the config train.json can be set too, for example --batch_size 8; knobs come last. "
+        "Research software, not a medical device.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
+    parser.add_argument("--site", action="append", required=True, metavar="NAME=FOLDER", help="a site and its data set")
+    parser.add_argument("--output", required=True, help="new folder for models/model.pt, logs and what each site keeps")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        required=True,
+        help="how often weights are averaged; with local_epochs they replace max_epochs",
+    )
+    parser.add_argument("--local_epochs", type=int, default=1, help="epochs of a round (default: %(default)s)")
+    parser.add_argument("--weights", help="model.pt to go on from (default: new weights)")
+    parser.add_argument(
+        "--write_job", metavar="JOB", help="only write the job to this folder, for NVFlare's submit_job"
+    )
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse what would fail in the midst of NVFlare.
+
+    Raises:
+        NomalyError: with what to give.
+    """
+    for name in ("rounds", "local_epochs"):
+        if getattr(options, name) < 1:
+            raise NomalyError(f"--{name} must be 1 or more, got {getattr(options, name)}.")
+    output = str(Path(options.output).absolute())
+    if len(output.split()) != 1:
+        raise NomalyError(f"--output must have no spaces in its path, as NVFlare parts words there, got {output}.")
+    if Path(output).exists() and any(Path(output).iterdir()):
+        raise NomalyError(f"--output must be a new folder, but {output} holds files: give another, or empty it.")
+    if importlib.util.find_spec("nvflare") is None:
+        raise NomalyError("NVFlare must be installed, but is not: run `pip install .[federated]`.")
+
+
+def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:
+    """Folders of data sets by names of sites; those that are here are read on trial.
+
+    Raises:
+        NomalyError: if they are fewer than two or named alike, or a data set cannot be used.
+    """
+    sites = {name: str(Path(folder).absolute()) for name, _, folder in (word.partition("=") for word in words)}
+    if len(sites) < max(2, len(words)) or not all(re.fullmatch(r"[\w-]+=.+", word) for word in words):
+        raise NomalyError(
+            f"--site must be given for two sites or more, each as NAME=FOLDER with a name of its own, got {words}."
+        )
+    for folder in sites.values() if here else ():
+        load_datalist(folder, ("training", "validation"))
+    return sites
+
+
+def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, knobs: dict[str, Any]) -> str:
+    """Path of the file that tells a site what is its own."""
+    folder = Path(options.output).absolute() / "sites" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "bundle": str(find_bundle(options.bundle).absolute()),
+        "dataset_dir": dataset_dir,
+        "output_dir": str(folder),
+        "local_epochs": options.local_epochs,
+        "knobs": knobs,
+    }
+    file = folder / "site.json"
+    file.write_text(json.dumps(settings, indent=4))
+    return str(file)
+
+
+def make_recipe(options: argparse.Namespace, sites: dict[str, str], knobs: dict[str, Any]) -> FedAvgRecipe:
+    """NVFlare's job. Its server needs nothing of Nomaly: it averages tensors by name."""
+    from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
+    from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
+    from nvflare.recipe import set_per_site_config
+
+    initial = Path(options.output).absolute() / "initial.pt"
+    write_initial(options.bundle, knobs, initial, options.weights)
+    recipe = FedAvgRecipe(
+        name="nomaly",
+        min_clients=len(sites),
+        num_rounds=options.rounds + 1,  # in the last one sites only validate
+        train_script=str(CLIENT),
+        model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=str(initial)),
+        key_metric="synthetic_auroc",
+    )
+    files = {name: write_settings(options, name, folder, knobs) for name, folder in sites.items()}
+    set_per_site_config(recipe, {name: {"train_args": file} for name, file in files.items()})
+    return recipe
+
+
+def simulate(recipe: FedAvgRecipe, names: Sequence[str], workspace: Path) -> Path:
+    """The best average, after a training of all sites on this machine.
+
+    Raises:
+        NomalyError: if a site stopped.
+    """
+    from nvflare.recipe import SimEnv
+
+    try:
+        recipe.run(SimEnv(clients=list(names), workspace_root=str(workspace)))
+    except RuntimeError as error:
+        raise NomalyError(f"all sites must finish, but the training stopped: {error}.") from error
+    [best] = workspace.rglob(BEST)
+    return best
+
+
+def train(options: argparse.Namespace, knobs: dict[str, Any]) -> str:
+    """Do what is asked for; says what came of it."""
+    sites = read_sites(options.site, here=options.write_job is None)
+    check_options(options)
+    recipe = make_recipe(options, sites, knobs)
+    if options.write_job:
+        recipe.export(options.write_job)
+        return (
+            f"Job for NVFlare: {options.write_job}/{recipe.name}. Its sites and server read files in {options.output}."
+        )
+    best = simulate(recipe, list(sites), Path(options.output).absolute() / "nvflare")
+    model = Path(options.output) / "models" / "model.pt"
+    write_model(options.bundle, knobs, best, model)
+    return f"Best average of {len(sites)} sites: {model}. Each site calibrates it for itself."
+
+
+def main() -> int:
+    """Run; 0 = done, 2 = a mistake of the user, said in one sentence."""
+    options, unknown = build_parser().parse_known_args()
+    try:
+        print(train(options, parse_overrides(unknown)))
+    except NomalyError as error:
+        print(f"job.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
