@@ -22,7 +22,7 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$pins" ]; then
     echo "Installing MONAI Label into $venv (about 5 minutes and 4 GB, once) ..."
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
     echo '*' >"$venv/.gitignore"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements-label.txt"
+    PYTHONPATH= "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements-label.txt"
     echo "$pins" >"$venv/installed"
 fi
 [ "$*" = --install ] || exec "$venv/bin/python" -m custom.label.server "$@"

@@ -5,5 +5,5 @@ black --check --quiet . || { echo "run: black ." >&2; exit 1; }
 isort --check --quiet . || { echo "run: isort ." >&2; exit 1; }
 flake8
 python scripts/render_bundles.py --check
-# The networks of the tests are tiny: one thread is faster than two that wait for each other.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest "$@"
+# The networks of the tests are tiny: two processes of one thread each are faster than one of two threads.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -n 2 --dist loadfile "$@"

@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from custom import __version__
 from custom.errors import NomalyError
+from custom.label.guard import is_plain, not_plain
 from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector
 from custom.label.uploads import UnknownName, place_of, remove_upload
 
@@ -34,7 +35,8 @@ class NomalyTask(InferTask):
 
     def __init__(self, detector: StudyDetector) -> None:
         options = {"threshold": CALIBRATED, "output": SHOWN_OUTPUTS}
-        description = f"{detector.metadata['name']}. {detector.metadata['intended_use']}"
+        parts = (detector.metadata["name"] + ".", detector.metadata["intended_use"], *detector.warnings)
+        description = " ".join(parts)
         super().__init__(InferType.SEGMENTATION, LABELS, detector.dimension, description, options)
         self.detector = detector
 
@@ -94,15 +96,21 @@ class NomalyApp(MONAILabelApp):
             remove_upload(request.get("image"))
             raise HTTPException(404 if isinstance(error, UnknownName) else 422, str(error)) from error
 
+    def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """As `infer`: a study is never cut into tiles, and no other path is taken here, either."""
+        return self.infer(request, datastore)
+
     def _infer(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """What MONAI Label makes its answer of."""
         model, image = request.get("model"), request.get("image")
-        if model not in self._infers:
+        if not isinstance(model, str) or model not in self._infers:
             raise UnknownName(f"model must be one of {', '.join(self._infers)}, got {model!r}.")
+        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
+        if not is_plain(tag):  # a folder of labels
+            raise NomalyError(not_plain("label_tag", tag))
         uploads = [tempfile.gettempdir(), settings.MONAI_LABEL_SESSION_PATH]
         place = place_of(image, datastore.get_image_uri, self.studies, uploads)
         file, params = self._infers[model]({**request, "image": place})
-        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
         label = file
         if request.get("save_label") and datastore.get_image_uri(image):
             label = datastore.save_label(image, file, tag, {"model": model, "params": params})

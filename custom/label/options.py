@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom.errors import NomalyError
+from custom.label.bundles import Model, read_models
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 HOST = "127.0.0.1"  # images of patients: whoever wants others to reach them puts a server with users in front
 WEB = ("http://", "https://")
 EXAMPLES = """examples:
@@ -25,19 +25,6 @@ The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM f
 series each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). More in
 docs/monai_label.md.
 Research software, not a medical device."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A bundle that is served.
-
-    Args:
-        bundle: its folder.
-        weights: its model.pt.
-    """
-
-    bundle: Path
-    weights: Path
 
 
 @dataclass(frozen=True)
@@ -84,60 +71,6 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     given = build_parser().parse_args(arguments)
     models = read_models(given.bundle or [], given.weights)
     return Options(models, check_studies(given.studies), check_port(given.port))
-
-
-def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]:
-    """The models by the names of their bundles; without any, all bundles that have weights.
-
-    Raises:
-        NomalyError: if a bundle or its weights are not there, or one is given twice.
-    """
-    if weights is not None and (len(bundles) != 1 or "=" in bundles[0]):
-        raise NomalyError("--weights must go with one --bundle: of several write each as --bundle BUNDLE=WEIGHTS.")
-    if not bundles:
-        folders = sorted(path.parents[1] for path in BUNDLES.glob("*/models/model.pt"))
-        if not folders:
-            raise NomalyError(
-                f"at least one bundle in {BUNDLES} must have weights (models/model.pt), but none has: train one "
-                "(nomaly train), or give --bundle and --weights."
-            )
-        return {folder.name: Model(folder, folder / "models" / "model.pt") for folder in folders}
-    models: dict[str, Model] = {}
-    for entry in bundles:
-        bundle, _, own = entry.partition("=")
-        folder = find_bundle(bundle)
-        if folder.name in models:
-            raise NomalyError(f"--bundle must name each bundle once, but {folder.name} is named twice: leave one out.")
-        models[folder.name] = Model(folder, check_weights(folder, own or weights))
-    return models
-
-
-def find_bundle(name: str) -> Path:
-    """Folder of a bundle by name or path.
-
-    Raises:
-        NomalyError: if there is none.
-    """
-    for folder in (Path(name), BUNDLES / name):
-        if (folder / "configs" / "inference.json").is_file():
-            return folder.resolve()
-    known = ", ".join(sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/inference.json")))
-    raise NomalyError(f"--bundle must be a bundle's name or path, got {name}: choose one of {known}.")
-
-
-def check_weights(folder: Path, weights: str | None) -> Path:
-    """Weights of a bundle, as given or its own.
-
-    Raises:
-        NomalyError: if there are none.
-    """
-    path = Path(weights) if weights else folder / "models" / "model.pt"
-    if not path.is_file():
-        raise NomalyError(
-            f"weights of {folder.name} must be a file, but there is none at {path}: train the bundle (nomaly train), "
-            "or give --weights."
-        )
-    return path.resolve()
 
 
 def check_studies(studies: str) -> str:

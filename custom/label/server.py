@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from custom.errors import NomalyError, find_mistake
+from custom.errors import NomalyError, find_mistake, root_cause
+from custom.label.guard import Guard
 from custom.label.options import HOST, WEB, Options, read_options
 from custom.label.uploads import SERVED_SUFFIXES
 
@@ -75,10 +77,31 @@ def serve(options: Options, passing: Path) -> None:
     # would end in a slash, which no origin does.
     settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{host}:{options.port}" for host in (HOST, "localhost")]
     app_instance()
+    app = guarded_app()
     logging.getLogger("timeloop").disabled = True  # says that it runs
     where = options.studies if options.studies.startswith(WEB) else f"studies of {options.studies}"
     print(f"Serving {', '.join(models)} for {where} at http://{HOST}:{options.port} (stop: Ctrl-C)", flush=True)
-    uvicorn.run("monailabel.app:app", host=HOST, port=options.port, log_level="warning")
+    uvicorn.run(app, host=HOST, port=options.port, log_level="warning")
+
+
+def guarded_app() -> Any:
+    """MONAI Label's FastAPI app, which says what is wrong where its own answers "Internal Server Error"."""
+    from fastapi.responses import JSONResponse
+    from monailabel.app import app
+    from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+
+    def answer(status: int, words: str) -> Callable[[Any, Exception], JSONResponse]:
+        """Handler of an exception."""
+        return lambda _, error: JSONResponse(
+            {"detail": f"{words}: {getattr(error, 'msg', None) or root_cause(error)}."}, status
+        )
+
+    app.add_middleware(Guard)
+    app.add_exception_handler(ImageNotFoundException, answer(404, "/datastore/?output=all lists the images"))
+    app.add_exception_handler(LabelNotFoundException, answer(404, "/datastore/?output=all lists the labels"))
+    app.add_exception_handler(json.JSONDecodeError, answer(422, "params must be JSON"))
+    app.add_exception_handler(Exception, answer(500, "the request could not be done"))  # and the log tells where
+    return app
 
 
 if __name__ == "__main__":

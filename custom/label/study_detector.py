@@ -17,10 +17,12 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from custom import __version__
-from custom.errors import NomalyError
+from custom.data.notes import data_notes
+from custom.errors import NomalyError, find_mistake, root_cause
 from custom.networks.weights import model_hash
 from custom.reporting.lesions import study_lesions
 from custom.reporting.results import LesionResult
+from custom.reporting.study_outputs import remarks
 from custom.scoring.regions import label_regions
 from custom.transforms.source_geometry import source_arrays, write_images
 
@@ -40,25 +42,31 @@ class StudyDetector:
         overrides: other knobs of its config.
 
     Raises:
-        NomalyError: if the weights are missing, broken or of another network.
+        NomalyError: if the weights are missing, broken or of another network, or the configs are of another release.
     """
 
     def __init__(self, bundle: str | PathLike, weights: str | PathLike, **overrides: Any) -> None:
         folder = Path(bundle)
         self.bundle = folder.name
-        self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        config = ConfigParser.load_config_file(str(folder / "configs" / "inference.json"))
         fixed = {"studies": [], "pending": [{}], "handlers": [], "num_workers": 0, "studies_per_batch": 1}
-        parser = ConfigParser({**config, "bundle_root": str(folder), "weights": str(weights), **fixed, **overrides})
-        parser.get_parsed_content("initialize")
-        self.evaluator = parser.get_parsed_content("evaluator")
+        own = {"bundle_root": str(folder), "weights": str(weights), **fixed, **overrides}
+        try:
+            self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+            config = ConfigParser.load_config_file(str(folder / "configs" / "inference.json"))
+            parser = ConfigParser({**config, **own})
+            parser.get_parsed_content("initialize")
+            self.evaluator = parser.get_parsed_content("evaluator")
+        except Exception as error:  # MONAI wraps what a component raises in its own
+            if find_mistake(error):
+                raise
+            raise NomalyError(
+                f"bundle {folder} must be one of Nomaly {__version__}, but its configs cannot be used "
+                f"({root_cause(error)}): take it anew, or use it with the release that it is of."
+            ) from error
+        self.dimension = 3 if "axcodes" in config else 2  # only volumes are turned before they are assessed
+        self.warnings = data_notes(None, [], str(weights))
         self.model_hash = model_hash(self.evaluator.network)
         self._one_at_a_time = threading.Lock()
-
-    @property
-    def dimension(self) -> int:
-        """3 for a bundle that takes volumes, 2 for one of pictures alone."""
-        return 3 if "nifti" in self.metadata["data_type"] else 2
 
     def __call__(
         self,
@@ -86,6 +94,7 @@ class StudyDetector:
         threshold = read_threshold(threshold)
         study = self.examine(image)
         calibration = self.evaluator.network.calibration
+        study["note"] = " ".join(filter(None, (study["note"], *remarks(study))))
         if threshold is None and calibration.is_calibrated:
             threshold = float(calibration.pixel_threshold)
         elif threshold is not None:
@@ -103,7 +112,9 @@ class StudyDetector:
             edges = [threshold * factor for factor in BANDS.values()]
             arrays["mask"] = np.digitize(arrays["map"], edges, right=True).astype(np.uint8)
         file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
-        return file, {"label_names": labels, "output": output, **self._told(study, threshold, lesions)}
+        warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image}])]))
+        told = {"label_names": labels, "output": output, "warnings": warnings}
+        return file, told | self._told(study, threshold, lesions)
 
     def examine(self, image: str | Sequence[str]) -> dict[str, Any]:
         """What the evaluator says of a study.

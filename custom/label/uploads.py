@@ -39,7 +39,9 @@ def place_of(image: Any, store: Callable[[str], str], studies: str, uploads: Seq
         elif os.path.basename(image) == image and not image.startswith("."):  # a store of DICOM would take ../ as well
             place = store(image) or _folder_of_studies(studies, image)
     if not place:
-        raise UnknownName(f"image must be the name of an image of the server, got {image!r}: /datastore/ lists them.")
+        raise UnknownName(
+            f"image must be the name of an image of the server, got {image!r}: /datastore/ lists them; sessions end."
+        )
     if not os.path.isdir(place) and not place.lower().endswith(SERVED_SUFFIXES):
         kinds, found = ", ".join(SERVED_SUFFIXES), os.path.splitext(place)[1] or "a file without a suffix"
         raise NomalyError(f"image must be a file of one of {kinds}, got {found}: export it as one of these.")

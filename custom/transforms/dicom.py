@@ -91,8 +91,13 @@ def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     needed = _frames(header) * header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
     if "422" in str(header.PhotometricInterpretation):
         needed = needed * 2 // 3
-    rest -= 8 if header.original_encoding[0] else 12  # the element's own header: implicit or explicit VR (PS3.5, 7.1)
+    rest -= 8 if _is_implicit(header) else 12  # the element's own header: implicit or explicit VR (PS3.5, 7.1)
     return "" if rest >= needed else f"of {needed} bytes only {max(0, rest)} follow its header"
+
+
+def _is_implicit(header: Dataset) -> bool:
+    """Tell whether a file names no types of values; pydicom 2, which MONAI Label needs, says it in another way."""
+    return header.original_encoding[0] if hasattr(header, "original_encoding") else header.is_implicit_VR
 
 
 def _frames(header: Dataset) -> int:

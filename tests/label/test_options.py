@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from custom.errors import NomalyError
-from custom.label import options
-from custom.label.options import BUNDLES, Model, read_options
+from custom.label.bundles import BUNDLES, Model
+from custom.label.options import read_options
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,30 +33,10 @@ def test_bundle_with_weights_is_served_under_its_name(weights, tmp_path):
     assert (found.studies, found.port) == (str(tmp_path.resolve()), 18999)
 
 
-def test_several_bundles_name_their_weights_themselves(weights, tmp_path):
-    words = [f"--bundle=ra_chest={weights}", f"--bundle={BUNDLES / 'ra_wrist'}={weights}", "--studies", str(tmp_path)]
-
-    assert list(read_options([*words, "--port=18999"]).models) == ["ra_chest", "ra_wrist"]
-
-
-def test_without_a_bundle_all_that_have_weights_are_served(monkeypatch, tmp_path):
-    monkeypatch.setattr(options, "BUNDLES", tmp_path)
-    (tmp_path / "b" / "models").mkdir(parents=True)
-    (tmp_path / "a").mkdir()
-    with pytest.raises(NomalyError, match="at least one bundle in .* must have weights .* train one"):
-        read_options(["--studies", str(tmp_path)])
-
-    (tmp_path / "b" / "models" / "model.pt").touch()
-    assert list(read_options(["--studies", str(tmp_path), "--port", "18999"]).models) == ["b"]
-
-
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--bundle", "ra_foot"], "--bundle must be a bundle's name or path, got ra_foot: choose one of memmc_"),
-        (["--bundle", "ra_chest=none.pt"], "weights of ra_chest must be a file, but there is none at none.pt"),
-        (["--weights", "WEIGHTS"], "--weights must go with one --bundle"),
-        (["--bundle", "ra_chest=WEIGHTS", "--bundle", "ra_chest=WEIGHTS"], "each bundle once, but ra_chest is named"),
         (["--bundle", "ra_chest=WEIGHTS", "--studies", "nowhere"], "--studies must be a folder, but nowhere is none"),
         (["--bundle", "ra_chest=WEIGHTS", "--port", "70000"], "--port must be between 1 and 65535, got 70000"),
     ],

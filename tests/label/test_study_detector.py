@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from custom import __version__
 from custom.commands.bundle import BUNDLES
+from custom.data.notes import PHANTOM, WEIGHTS
 from custom.errors import NomalyError
 from custom.label.study_detector import StudyDetector, read_threshold
 from custom.reporting.results import read_results_csv
@@ -70,9 +74,9 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
     mask, told = make_detector(bundle)(str(study), tmp_path / "label")
     map_, _ = make_detector(bundle)(str(study), tmp_path / "map", output="map")
 
-    assert [told[name] for name in ("score", "p_value", "decision", "lesion_count", "lesion_unit")] == [
-        getattr(row, name) for name in ("score", "p_value", "decision", "lesion_count", "lesion_unit")
-    ]
+    same = ("score", "p_value", "decision", "lesion_count", "lesion_unit", "note")
+    assert [told[name] for name in same] == [getattr(row, name) for name in same]
+    assert ("Assessed were slices" in told["note"]) == (bundle == "ra_brain")
     assert told["lesion_volume"] == pytest.approx(row.lesion_volume, rel=1e-12)
     assert told["model_hash"] == run["model_hash"]
     mask_there, map_there = (tmp_path / "run" / row.study / file.name for file in (mask, map_))
@@ -171,6 +175,36 @@ def test_study_that_the_gate_refuses_tells_why(films, film, tmp_path, monkeypatc
 
     with pytest.raises(NomalyError, match=r"^Not assessable: it shows a hand; it is upside down\.$"):
         films(film, tmp_path)
+
+
+def test_study_that_the_gate_would_refuse_says_so_in_its_note(films, film, tmp_path, monkeypatch):
+    monkeypatch.setattr(films.evaluator, "gate", lambda image: ["it shows a hand"])
+
+    _, told = films(film, tmp_path, threshold=0.001)
+
+    assert told["note"].startswith("Assessed in spite of the input gate: it shows a hand. The regions are over a thr")
+
+
+def test_phantoms_and_weights_that_have_seen_nothing_else_are_warned_of(films, film, trained, tiny_network, tmp_path):
+    elsewhere = shutil.copy(film, tmp_path / "film.png")
+    weights = Path(shutil.copy(trained("ra_chest") / "models" / "model.pt", tmp_path))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "provenance.json").write_text(json.dumps({"synthetic_training": True, "sha256": digest}))
+    of_phantoms = StudyDetector(BUNDLES / "ra_chest", weights, gate=False, **tiny_network("ra_chest"))
+
+    assert films(film, tmp_path / "1")[1]["warnings"] == [PHANTOM]
+    assert films(elsewhere, tmp_path / "2")[1]["warnings"] == []
+    assert of_phantoms(elsewhere, tmp_path / "3")[1]["warnings"] == of_phantoms.warnings == [WEIGHTS]
+
+
+def test_configs_of_another_release_are_told(trained, tiny_network, tmp_path):
+    folder = tmp_path / "ra_chest"
+    shutil.copytree(BUNDLES / "ra_chest" / "configs", folder / "configs")
+    config = folder / "configs" / "inference.json"
+    config.write_text(config.read_text().replace("custom.scoring.score.StudyScore", "custom.scoring.score.OldScore"))
+
+    with pytest.raises(NomalyError, match=f"must be one of Nomaly {__version__}, but its configs cannot be used .*Old"):
+        StudyDetector(folder, trained("ra_chest") / "models" / "model.pt", **tiny_network("ra_chest"))
 
 
 @pytest.mark.parametrize("threshold", [None, "", " Calibrated "])
