@@ -41,7 +41,7 @@ class SliceView:
 
     Attributes:
         index: position along z in the study.
-        image, pseudo_healthy, overlay: pictures of equal grid.
+        image, pseudo_healthy, overlay: pictures of equal grid; the last two are empty where nothing was assessed.
         regions: outline by region number.
         truth: outline of the reference mask, None where the slice has none.
     """
@@ -79,6 +79,11 @@ class CaseView:
     thumbnail: bytes
 
     @property
+    def is_assessed(self) -> bool:
+        """Whether there is more to see than the image."""
+        return bool(self.slices[0].overlay)
+
+    @property
     def positions(self) -> dict[int, int]:
         """Region number -> position in `slices` where it is largest; regions outside the chosen slices are absent."""
         return _largest_at([{n: o.pixels for n, o in s.regions.items()} for s in self.slices])
@@ -104,7 +109,10 @@ class CaseView:
         slices = [self.slices[position] for position in kept]
         if quality is not None:
             names = ("image", "pseudo_healthy", "overlay")
-            slices = [replace(s, **{n: reencoded(getattr(s, n), quality, side) for n in names}) for s in slices]
+            slices = [
+                replace(s, **{n: reencoded(getattr(s, n), quality, side) for n in names if getattr(s, n)})
+                for s in slices
+            ]
         return replace(self, slices=tuple(slices), shown=kept.index(self.shown))
 
     def as_json(self) -> dict[str, Any]:
@@ -116,6 +124,7 @@ class CaseView:
             "vmax": self.vmax,
             "shown": self.shown,
             "truth": self.has_truth,
+            "assessed": self.is_assessed,
             "positions": self.positions,
             "slices": [
                 {
@@ -182,6 +191,32 @@ def case_view(
         shown=kept.index(strongest),
         has_truth=bool(reference.any()),
         thumbnail=thumbnail(lay_over(under, over), width / height),
+    )
+
+
+def input_view(image: ArrayLike, spacing: Sequence[float] = (1.0, 1.0), max_slices: int = 8) -> CaseView:
+    """Make the view of a case that was not assessed: its image alone, slices from its middle to its ends.
+
+    Args:
+        image: (C, X, Y, Z), C = 1 or 3, values in [0, 1].
+        spacing: size of a pixel along x and y in mm.
+        max_slices: number of slices to keep at most.
+    """
+    image = as_array(image)
+    _, *size, depth = image.shape
+    middle = depth // 2
+    kept = _choose(middle, [{}] * depth, [0] * depth, max_slices)
+    planes = {z: to_rgb(as_plane("image", image[..., z])) for z in kept}
+    ratio = size[0] * spacing[0] / (size[1] * spacing[1])
+    return CaseView(
+        size=tuple(size),
+        ratio=ratio,
+        depth=depth,
+        vmax=0.0,
+        slices=tuple(SliceView(z, webp(plane, quality=_QUALITY), b"", b"", {}, None) for z, plane in planes.items()),
+        shown=kept.index(middle),
+        has_truth=False,
+        thumbnail=thumbnail(planes[middle], ratio),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from custom.data.privacy import failure
 from custom.errors import NomalyError
-from custom.reporting.case_view import CaseView, case_view
+from custom.reporting.case_view import CaseView, case_view, input_view
 from custom.reporting.files import WriteError
 from custom.reporting.lesions import study_lesions
 from custom.reporting.records import StudyRecord
@@ -68,7 +68,8 @@ class StudyOutputs:
         """The record of a study that the gate refused."""
         note = f"Not assessable: {'; '.join(study['refusals'])}."
         row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
-        return self._recorded(study, {}, row, [])
+        view = input_view(study["image"], study["image"].pixdim[:2].tolist())
+        return self._recorded(study, {}, row, [], view)
 
     def _assessed(self, study: dict[str, Any]) -> StudyRecord:
         """The record of a study that was scored."""

@@ -370,4 +370,6 @@ def test_refused_study_has_a_row_with_the_reason_and_nothing_else(results, calib
     assert row.note == "Not assessable: the slices are 5 mm apart; the modality is CT."
     assert (row.score, row.p_value, row.decision, row.lesion_count) == (None, None, None, None)
     assert not (folder / "head").exists()
-    assert "1 study is not assessable" in (folder / "report.html").read_text()
+    report = (folder / "report.html").read_text()
+    assert "1 study is not assessable" in report and '"assessed":false' in report.replace(" ", "")
+    assert '<img src="data:image/webp' in report  # the worklist shows what it looks like

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from custom.errors import NomalyError
-from custom.reporting.case_view import _choose, case_view
+from custom.reporting.case_view import _choose, case_view, input_view
 
 
 def pixels(webp):
@@ -51,6 +51,18 @@ def test_a_picture_is_a_case_of_one_slice():
     image, values, _ = volume(depth=1)
     view = case_view(torch.tensor(image), torch.tensor(image), torch.tensor(values))
     assert (view.depth, len(view.slices), view.shown, view.has_truth) == (1, 1, 0, False)
+
+
+@pytest.mark.parametrize("depth, kept", [(1, [0]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
+def test_a_case_that_was_not_assessed_shows_its_image_alone(depth, kept):
+    image = volume(depth)[0]
+    view = input_view(image, (1.0, 2.0), max_slices=5)
+    assert [s.index for s in view.slices] == kept and kept[view.shown] == depth // 2
+    assert (view.size, view.ratio, view.depth, view.is_assessed) == ((12, 16), 12 / 32, depth, False)
+    seen = pixels(view.slices[view.shown].image)[..., 0]
+    assert seen.shape == (16, 12) and np.abs(seen.T - 255 * image[0, ..., depth // 2]).mean() < 8  # WebP is lossy
+    smaller = view.reduced(3, quality=30, side=8)
+    assert not smaller.is_assessed and smaller.characters < view.characters and not smaller.as_json()["assessed"]
 
 
 def test_outline_runs_along_the_border_of_a_region():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from custom.reporting.case_view import case_view
+from custom.reporting.case_view import case_view, input_view
 from custom.reporting.report import write_report
 from custom.reporting.results import LesionResult, StudyResult
 
@@ -176,6 +176,30 @@ def test_failed_study_shows_its_reason_in_place_of_pictures(page):
     open_case(page, "delta")
     assert page.locator("#no-picture").inner_text() == "The file is cut off: copy it again."
     assert not page.locator("#viewer").is_visible()
+
+
+def test_study_that_was_not_assessed_shows_its_image_and_why(browser, tmp_path):
+    view = input_view(np.random.default_rng(2).random((1, 32, 24, 3)).astype(np.float32))
+    studies = [*STUDIES[:1], StudyResult("knee", "not_assessable", note="Not assessable: the body part is KNEE.")]
+    path = tmp_path / "report.html"
+    write_report(path, "Ward", [], {}, studies, {"alpha": volume_view(), "knee": view}, healthy_scores=[0.1] * 60)
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(path.as_uri() + "#case=1")
+        open_again = {"alpha": ["input", "healthy", "map"] if width > 900 else ["map"], "knee": ["input"]}
+        page.locator("dialog[open]").wait_for()
+        while open_again:
+            name = title(page)
+            layers = [key for key in ("input", "healthy", "map") if page.locator(f"[data-layer={key}]").is_visible()]
+            assert layers == open_again.pop(name)
+            assert page.locator("#opacity").is_visible() == page.locator(".scale").is_visible() == (name == "alpha")
+            reason = page.locator("#no-picture")
+            assert reason.is_visible() == (name == "knee")
+            assert name == "alpha" or reason.inner_text() == "Not assessable: the body part is KNEE."
+            if open_again:
+                page.locator("#next").click()
+                comes_to_say(page, "#case-title", next(iter(open_again)))
+        page.close()
 
 
 def test_volume_opens_at_its_strongest_slice_and_scrolls(page):
