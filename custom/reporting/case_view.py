@@ -61,6 +61,7 @@ class CaseView:
     Attributes:
         size: pixels along x and y, the unit of the outlines.
         ratio: width over height in millimetres.
+        sides: of the patient, at left, right, top and bottom, such as RLAP; "" where they are not known.
         depth: number of slices of the study, of which `slices` may be a choice.
         vmax: map value of the full colour.
         slices: in the order of z.
@@ -77,6 +78,7 @@ class CaseView:
     shown: int
     has_truth: bool
     thumbnail: bytes
+    sides: str = ""
 
     @property
     def is_assessed(self) -> bool:
@@ -110,8 +112,7 @@ class CaseView:
         if quality is not None:
             names = ("image", "pseudo_healthy", "overlay")
             slices = [
-                replace(s, **{n: reencoded(getattr(s, n), quality, side) for n in names if getattr(s, n)})
-                for s in slices
+                replace(s, **{n: reencoded(v, quality, side) for n in names if (v := getattr(s, n))}) for s in slices
             ]
         return replace(self, slices=tuple(slices), shown=kept.index(self.shown))
 
@@ -120,6 +121,7 @@ class CaseView:
         return {
             "size": self.size,
             "ratio": round(self.ratio, 4),
+            "sides": self.sides,
             "depth": self.depth,
             "vmax": self.vmax,
             "shown": self.shown,
@@ -149,6 +151,7 @@ def case_view(
     vmax: float | None = None,
     spacing: Sequence[float] = (1.0, 1.0),
     max_slices: int = 24,
+    sides: str = "",
 ) -> CaseView:
     """Make the layers of a case.
 
@@ -165,6 +168,7 @@ def case_view(
             be compared; None takes the largest value of this map.
         spacing: size of a pixel along x and y in mm; sets the picture's proportions.
         max_slices: number of slices to keep at most.
+        sides: as in CaseView.
 
     Raises:
         NomalyError: the arrays differ in their grid.
@@ -191,15 +195,17 @@ def case_view(
         shown=kept.index(strongest),
         has_truth=bool(reference.any()),
         thumbnail=thumbnail(lay_over(under, over), width / height),
+        sides=sides,
     )
 
 
-def input_view(image: ArrayLike, spacing: Sequence[float] = (1.0, 1.0), max_slices: int = 8) -> CaseView:
+def input_view(
+    image: ArrayLike, spacing: Sequence[float] = (1.0, 1.0), max_slices: int = 8, sides: str = ""
+) -> CaseView:
     """Make the view of a case that was not assessed: its image alone, slices from its middle to its ends.
 
     Args:
-        image: (C, X, Y, Z), C = 1 or 3, values in [0, 1].
-        spacing: size of a pixel along x and y in mm.
+        image, spacing, sides: as of `case_view`.
         max_slices: number of slices to keep at most.
     """
     image = as_array(image)
@@ -217,6 +223,7 @@ def input_view(image: ArrayLike, spacing: Sequence[float] = (1.0, 1.0), max_slic
         shown=kept.index(middle),
         has_truth=False,
         thumbnail=thumbnail(planes[middle], ratio),
+        sides=sides,
     )
 
 

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
+from monai.data import MetaTensor
 
 from custom.data.privacy import failure
 from custom.errors import NomalyError
@@ -22,6 +24,7 @@ from custom.transforms.source_geometry import remove_images, source_arrays, to_s
 
 logger = logging.getLogger(__name__)
 
+OPPOSITE = dict(zip("LRAPSI", "RLPAIS"))
 DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
 
 
@@ -68,7 +71,7 @@ class StudyOutputs:
         """The record of a study that the gate refused."""
         note = f"Not assessable: {'; '.join(study['refusals'])}."
         row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
-        view = input_view(study["image"], study["image"].pixdim[:2].tolist())
+        view = input_view(study["image"], **place_of(study["image"]))
         return self._recorded(study, {}, row, [], view)
 
     def _assessed(self, study: dict[str, Any]) -> StudyRecord:
@@ -139,7 +142,14 @@ class StudyOutputs:
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the picture shall not be.
-        return case_view(*parts, study.get("regions"), truth, vmax, spacing=study["image"].pixdim[:2].tolist())
+        return case_view(*parts, study.get("regions"), truth, vmax, **place_of(study["image"]))
+
+
+def place_of(image: MetaTensor) -> dict[str, Any]:
+    """Spacing of a picture's pixels, and the patient's sides at its left, right, top and bottom."""
+    right, bottom, _ = nib.aff2axcodes(np.asarray(image.affine))
+    sides = OPPOSITE[right] + right + OPPOSITE[bottom] + bottom if image.meta.get("sides_known") else ""
+    return {"spacing": image.pixdim[:2].tolist(), "sides": sides}
 
 
 def remarks(study: dict[str, Any]) -> Iterator[str]:

@@ -171,11 +171,15 @@ def _truth(row: Mapping[str, Any]) -> str:
 
 def _lesion(lesion: LesionResult) -> dict[str, Any]:
     """A row of the case view's table."""
-    position = [lesion.x, lesion.y] if lesion.z is None else [lesion.x, lesion.y, lesion.z]
+    if lesion.z is None:
+        position = ", ".join(f"{value:.0f}".replace("-", "−") for value in (lesion.x, lesion.y))
+    else:  # by the patient's sides, which readers of either sign convention understand
+        centre = zip((lesion.x, lesion.y, lesion.z), ("RL", "AP", "SI"))
+        position = ", ".join(f"{abs(value):.0f} {sides[value < 0]}" for value, sides in centre)
     return {
         "number": lesion.lesion,
         "size": f"{size(lesion.size)} {UNITS[lesion.unit]}",
-        "position": ", ".join(f"{value:.0f}".replace("-", "−") for value in position) + f" {lesion.position_unit}",
+        "position": f"{position} {lesion.position_unit}",
         "peak": f"{lesion.peak:.3g}",
         "p": p_value(lesion.p_value),
     }

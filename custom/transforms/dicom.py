@@ -37,7 +37,7 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
 
     Returns:
         float32 with its affine (RAS); `meta` tells `source_files` in the order of Z, `dicom`, `modality`, `body_part`,
-        `view` and `spacing_known`.
+        `view`, `spacing_known` and `sides_known`.
 
     Raises:
         NomalyError: if a file cannot be read, or the files are no image or do not make one volume.
@@ -55,7 +55,7 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
     spacing = pixel_spacing(headers[0], "PixelSpacing", "ImagerPixelSpacing")
     meta = {name: str(headers[0].get(tag) or "").strip().upper() for name, tag in TOLD.items()}
     meta |= {"source_files": [str(file) for file in files], "dicom": True}
-    meta |= {"spacing_known": bool(planes) or spacing is not None}
+    meta |= {"spacing_known": bool(planes) or spacing is not None, "sides_known": bool(planes)}
     affine = stack_affine(planes) if planes else _film_affine(spacing)
     return MetaTensor(_stack(files, headers, path), affine=torch.as_tensor(affine), meta=meta)
 

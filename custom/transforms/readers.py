@@ -71,7 +71,7 @@ def _read_plain(path: Path) -> MetaTensor:
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         _check_units(path)
     image = _loader()(path, reader=reader)
-    image.meta["spacing_known"] = _tells_spacing(path)
+    image.meta |= {"spacing_known": _tells_spacing(path), "sides_known": _tells_sides(path)}
     return image
 
 
@@ -91,6 +91,14 @@ def _tells_spacing(path: Path) -> bool:
     with path.open("rb") as stream:
         header = stream.read(HEADER_BYTES).lower()
     return any(word in header for word in SPACING_WORDS[suffix])
+
+
+def _tells_sides(path: Path) -> bool:
+    """Tell whether a NIfTI file says how the patient lies in it; of other formats nothing is relied upon."""
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+        return False
+    header = nib.load(path).header
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 @lru_cache(maxsize=1)

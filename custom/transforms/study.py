@@ -66,6 +66,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "spatial_shape": np.asarray(shape),
         "original_channel_dim": "no_channel",
         "spacing_known": image.meta["spacing_known"],
+        "sides_known": image.meta["sides_known"] and not as_shown,
         "source_files": image.meta.get("source_files", [str(path)]),
         "dicom": image.meta.get("dicom", False),
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view")},
@@ -91,8 +92,9 @@ class LoadStudy(Transform):
     so that a film that was photographed lying must be turned before.
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
-    of its pixels), `filename_or_obj` (of a series its folder), `source_files` (of a series in the order of Z), `dicom`
-    (whether they are DICOM), and `modality`, `body_part` and `view` as DICOM tells them, upper case, else "".
+    of its pixels), `sides_known` (whether it tells which side of the patient is where), `filename_or_obj` (of a series
+    its folder), `source_files` (of a series in the order of Z), `dicom` (whether they are DICOM), and `modality`,
+    `body_part` and `view` as DICOM tells them, upper case, else "".
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.

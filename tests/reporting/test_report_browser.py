@@ -32,7 +32,7 @@ def volume_view():
         regions[0, 6 : 6 + side, 6 : 6 + side, z] = number
     regions[0, 6:9, 6:9, 3] = 1
     values[regions > 0] = 1.0
-    return case_view(image, image, values, regions, regions == 2, 1.0)
+    return case_view(image, image, values, regions, regions == 2, 1.0, sides="RLAP")
 
 
 def picture_view():
@@ -219,6 +219,26 @@ def test_volume_opens_at_its_strongest_slice_and_scrolls(page):
     assert slice_number(page) == "10 of 10"
     page.keyboard.press("PageDown")
     assert slice_number(page) == "10 of 10"
+
+
+def test_letters_of_the_patients_sides_stand_where_they_are_known(page):
+    open_case(page, "alpha")
+    frame = page.locator("[data-layer=map] .frame")
+    box = frame.bounding_box()
+    for place, letter, x, y in (
+        ("left", "R", 0, 0.5),
+        ("right", "L", 1, 0.5),
+        ("top", "A", 0.5, 0),
+        ("bottom", "P", 0.5, 1),
+    ):
+        side = frame.locator(f".side.{place}")
+        at = side.bounding_box()
+        assert side.inner_text() == letter
+        assert at["x"] + at["width"] / 2 == pytest.approx(box["x"] + x * box["width"], abs=16)
+        assert at["y"] + at["height"] / 2 == pytest.approx(box["y"] + y * box["height"], abs=16)
+    page.keyboard.press("ArrowRight")
+    comes_to_say(page, "#case-title", "beta")
+    assert not frame.locator(".side.left").is_visible()
 
 
 def test_picture_has_no_slice_slider(page):

@@ -86,7 +86,7 @@ def test_worklist_tells_decision_truth_and_lesions_of_each_study(view):
     assert [case["truth"] for case in (first, second, third)] == ["Enlarged heart", "Healthy", None]
     assert (first["score"], first["extent"], first["unit"]) == ("0.7000", "3.50", "mm²")
     assert first["data"]["lesions"] == [
-        {"number": 1, "size": "3.50 mm²", "position": "−12, 8, 30 mm", "peak": "0.512", "p": "0.024"}
+        {"number": 1, "size": "3.50 mm²", "position": "12 L, 8 A, 30 S mm", "peak": "0.512", "p": "0.024"}
     ]
     assert first["thumbnail"].startswith("data:image/webp") and second["data"] is None
 

@@ -113,6 +113,19 @@ def test_film_has_the_spacing_that_it_tells(tmp_path, tags, spacing):
     assert np.array_equal(image.affine, np.diag([-x, -y, 1, 1]))
 
 
+def test_patients_sides_are_known_of_volumes_alone_that_tell_them(tmp_path, save_picture):
+    volume = np.random.default_rng(0).integers(0, 999, (64, 70, 3)).astype(np.int16)
+    nib.Nifti1Image(volume, np.diag([-1.0, -1, 2, 1])).to_filename(tmp_path / "told.nii.gz")
+    nib.Nifti1Image(volume, None).to_filename(tmp_path / "silent.nii.gz")
+    write_series(tmp_path / "series", volume, np.diag([-1.0, -1, 2, 1]))
+    sagittal = np.array([[0.0, 0, 2, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    nib.Nifti1Image(volume[..., :1], sagittal).to_filename(tmp_path / "sagittal.nii.gz")
+    write_film(tmp_path / "film.dcm", ramp(dtype=np.uint16).T, PixelSpacing=[0.2, 0.2])
+    known = {"told.nii.gz": True, "series": True, "silent.nii.gz": False, "film.dcm": False, "sagittal.nii.gz": False}
+    found = {name: LoadStudy(min_size=1)(tmp_path / name).meta["sides_known"] for name in known}
+    assert found == known and LoadStudy()(save_picture(ramp())).meta["sides_known"] is False
+
+
 def test_sixteen_bit_tiff_is_a_picture_without_spacing(tmp_path):
     pixels = ramp(dtype=np.uint16) * 257
     Image.fromarray(pixels).save(tmp_path / "film.tif")
