@@ -58,13 +58,25 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("rounds", "local_epochs"):
         if getattr(options, name) < 1:
             raise NomalyError(f"--{name} must be 1 or more, got {getattr(options, name)}.")
-    output = str(Path(options.output).absolute())
-    if len(output.split()) != 1:
-        raise NomalyError(f"--output must have no spaces in its path, as NVFlare parts words there, got {output}.")
-    if Path(output).exists() and any(Path(output).iterdir()):
+    output = Path(options.output).absolute()
+    check_no_spaces("--output", output)
+    if output.exists() and any(output.iterdir()):
         raise NomalyError(f"--output must be a new folder, but {output} holds files: give another, or empty it.")
     if importlib.util.find_spec("nvflare") is None:
         raise NomalyError("NVFlare must be installed, but is not: run `pip install .[federated]`.")
+    if options.write_job is None:
+        check_no_spaces("Python (NOMALY_VENV makes it elsewhere)", sys.executable)
+        check_no_spaces("this script", CLIENT)
+
+
+def check_no_spaces(name: str, path: str | Path) -> None:
+    """Refuse a path that NVFlare's simulator would take for several words.
+
+    Raises:
+        NomalyError: if it holds a space.
+    """
+    if len(str(path).split()) != 1:
+        raise NomalyError(f"{name} must have no spaces in its path, as NVFlare parts words there, got {path}.")
 
 
 def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:

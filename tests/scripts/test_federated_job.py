@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "federated" / "job.py"
 PHANTOM = {"num_validation": 2, "num_calibration": 0, "num_test_healthy": 1, "num_test_abnormal": 1, "size": 32}
 KNOBS = {"warmup_epochs": 1, "val_interval": 1, "batch_size": 1}
+# NVFlare's simulator parts words at the spaces of paths.
+without_spaces = pytest.mark.skipif(" " in f"{sys.executable}{ROOT}", reason="a path has spaces, which NVFlare parts")
 with_nvflare = pytest.mark.skipif(
     importlib.util.find_spec("nvflare") is None, reason="NVFlare is not installed: pip install .[federated]"
 )
@@ -64,13 +66,25 @@ def job(monkeypatch: pytest.MonkeyPatch, sites: dict[str, Path], tmp_path: Path,
         (["--rounds=0"], "job.py: --rounds must be 1 or more, got 0."),
         (["--local_epochs=0"], "job.py: --local_epochs must be 1 or more, got 0."),
         (["--output=a b"], "job.py: --output must have no spaces in its path, as NVFlare parts words there, got "),
-        ([f"--output={ROOT}"], f"job.py: --output must be a new folder, but {ROOT} holds files: give another"),
+        (["--output=full"], "job.py: --output must be a new folder, but "),
         ([], "job.py: NVFlare must be installed, but is not: run `pip install .[federated]`."),
     ],
 )
-def test_mistakes_are_told_before_anything_starts(job, words: list[str], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_told_before_anything_starts(
+    job, words: list[str], message: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full" / "results").mkdir(parents=True)
     code, told = job(*words)
     assert code == 2 and told.startswith(message) and told.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_python_whose_path_has_spaces_is_told_before_nvflare_fails(job, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr(sys, "executable", "/a b/bin/python")
+    advice = "must have no spaces in its path, as NVFlare parts words there, got /a b/bin/python."
+    assert job() == (2, f"job.py: Python (NOMALY_VENV makes it elsewhere) {advice}\n")
     assert not (tmp_path / "new").exists()
 
 
@@ -83,6 +97,7 @@ def command(sites: dict[str, Path], output: Path, *words: str | Path) -> subproc
 
 
 @with_nvflare
+@without_spaces
 @pytest.mark.slow  # a minute
 def test_nvflare_averages_two_sites_by_their_slices(sites: dict[str, Path], tiny_network, tmp_path: Path) -> None:
     knobs = tiny_network("ra_chest") | KNOBS
