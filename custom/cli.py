@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands.bundle import check_tracking, exit_code, run_bundle
+from custom.commands.bundle import exit_code, run_bundle
 from custom.commands.overrides import given, parse_overrides, refuse
 from custom.commands.parser import build_parser
+from custom.commands.tracking import check_tracking
 from custom.errors import find_mistake
 
 

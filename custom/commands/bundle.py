@@ -12,7 +12,6 @@ import os
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +101,6 @@ def is_knob(name: str, default: Any) -> bool:
     """Whether a key of a config is a setting, rather than an object that is made of settings."""
     made = isinstance(default, dict) or (isinstance(default, str) and default.startswith(("$", "@")))
     return not made and not name.startswith("_") and name not in ("imports", "initialize", "run", "finalize")
-
-
-def check_tracking(tracking: str) -> None:
-    """Refuse what the tracking of a training cannot work with.
-
-    Raises:
-        NomalyError: if ``tracking`` is neither mlflow nor a file, or MLflow is not installed.
-    """
-    if tracking != "mlflow" and not Path(tracking).is_file():
-        raise NomalyError(
-            f"--tracking must be mlflow or a JSON file of MONAI's tracking settings, got {tracking}: give one of these."
-        )
-    if find_spec("mlflow") is None:
-        raise NomalyError("--tracking needs the package mlflow, which is not installed: run `pip install .[mlflow]`.")
 
 
 def path_of(folder: Path, config: str) -> Path:

@@ -12,7 +12,7 @@ from torch import nn
 
 from custom.commands.bundle import check_overrides, find_bundle, path_of
 from custom.errors import NomalyError
-from custom.networks.weights import load_detector, read_tensors, save_tensors
+from custom.networks.weights import difference, load_detector, read_tensors, save_tensors
 
 CALIBRATION = "calibration."
 
@@ -26,17 +26,19 @@ def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Give a detector weights that are shared; its calibration stays.
 
     Raises:
-        NomalyError: if they are not of this network.
+        NomalyError: if they are not of this network, or not all are finite numbers.
     """
-    own = shared(detector.state_dict())
-    wrong = [name for name in own.keys() | state.keys() if name not in own or name not in state]
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if wrong:
+    if problem := difference(shared(detector.state_dict()), state):
         raise NomalyError(
-            f"shared weights must be of this network, but {min(wrong)} differs: give all sites one bundle and the same "
+            f"shared weights must be of this network, but are not ({problem}): give all sites one bundle and the same "
             "knobs of the network."
         )
-    detector.load_state_dict(state, strict=False)
+    if broken := [name for name, tensor in state.items() if not torch.isfinite(torch.as_tensor(tensor)).all()]:
+        raise NomalyError(
+            f"shared weights must be finite, but {broken[0]} is not: a site's training has broken down, begin again "
+            "from an earlier average with a lower learning_rate."
+        )
+    detector.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()}, strict=False)
 
 
 def new_detector(bundle: str, knobs: Mapping[str, Any]) -> nn.Module:
@@ -86,9 +88,9 @@ def write_model(bundle: str, knobs: Mapping[str, Any], average: str | Path, path
         path: file to write.
 
     Raises:
-        NomalyError: as :func:`new_detector`, and if the average is missing, broken or of another network.
+        NomalyError: as :func:`new_detector`, and if the average is missing, broken, not finite or of another network.
     """
     detector = new_detector(bundle, knobs)
     state = read_tensors(average)
-    load_shared(detector, {name: torch.as_tensor(value) for name, value in state.get("model", state).items()})
+    load_shared(detector, state.get("model", state) if isinstance(state, Mapping) else state)
     save_tensors(detector.state_dict(), path)

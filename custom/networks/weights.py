@@ -74,7 +74,7 @@ def load_detector(
     except (RuntimeError, AttributeError, TypeError) as error:
         raise NomalyError(
             f"{path} must hold weights of this network, but is of another architecture: use the bundle and "
-            f"overlays that it was trained with ({difference(network.state_dict(), state)})."
+            f"overlays that it was trained with ({difference(network.state_dict(), state) or 'of another kind'})."
         ) from error
     if calibration_file is not None:
         load_calibration(calibration_file, network.calibration, model_hash(network))
@@ -82,7 +82,7 @@ def load_detector(
 
 
 def difference(own: Mapping[str, torch.Tensor], other: Any) -> str:
-    """In what a file's content differs from a network's state."""
+    """In what a file's content differs from a network's state; empty if its names and shapes are the same."""
     if not isinstance(other, Mapping):
         return f"it holds a {type(other).__name__}, not tensors by name"
     if "optimizers" in other:
@@ -95,7 +95,7 @@ def difference(own: Mapping[str, torch.Tensor], other: Any) -> str:
         "of another shape": shapes,
     }
     parts = [f"{len(names)} {what}, such as {names[0]}" for what, names in counts.items() if names]
-    return f"of its tensors {'; '.join(parts)}" if parts else "its tensors are of another kind"
+    return f"of its tensors {'; '.join(parts)}" if parts else ""
 
 
 def check_device(device: torch.device | str) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 CLIENT = Path(__file__).with_name("client.py")
 BEST = "best_FL_global_model.pt"  # NVFlare's name
+SELECTION, ERROR = "selection", "error.txt"  # as client.py has them
+SERVER = "server"  # NVFlare's own
+FIXED = ("bundle_root", "ckpt_dir", "dataset_dir", "max_epochs", "output_dir", "overwrite")  # what a site sets itself
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,13 +63,24 @@ def check_options(options: argparse.Namespace) -> None:
             raise NomalyError(f"--{name} must be 1 or more, got {getattr(options, name)}.")
     output = Path(options.output).absolute()
     check_no_spaces("--output", output)
-    if output.exists() and any(output.iterdir()):
-        raise NomalyError(f"--output must be a new folder, but {output} holds files: give another, or empty it.")
+    check_new("--output", output)
+    if options.write_job is not None:
+        check_new("--write_job", Path(options.write_job))
     if importlib.util.find_spec("nvflare") is None:
         raise NomalyError("NVFlare must be installed, but is not: run `pip install .[federated]`.")
     if options.write_job is None:
         check_no_spaces("Python (NOMALY_VENV makes it elsewhere)", sys.executable)
         check_no_spaces("this script", CLIENT)
+
+
+def check_new(name: str, folder: Path) -> None:
+    """Refuse a folder that holds anything, and what is no folder.
+
+    Raises:
+        NomalyError: with what to do.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NomalyError(f"{name} must be a new folder, but {folder} holds files: give another, or empty it.")
 
 
 def check_no_spaces(name: str, path: str | Path) -> None:
@@ -86,6 +100,8 @@ def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:
         NomalyError: if they are fewer than two or named alike, or a data set cannot be used.
     """
     sites = {name: str(Path(folder).absolute()) for name, _, folder in (word.partition("=") for word in words)}
+    if SERVER in sites:
+        raise NomalyError(f"--site must not be called {SERVER}, as NVFlare's own part is: give it another name.")
     if len(sites) < max(2, len(words)) or not all(re.fullmatch(r"[\w-]+=.+", word) for word in words):
         raise NomalyError(
             f"--site must be given for two sites or more, each as NAME=FOLDER with a name of its own, got {words}."
@@ -125,14 +141,14 @@ def make_recipe(options: argparse.Namespace, sites: dict[str, str], knobs: dict[
         num_rounds=options.rounds + 1,  # in the last one sites only validate
         train_script=str(CLIENT),
         model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=str(initial)),
-        key_metric="synthetic_auroc",
+        key_metric=SELECTION,
     )
     files = {name: write_settings(options, name, folder, knobs) for name, folder in sites.items()}
     set_per_site_config(recipe, {name: {"train_args": file} for name, file in files.items()})
     return recipe
 
 
-def simulate(recipe: FedAvgRecipe, names: Sequence[str], workspace: Path) -> Path:
+def simulate(recipe: FedAvgRecipe, names: Sequence[str], output: Path) -> Path:
     """The best average, after a training of all sites on this machine.
 
     Raises:
@@ -141,15 +157,21 @@ def simulate(recipe: FedAvgRecipe, names: Sequence[str], workspace: Path) -> Pat
     from nvflare.recipe import SimEnv
 
     try:
-        recipe.run(SimEnv(clients=list(names), workspace_root=str(workspace)))
+        recipe.run(SimEnv(clients=list(names), workspace_root=str(output / "nvflare")))
     except RuntimeError as error:
-        raise NomalyError(f"all sites must finish, but the training stopped: {error}.") from error
-    [best] = workspace.rglob(BEST)
+        files = {name: output / "sites" / name / ERROR for name in names}
+        told = [f"{name}: {file.read_text()}" for name, file in files.items() if file.exists()]
+        raise NomalyError(
+            f"all sites must finish, but the training stopped. {' '.join(told) or error} Logs: {output}/nvflare."
+        ) from error
+    [best] = (output / "nvflare").rglob(BEST)
     return best
 
 
 def train(options: argparse.Namespace, knobs: dict[str, Any]) -> str:
     """Do what is asked for; says what came of it."""
+    if given := [name for name in FIXED if name in knobs]:
+        raise NomalyError(f"--{given[0]} is set by the job: use --site, --output, --rounds and --local_epochs.")
     sites = read_sites(options.site, here=options.write_job is None)
     check_options(options)
     recipe = make_recipe(options, sites, knobs)
@@ -158,7 +180,7 @@ def train(options: argparse.Namespace, knobs: dict[str, Any]) -> str:
         return (
             f"Job for NVFlare: {options.write_job}/{recipe.name}. Its sites and server read files in {options.output}."
         )
-    best = simulate(recipe, list(sites), Path(options.output).absolute() / "nvflare")
+    best = simulate(recipe, list(sites), Path(options.output).absolute())
     model = Path(options.output) / "models" / "model.pt"
     write_model(options.bundle, knobs, best, model)
     return f"Best average of {len(sites)} sites: {model}. Each site calibrates it for itself."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,9 +188,20 @@ def test_average_of_another_network_is_refused(
     bundle: str, federation: Federation, tiny_network, tmp_path: Path
 ) -> None:
     average = federation.averages[-1]
-    save_tensors({key: average[key] for key in list(average)[1:]}, tmp_path / "average.pt")
-    with pytest.raises(NomalyError, match="shared weights must be of this network, but .* differs: give all sites"):
-        write_model(bundle, tiny_network(bundle), tmp_path / "average.pt", tmp_path / "model.pt")
+    first, *others = average
+    broken = {**average, first: average[first] / 0}
+    for wrong, message in (
+        (
+            {key: average[key] for key in others},
+            "must be of this network, but are not (of its tensors 1 missing, such as",
+        ),
+        ([1, 2], "must be of this network, but are not (it holds a list, not tensors by name): give all sites"),
+        (broken, f"must be finite, but {first} is not: a site's training has broken down"),
+    ):
+        save_tensors(wrong, tmp_path / "average.pt")
+        with pytest.raises(NomalyError, match=f"shared weights {re.escape(message)}"):
+            write_model(bundle, tiny_network(bundle), tmp_path / "average.pt", tmp_path / "model.pt")
+    assert not (tmp_path / "model.pt").exists()
 
 
 def test_training_can_begin_with_a_calibrated_model(bundle: str, trained, tiny_network, tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def job(monkeypatch: pytest.MonkeyPatch, sites: dict[str, Path], tmp_path: Path,
             ["--site=c"],
             "job.py: --site must be given for two sites or more, each as NAME=FOLDER with a name of its own",
         ),
+        (
+            ["--site=server=c"],
+            "job.py: --site must not be called server, as NVFlare's own part is: give it another name.",
+        ),
+        (
+            ["--ckpt_dir=old"],
+            "job.py: --ckpt_dir is set by the job: use --site, --output, --rounds and --local_epochs.",
+        ),
+        (["--output=file"], "job.py: --output must be a new folder, but "),
+        (["--write_job=full"], "job.py: --write_job must be a new folder, but full holds files: give another, or"),
         (["--site=a=elsewhere"], "job.py: --site must be given for two sites or more, each as NAME=FOLDER"),
         (["--site=c=nowhere"], "job.py: dataset_dir must be an existing folder, got "),
         (["--rounds=0"], "job.py: --rounds must be 1 or more, got 0."),
@@ -75,6 +85,7 @@ def test_mistakes_are_told_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full" / "results").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
     code, told = job(*words)
     assert code == 2 and told.startswith(message) and told.count("\n") == 1
     assert not (tmp_path / "new").exists()
@@ -112,6 +123,20 @@ def test_nvflare_averages_two_sites_by_their_slices(sites: dict[str, Path], tiny
         if key.startswith("reconstructor.") and value.is_floating_point():
             mean = (1 * kept[0][key].double() + 3 * kept[1][key].double()) / 4
             torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6, msg=key)
+
+
+@with_nvflare
+@without_spaces
+@pytest.mark.slow  # half a minute
+def test_what_stops_a_site_is_told_in_its_own_words(sites: dict[str, Path], tiny_network, tmp_path: Path) -> None:
+    knobs = tiny_network("ra_chest") | KNOBS | {"batch_size": 2}  # site a has one film
+    words = [word for name, value in knobs.items() for word in (f"--{name}", json.dumps(value))]
+    done = command(sites, tmp_path / "run", *words)
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    reason = "a: training needs at least one whole batch of slices, got none: "
+    assert told.startswith(f"job.py: all sites must finish, but the training stopped. {reason}") and "b: " not in told
+    assert told.endswith(f" Logs: {tmp_path}/run/nvflare.") and not (tmp_path / "run" / "models").exists()
 
 
 @with_nvflare

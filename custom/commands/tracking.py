@@ -1,0 +1,48 @@
+"""What the tracking of a training by MLflow needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from custom.errors import NomalyError
+
+
+def check_tracking(tracking: str) -> None:
+    """Refuse what the tracking of a training cannot work with.
+
+    Raises:
+        NomalyError: if ``tracking`` is neither mlflow nor a file of settings, MLflow is not installed, or its server
+            does not answer.
+    """
+    if tracking != "mlflow" and not is_tracking_file(tracking):
+        raise NomalyError(
+            "--tracking must be mlflow or a JSON file of MONAI's tracking settings (handlers_id, configs), got "
+            f"{tracking}: give one of these."
+        )
+    if find_spec("mlflow") is None:
+        raise NomalyError("--tracking needs the package mlflow, which is not installed: run `pip install .[mlflow]`.")
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if server.startswith(("http://", "https://")):
+        try:
+            urlopen(server, timeout=10).close()
+        except HTTPError:  # it wants a password, which MLflow has
+            pass
+        except (OSError, ValueError) as error:  # MLflow would try for minutes
+            raise NomalyError(
+                f"MLFLOW_TRACKING_URI must be a server that answers, but {server} does not ({error}): start it, or "
+                "unset the variable to use a data base beside the logs."
+            ) from error
+
+
+def is_tracking_file(path: str) -> bool:
+    """Whether a file holds MONAI's settings of tracking."""
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and settings.keys() >= {"handlers_id", "configs"}
