@@ -17,6 +17,13 @@ from custom.commands.parser import build_parser
 from custom.commands.tracking import check_tracking
 from custom.errors import find_mistake
 
+GOES_ON = {
+    "detect": " with --resume: what is done is kept.",
+    "train": ": it goes on where it was.",
+    "demo": ": its training goes on where it was.",
+    "benchmark": ": models that are done are kept.",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 = done, 1 = some studies failed, 2 = a mistake of the user, said in one sentence."""
@@ -28,12 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return RUN[options.command](options, parse_overrides(unknown)) or 0
     except KeyboardInterrupt:
-        resume = (
-            " with --resume: what is done is kept."
-            if options.command == "detect"
-            else ": a training goes on where it was."
-        )
-        print(f"nomaly: stopped. Run the same command again{resume}", file=sys.stderr)
+        print(f"nomaly: stopped. Run the same command again{GOES_ON.get(options.command, '.')}", file=sys.stderr)
         return 130
     except Exception as error:  # MONAI wraps a config component's error in its own
         mistake = find_mistake(error)

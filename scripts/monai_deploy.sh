@@ -24,4 +24,6 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$pins" ]; then
     echo "$pins" >"$venv/installed"
 fi
 ulimit -S -s 32768 2>/dev/null || true # as Holoscan wants it
-[ "$*" = --install ] || exec "$venv/bin/python" -m custom.deploy "$@"
+[ "$*" != --install ] || exit 0
+trap 'echo "monai_deploy.sh: stopped. Run the same command again with --resume true: what is done is kept." >&2; exit 130' INT
+"$venv/bin/python" -m custom.deploy "$@"

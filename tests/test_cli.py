@@ -300,6 +300,4 @@ def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) 
 
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
-    assert capsys.readouterr().err.startswith(
-        "nomaly: stopped. Run the same command again: a training goes on where it was."
-    )
+    assert capsys.readouterr().err.startswith("nomaly: stopped. Run the same command again: it goes on where it was.")

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands.owner import check_owner
 from custom.data.privacy import printable, without_studies
 from custom.errors import NomalyError
 
@@ -42,13 +41,11 @@ def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -
     same.
 
     Raises:
-        NomalyError: if there is no such bundle, config or knob, or the weights are another bundle's.
+        NomalyError: if there is no such bundle, config or knob.
     """
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
     overrides = {"bundle_root": str(folder), **overrides}
-    if overrides.get("weights"):
-        check_owner(folder, overrides["weights"])
     if os.environ.get("RANK", "0") == "0":  # of several processes one says it
         private = None if overrides.get("keep_identifiers") else overrides.get("studies")
         print(f"Running: {bundle_command(files, overrides, private)}", flush=True)

@@ -144,7 +144,7 @@ def add_export(commands: Any) -> None:
         nargs="+",
         help="studies to check the files on (default: the test section of the data set, else of the synthetic phantom)",
     )
-    add_switch(export, "overwrite", "replace an earlier export")
+    add_switch(export, "overwrite", "replace an earlier export, all of its formats")
 
 
 def add_monitor(commands: Any) -> None:

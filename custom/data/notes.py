@@ -31,12 +31,23 @@ def data_notes(dataset_dir: str | None, items: Sequence[dict[str, Any]], weights
 
 def are_of_phantoms(weights: Path) -> bool:
     """Whether published weights were trained on synthetic images."""
+    return bool(provenance_of(weights).get("synthetic_training"))
+
+
+def learned_from(weights: str) -> str:
+    """Data, with their terms, that published weights have learned from; "not told" of others."""
+    data = provenance_of(Path(weights)).get("data", [])
+    return "; ".join(f"{one['name']} ({one['terms']})" for one in data) or "not told"
+
+
+def provenance_of(weights: Path) -> dict[str, Any]:
+    """What provenance.json beside weights tells of them; empty if it is not there, or about others."""
     try:
         provenance = json.loads(weights.with_name("provenance.json").read_text(encoding="utf-8"))
-        told = provenance["synthetic_training"] and provenance["sha256"]
+        is_theirs = hashlib.sha256(weights.read_bytes()).hexdigest() == provenance["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(told) and hashlib.sha256(weights.read_bytes()).hexdigest() == told
+        return {}
+    return provenance if is_theirs else {}
 
 
 def is_synthetic(dataset_dir: str | None, items: Sequence[dict[str, Any]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
 from monai.deploy.core.domain.dicom_series import DICOMSeries
-from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
 from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
@@ -22,6 +22,8 @@ from custom.deploy.options import Options
 from custom.errors import NomalyError
 from custom.transforms.dicom_headers import quiet_dicom, read_header, scan_file
 from custom.transforms.formats import is_dicom
+
+logger = logging.getLogger(__name__)
 
 STUDIES, SELECTED, UNREADABLE = "dicom_study_list", "study_selected_series_list", "unreadable_files"
 
@@ -120,13 +122,17 @@ class NomalyOperator(Operator):
             NomalyError: if there is none, or the bundle cannot be run.
         """
         studies, selected, unreadable = (op_input.receive(name) for name in (STUDIES, SELECTED, UNREADABLE))
-        files = files_of_series(selected) + unreadable
+        series = [one for study in studies for one in study.get_all_series()]
+        chosen = [one.series for study in selected for one in study.selected_series]
+        files = files_of_series(chosen) + unreadable
         if not files:
             wanted = " and ".join(f"{keyword} {pattern}" for keyword, pattern in self.wanted.series.items())
             raise NomalyError(
-                f"the input must hold a series with {wanted}, got {found_series(studies)}: give another bundle, or say "
-                "by --series what to assess."
+                f"the input must hold a series with {wanted}, got {counted(series)}: give another bundle, or say by "
+                "--series what to assess."
             )
+        if left := [one for one in series if not any(one is other for other in chosen)]:
+            logger.warning("Not selected, so not assessed: %s; --series chooses others.", counted(left))
         knobs = {**self.wanted.knobs, "studies": files, "output_dir": str(self.wanted.output)}
         run_bundle(str(self.wanted.bundle), ["inference"], knobs)
 
@@ -164,16 +170,13 @@ def header_of(file: Path) -> FileDataset | None:
         return None
 
 
-def files_of_series(selected: Sequence[StudySelectedSeries]) -> list[str]:
-    """Paths of the files of selected series."""
-    series = [chosen.series for study in selected for chosen in study.selected_series]
+def files_of_series(series: Sequence[DICOMSeries]) -> list[str]:
+    """Paths of the files of series."""
     return [str(file.get_native_sop_instance().filename) for one in series for file in one.get_sop_instances()]
 
 
-def found_series(studies: Sequence[DICOMStudy]) -> str:
-    """How many series of which modality there are."""
-    headers = [
-        one.get_sop_instances()[0].get_native_sop_instance() for study in studies for one in study.get_all_series()
-    ]
+def counted(every_series: Sequence[DICOMSeries]) -> str:
+    """How many series there are of which modality."""
+    headers = [one.get_sop_instances()[0].get_native_sop_instance() for one in every_series]
     counts = Counter(str(header.get("Modality") or "no modality") for header in headers)
     return ", ".join(f"{count} of {modality}" for modality, count in sorted(counts.items()))

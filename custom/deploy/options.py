@@ -116,6 +116,7 @@ def read_series(bundle: Path, given: Sequence[str]) -> dict[str, str]:
         NomalyError: if one is not KEYWORD=PATTERN.
     """
     from monai.bundle import ConfigParser
+    from pydicom.datadict import tag_for_keyword
 
     modalities = ConfigParser.load_config_file(str(bundle / "configs" / "inference.json"))["modalities"]
     conditions = {"Modality": f"^({'|'.join(modalities)})$"}
@@ -127,7 +128,9 @@ def read_series(bundle: Path, given: Sequence[str]) -> dict[str, str]:
             raise NomalyError(
                 f"--series must have a regular expression, got {pattern} ({error}): correct it."
             ) from None
-        if not keyword.isalnum() or not pattern:
-            raise NomalyError(f"--series must be KEYWORD=PATTERN, got {entry}: such as SeriesDescription=t1.")
+        if tag_for_keyword(keyword) is None or not pattern:
+            raise NomalyError(
+                f"--series must be KEYWORD=PATTERN with a keyword of DICOM, got {entry}: such as SeriesDescription=t1."
+            )
         conditions[keyword] = pattern
     return conditions

@@ -74,7 +74,7 @@ def write_initial(bundle: str, knobs: Mapping[str, Any], path: str | Path, weigh
     """
     detector = new_detector(bundle, knobs)
     if weights is not None:
-        load_detector(detector, weights)
+        load_detector(detector, weights, bundle=find_bundle(bundle))
     save_tensors(shared(detector.state_dict()), path)
 
 

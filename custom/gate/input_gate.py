@@ -121,6 +121,6 @@ class InputGate:
             return f"{words} {numbers}:{guess}"
         changed = best_turn(self.state.model("edges"), poses) if name == "pose" else "inverted"
         if value < CLEARLY:
-            as_it_is = f"the image is no more like healthy studies as it is than {changed}"
-            return f"{as_it_is} {numbers}: perhaps another part of the body"
+            as_like = f"the image looks as much like healthy studies {changed} as it does as it is"
+            return f"{as_like} {numbers}: perhaps another part of the body"
         return f"the image seems to be {changed} {numbers}: export it as it is usually shown"

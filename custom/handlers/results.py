@@ -14,6 +14,7 @@ from torch import nn
 
 from custom import __version__
 from custom.calibration.decision import DecisionRule
+from custom.data.notes import WEIGHTS
 from custom.engines.distributed import is_main_process
 from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
@@ -126,7 +127,10 @@ class ResultsFolder:
         self.information = run
         maker = {"nomaly": __version__, "bundle": run.get("bundle", "detector"), "alpha": self.rule.alpha}
         maker["model_hash"] = run["model_hash"]
-        self.outputs = StudyOutputs(self.folder, self.threshold, self.write_images, self.write_dicom, maker)
+        remark = WEIGHTS if WEIGHTS in self.notes else ""
+        self.outputs = StudyOutputs(self.folder, self.threshold, self.write_images, self.write_dicom, maker, remark)
+        for note in self.notes if is_main_process() else ():
+            logger.warning(note)
         if self.evaluation is not None:
             self.evaluation.start()
         if not self.network.calibration.is_calibrated and is_main_process():

@@ -13,6 +13,7 @@ from torch import nn
 
 from custom.calibration.file import load_calibration
 from custom.errors import NomalyError
+from custom.networks.owner import check_owner
 from custom.reporting.files import atomic_write
 
 
@@ -53,6 +54,7 @@ def load_detector(
     path: str | Path,
     device: torch.device | str = "cpu",
     calibration_file: str | Path | None = None,
+    bundle: str | Path | None = None,
 ) -> nn.Module:
     """Load ``model.pt`` into the detector, move it to the device and set it to evaluation.
 
@@ -62,12 +64,15 @@ def load_detector(
         device: to compute on.
         calibration_file: a calibration for these weights, such as one of another site; None = the calibration that
             ``model.pt`` holds.
+        bundle: folder of the bundle that the detector is of; weights that lie in another one are refused.
 
     Raises:
-        NomalyError: as :func:`read_tensors`, and if the device is none, the weights are of another architecture or the
-            calibration is of other weights.
+        NomalyError: as :func:`read_tensors`, and if the device is none, the weights are of another bundle or
+            architecture, or the calibration is of other weights.
     """
     check_device(device)
+    if bundle is not None:
+        check_owner(Path(bundle), path)
     state = read_tensors(path, device)
     try:
         network.load_state_dict(state)

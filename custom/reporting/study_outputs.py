@@ -37,16 +37,24 @@ class StudyOutputs:
         images: whether map, mask and pseudo-healthy image are written.
         dicom: whether a DICOM study gets DICOM objects as well; only with ``images``.
         run: what made the results, for the DICOM objects.
+        remark: what each study's row is to say.
     """
 
     def __init__(
-        self, folder: Path, threshold: float | None, images: bool, dicom: bool, run: Mapping[str, Any]
+        self,
+        folder: Path,
+        threshold: float | None,
+        images: bool,
+        dicom: bool,
+        run: Mapping[str, Any],
+        remark: str = "",
     ) -> None:
         self.folder = folder
         self.threshold = threshold
         self.images = images
         self.dicom = dicom
         self.run = run
+        self.remark = remark
 
     def make(self, study: dict[str, Any]) -> StudyRecord:
         """The record of what a DetectionEvaluator says of a study, whose images are written on the way.
@@ -83,7 +91,7 @@ class StudyOutputs:
         arrays = source_arrays(study["image"], volumes)
         lesions = study_lesions(study, arrays["labels"]) if "labels" in arrays else []
         row = self._row(study)
-        row.note = " ".join(filter(None, (row.note, *remarks(study))))
+        row.note = " ".join(filter(None, (self.remark, row.note, *remarks(study))))
         if self.threshold is not None:
             row.lesion_count = len(lesions)
             row.lesion_volume = sum(lesion.size for lesion in lesions)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.data.notes import LESIONS, PHANTOM, WEIGHTS, data_notes, is_synthetic
+from custom.data.notes import LESIONS, PHANTOM, WEIGHTS, data_notes, is_synthetic, learned_from
 
 
 @pytest.fixture
@@ -48,3 +48,15 @@ def test_weights_of_phantoms_are_said_to_be_such(tmp_path: Path, synthetic: bool
 
 def test_weights_without_provenance_need_no_note(tmp_path: Path) -> None:
     assert data_notes(None, [], str(tmp_path / "model.pt")) == []
+
+
+def test_published_weights_tell_what_they_have_learned_from(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    weights.write_text("weights")
+    assert learned_from(str(weights)) == "not told"
+    data = [{"name": "heads", "terms": "CC BY 4.0"}, {"name": "films", "terms": "CC0"}]
+    facts = {"data": data, "sha256": hashlib.sha256(b"weights").hexdigest()}
+    (tmp_path / "provenance.json").write_text(json.dumps(facts))
+    assert learned_from(str(weights)) == "heads (CC BY 4.0); films (CC0)"
+    weights.write_text("others")
+    assert learned_from(str(weights)) == "not told"

@@ -150,6 +150,7 @@ def test_series_can_be_chosen_by_other_tags(bundles, tiny_data, tmp_path):
     run = deploy(bundles["ra_brain"], tmp_path / "study", tmp_path / "run", *words)
 
     assert (run.code, len(run.rows)) == (0, 1), run.told
+    assert "Not selected, so not assessed: 1 of MR; --series chooses others." in run.told
     key = (run.output / "key.csv").read_text()
     assert str(tmp_path / "study" / "0") in key and str(tmp_path / "study" / "1") not in key
 

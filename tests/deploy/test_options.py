@@ -68,8 +68,9 @@ def test_container_tells_its_folders_and_holds_one_bundle(monkeypatch, tmp_path)
     [
         (["--bundle", "ra_foot"], "BUNDLE must be a bundle's name or path, got ra_foot: choose one of memmc_"),
         (["--input", "nowhere"], "--input must be a folder, but nowhere is none: check its spelling"),
-        (["--series", "t1"], "--series must be KEYWORD=PATTERN, got t1: such as SeriesDescription=t1"),
-        (["--series", "0008,0060=MR"], "--series must be KEYWORD=PATTERN, got 0008,0060=MR"),
+        (["--series", "t1"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got t1: such as "),
+        (["--series", "0008,0060=MR"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got 0008,0060=MR"),
+        (["--series", "SeriesName=t1"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got SeriesName=t1"),
         (["--series", "Modality=("], r"--series must have a regular expression, got \( \(missing \)"),
         (["--studies", "x"], "--studies is set by the application: use --input"),
         (["--overwrite"], "--overwrite must have a value"),

@@ -19,6 +19,7 @@ from PIL import Image
 
 from custom.calibration.state import scoring_rule
 from custom.data.inputs import pending_items
+from custom.data.notes import WEIGHTS
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
 from custom.networks.weights import model_hash
@@ -75,6 +76,13 @@ def test_row_has_score_decision_and_size_of_the_lesions(results, calibrated, hea
     assert (row.score, row.p_value, row.decision) == (pytest.approx(0.5), pytest.approx(0.2), "flag")
     assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(3.0), "ml")
     assert (row.group, row.note) == (None, "")
+
+
+def test_weights_of_phantoms_are_told_at_the_start_and_in_each_row(results, calibrated, head, caplog) -> None:
+    with caplog.at_level("WARNING"):
+        (row,) = read_results_csv(results(head, notes=["Synthetic phantom", WEIGHTS]) / "results.csv")
+    assert row.note == WEIGHTS
+    assert caplog.messages[:2] == ["Synthetic phantom", WEIGHTS]
 
 
 def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, head) -> None:

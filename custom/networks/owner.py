@@ -20,7 +20,7 @@ def check_owner(bundle: Path, weights: str | PathLike) -> None:
         NomalyError: with the names of both.
     """
     own, owner = bundle_name(bundle), bundle_name(Path(weights).resolve().parent.parent)
-    if owner not in (None, own):
+    if None not in (own, owner) and own != owner:
         raise NomalyError(
             f'weights must be those of "{own}", but {weights} are those of "{owner}": leave them out, or use the '
             "bundle that they belong to."
