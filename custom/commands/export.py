@@ -80,6 +80,11 @@ def earlier_export(folder: Path, overwrite: bool) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise NomalyError(f"--output must be a folder, but {folder} is a file: give another.")
     earlier = [path for path in (folder / file for file in (*FILES.values(), RECORD, PARITY)) if path.exists()]
+    if earlier and not (folder / RECORD).exists():
+        raise NomalyError(
+            f"--output must be a folder without other files, but {earlier[0]} is of no export, or of one that was "
+            f"stopped ({RECORD} is missing): remove it, or give another."
+        )
     if earlier and not overwrite:
         raise NomalyError(
             f"--output must be a folder without an earlier export, but {earlier[0]} is there: give another, or "
@@ -122,8 +127,8 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
     """What export.json tells: all that one needs to use the files without this software."""
     from custom.export.detector import DECISIONS, NONE
     from custom.export.formats import OPSET
+    from custom.export.preprocessing import steps_told
     from custom.networks.weights import model_hash, weight_hash
-    from custom.reporting.run_info import described
 
     network, calibration = evaluator.network, evaluator.network.calibration
     reconstructor, plane = network.reconstructor, list(network.reconstructor.image_size)
@@ -162,8 +167,8 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
             "minimum_region": int(calibration.minimum_region),
         },
         "preprocessing": {
-            "what": "not in the graph: MONAI transforms of the bundle's inference config, and the input gate",
-            "steps": [described(step) for step in transforms.transforms],
+            "what": "not in the graph, nor is the input gate: what the bundle does to a study before, in this order",
+            "steps": steps_told(transforms),
         },
         "files": {key: {"file": path.name, "sha256": digest(path)} for key, path in paths.items()},
         "onnx_opset": OPSET if "onnx" in paths else None,

@@ -6,9 +6,8 @@ import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
+from custom.commands.servers import why_unreachable
 from custom.errors import NomalyError
 
 
@@ -27,16 +26,12 @@ def check_tracking(tracking: str) -> None:
     if find_spec("mlflow") is None:
         raise NomalyError("--tracking needs the package mlflow, which is not installed: run `pip install .[mlflow]`.")
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if server.startswith(("http://", "https://")):
-        try:
-            urlopen(server, timeout=10).close()
-        except HTTPError:  # it wants a password, which MLflow has
-            pass
-        except (OSError, ValueError) as error:  # MLflow would try for minutes
-            raise NomalyError(
-                f"MLFLOW_TRACKING_URI must be a server that answers, but {server} does not ({error}): start it, or "
-                "unset the variable to use a data base beside the logs."
-            ) from error
+    reason = why_unreachable(server) if server.startswith(("http://", "https://")) else ""
+    if reason:
+        raise NomalyError(
+            f"MLFLOW_TRACKING_URI must be a server that answers, but {server} does not ({reason}): start it, or unset "
+            "the variable to use a data base beside the logs."
+        )
 
 
 def is_tracking_file(path: str) -> bool:

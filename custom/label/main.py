@@ -18,7 +18,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from custom import __version__
 from custom.errors import NomalyError
 from custom.label.guard import is_plain, not_plain
-from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector
+from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector, check_options
 from custom.label.uploads import UnknownName, place_of, remove_upload
 
 SHOWN_OUTPUTS = ["mask", "bands"]  # viewers show labels; the map, "map" in a request, is for programs
@@ -105,6 +105,7 @@ class NomalyApp(MONAILabelApp):
         model, image = request.get("model"), request.get("image")
         if not isinstance(model, str) or model not in self._infers:
             raise UnknownName(f"model must be one of {', '.join(self._infers)}, got {model!r}.")
+        check_options(request)
         tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
         if not is_plain(tag):  # a folder of labels
             raise NomalyError(not_plain("label_tag", tag))

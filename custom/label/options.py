@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom.commands.servers import why_unreachable
 from custom.errors import NomalyError
 from custom.label.bundles import Model, read_models
 
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   scripts/monai_label.sh --bundle ra_chest --studies ~/films --port 8001
   scripts/monai_label.sh --bundle ra_brain --weights run/models/model.pt --studies ~/heads
   scripts/monai_label.sh --bundle ra_chest=a.pt --bundle ra_wrist=b.pt --studies ~/films
+  scripts/monai_label.sh --studies http://127.0.0.1:8042/dicom-web                      of Orthanc, for OHIF
 
 The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM films (.dcm) and folders of one DICOM
 series each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). More in
@@ -57,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="name under bundles/ or a path; may be given several times (default: all that have models/model.pt)",
     )
     parser.add_argument("--weights", help="model.pt of the one --bundle (default: models/model.pt of the bundle)")
-    parser.add_argument("--studies", required=True, help="folder of studies, which must be writable")
+    parser.add_argument(
+        "--studies", required=True, help="folder of studies, which must be writable, or address of a DICOMweb server"
+    )
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     return parser
 
@@ -77,9 +81,14 @@ def check_studies(studies: str) -> str:
     """The studies' folder, or an address as it is.
 
     Raises:
-        NomalyError: if it is no folder, or labels could not be kept in it.
+        NomalyError: if it is no folder, labels could not be kept in it, or nothing answers at the address.
     """
     if studies.startswith(WEB):
+        if reason := why_unreachable(studies):
+            raise NomalyError(
+                f"--studies must be a folder or a DICOMweb server that answers, but {studies} does not ({reason}): "
+                "start it, or correct the address."
+            )
         return studies
     folder = Path(studies)
     if not folder.is_dir():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from custom.reporting.study_outputs import remarks
 from custom.scoring.regions import label_regions
 from custom.transforms.source_geometry import source_arrays, write_images
 
+OPTIONS = ("threshold", "output")
 OUTPUTS = ("mask", "bands", "map")
 CALIBRATED = "calibrated"
 LABELS = {"anomaly": 1}
@@ -161,6 +163,18 @@ class StudyDetector:
             "nomaly": __version__,
         }
         return json.loads(json.dumps(told, default=float))  # numbers of NumPy become Python's
+
+
+def check_options(request: Iterable[str]) -> None:
+    """Refuse misspelt options among the names of a request; viewers add many names of their own, which stay.
+
+    Raises:
+        NomalyError: with the option that was meant.
+    """
+    for name in request:
+        meant = get_close_matches(str(name).lower(), OPTIONS, n=1, cutoff=0.8)
+        if meant and name not in OPTIONS:
+            raise NomalyError(f"{name} is no option: did you mean {meant[0]}?")
 
 
 def read_threshold(threshold: str | float | None) -> float | None:

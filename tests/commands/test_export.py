@@ -107,24 +107,27 @@ def test_picture_and_volume_are_told_apart_in_the_graph(exported, name: str) -> 
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
+@pytest.mark.parametrize("size", [None, (131, 150), (150, 33), (24, 20)])  # None = of the network's size, 32 x 32
 def test_documented_code_without_nomaly_says_what_the_detector_says(
-    exported, words, tiny_data, tmp_path, monkeypatch, quiet_process: None
+    exported, words, tiny_data, tmp_path, monkeypatch, quiet_process: None, size: tuple[int, int] | None
 ) -> None:
-    film = (
-        tiny_data("memmc_pneumonia")
-        / json.loads((tiny_data("memmc_pneumonia") / "datalist.json").read_text())["test"][-1]["image"]
-    )
-    np.save(tmp_path / "film.npy", np.asarray(Image.open(film)))
+    data = tiny_data("memmc_pneumonia")
+    film = Image.open(data / json.loads((data / "datalist.json").read_text())["test"][-1]["image"])
+    film = film if size is None else film.resize(size)
+    film.save(tmp_path / "film.png")
+    np.save(tmp_path / "film.npy", np.asarray(film))
     (tmp_path / "exported").symlink_to(exported("memmc_pneumonia"))
     monkeypatch.chdir(tmp_path)
-    code = (
-        (Path(export.__file__).parents[2] / "docs" / "exports.md").read_text().split("```python\n")[1].split("```")[0]
-    )
+    guide = (Path(export.__file__).parents[2] / "docs" / "exports.md").read_text()
+    detect, fit = (block.split("```")[0] for block in guide.split("```python\n")[1:])
     found = {}
-    exec(code, found)
+    if size is not None:
+        exec(fit, {})
+    exec(detect, found)
 
-    knobs = {**words("memmc_pneumonia"), "weights": str(words("memmc_pneumonia")["weights"]), "studies": [str(film)]}
-    evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**knobs, "dataset_dir": None})
+    knobs = {**words("memmc_pneumonia"), "weights": str(words("memmc_pneumonia")["weights"])}
+    studies = {"studies": [str(tmp_path / "film.png")], "dataset_dir": None}
+    evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**knobs, **studies})
     item = dict(evaluator.data_loader.dataset[0])
     assert parity.reason_to_leave_out(evaluator, item) is None
     said = found["said"]
@@ -148,7 +151,9 @@ def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
     assert record["outputs"]["decision"]["codes"] == {"likely_normal": 0, "uncertain": 1, "flag": 2}
     assert calibration["given"] and calibration["studies"] == "volumes" and calibration["healthy_studies"] == 5
     assert calibration["decision_rule"]["alpha"] == 0.2
-    assert [step[0] for step in record["preprocessing"]["steps"]][0] == "LoadStudyd"
+    steps = ["LoadStudyd", "Orientationd", "CropHeadd", "ResizeStudyd", "ScaleStudyIntensityd"]  # and no lesions
+    assert [step["step"] for step in record["preprocessing"]["steps"]] == steps
+    assert "linear interpolation" in record["preprocessing"]["steps"][3]["how"]
     assert len(record["model_hash"]) == len(record["calibration_hash"]) == 16
     assert {"nomaly", "torch", "monai"} <= set(record["versions"])
     for file in record["files"].values():
@@ -226,6 +231,7 @@ def test_studies_of_another_size_than_the_graph_are_no_check(nomaly, words, tiny
 
 def test_earlier_export_is_kept_unless_overwritten(nomaly, words, tmp_path) -> None:
     (tmp_path / "detector.onnx").write_bytes(b"earlier")
+    (tmp_path / "export.json").write_text("{}")
     arguments = ("export", "ra_brain", "--output", tmp_path, "--format", "torchscript")
     done = nomaly(*arguments, **words("ra_brain"))
     assert done.code == 2 and "must be a folder without an earlier export" in done.err and "--overwrite" in done.err
@@ -235,6 +241,7 @@ def test_earlier_export_is_kept_unless_overwritten(nomaly, words, tmp_path) -> N
 
 def test_earlier_export_stays_where_the_next_one_fails(nomaly, words, tmp_path) -> None:
     (tmp_path / "detector.onnx").write_bytes(b"earlier")
+    (tmp_path / "export.json").write_text("{}")
     done = nomaly("export", "ra_brain", "--output", tmp_path, "--overwrite", **words("ra_brain") | {"weights": "no.pt"})
     assert done.code == 2 and (tmp_path / "detector.onnx").read_bytes() == b"earlier"
 

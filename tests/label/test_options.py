@@ -57,10 +57,19 @@ def test_port_in_use_is_told(weights, tmp_path):
             read_options([f"--bundle=ra_chest={weights}", "--studies", str(tmp_path), f"--port={port}"])
 
 
-def test_address_of_a_server_of_studies_is_kept_as_it_is(weights):
+def test_address_of_a_server_of_studies_is_kept_as_it_is(weights, monkeypatch):
+    monkeypatch.setattr("custom.label.options.why_unreachable", lambda address: "")
     words = [f"--bundle=ra_chest={weights}", "--studies=http://127.0.0.1:8042/dicom-web", "--port=18999"]
 
     assert read_options(words).studies == "http://127.0.0.1:8042/dicom-web"
+
+
+def test_server_of_studies_that_does_not_answer_is_told(weights):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"
+        with pytest.raises(NomalyError, match=rf"--studies must be .* that answers, but {address} does not \(.*\): "):
+            read_options([f"--bundle=ra_chest={weights}", "--studies", address, "--port=18999"])
 
 
 def test_help_and_mistakes_need_no_package_at_all():
@@ -69,7 +78,7 @@ def test_help_and_mistakes_need_no_package_at_all():
         command[-1] += f"from custom.label.options import main; sys.exit(main({list(words)!r}))"
         return subprocess.run(command, capture_output=True, text=True)
 
-    assert "--studies" in run("--help").stdout
+    assert "--studies" in run("--help").stdout and "DICOMweb" in run("--help").stdout
     mistake = run("--studies", "nowhere", "--bundle", "ra_foot")
     assert mistake.returncode == 2 and mistake.stderr.startswith("monai_label.sh: --bundle must be")
     assert mistake.stderr.count("\n") == 1

@@ -53,6 +53,11 @@ pytestmark = NEEDS_LABEL
             "threshold must be a number above 0",
         ),
         (
+            {"model": "ra_chest", "image": "film", "params": {"treshold": 1}},
+            422,
+            "treshold is no option: did you mean threshold?",
+        ),
+        (
             {"model": "ra_chest", "image": "film", "params": {"output": "heat"}},
             422,
             "output must be one of mask, bands",

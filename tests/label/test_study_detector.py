@@ -17,7 +17,7 @@ from custom import __version__
 from custom.commands.bundle import BUNDLES
 from custom.data.notes import PHANTOM, WEIGHTS
 from custom.errors import NomalyError
-from custom.label.study_detector import StudyDetector, read_threshold
+from custom.label.study_detector import StudyDetector, check_options, read_threshold
 from custom.reporting.results import read_results_csv
 
 
@@ -238,3 +238,17 @@ def test_nothing_learns_while_serving(films, film, tmp_path):
     films(film, tmp_path)
 
     assert all(torch.equal(value, before[name]) for name, value in films.evaluator.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("treshold", "threshold"), ("Threshold", "threshold"), ("thresh", "threshold"), ("outputs", "output")],
+)
+def test_misspelt_option_is_told(name, meant):
+    with pytest.raises(NomalyError, match=f"^{name} is no option: did you mean {meant}\\?$"):
+        check_options({"image": "film", name: 1})
+
+
+def test_what_viewers_add_is_no_misspelling():
+    own = ("model", "image", "label", "session", "client_id", "result_extension", "result_dtype", "result_compress")
+    check_options(dict.fromkeys((*own, "label_info", "label_tag", "save_label", "timeout", "threshold", "output")))
