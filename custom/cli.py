@@ -60,10 +60,9 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
         overrides |= {"ckpt_dir": f"{options.output}/models", "output_dir": f"{options.output}/train"}
     if options.tracking:
         check_tracking(options.tracking)
-        overrides["tracking"] = options.tracking
         # MONAI finds the config that it keeps for MLflow only where the folder is an expression.
         overrides |= {"output_dir": f"${overrides['output_dir']!r}"} if "output_dir" in overrides else {}
-    run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"))
+    run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"), options.tracking)
 
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """Commands run no bundle: what they would run is listed here."""
     calls: list[SimpleNamespace] = []
 
-    def run(files, overrides):
+    def run(files, overrides, tracking=None):
         calls.append(SimpleNamespace(files=files, overrides=overrides))
         return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=lambda name: overrides[name]))
 
@@ -240,6 +240,12 @@ def test_misspelt_knob_is_refused_with_the_nearest_one(nomaly, name: str) -> Non
     assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean max_epochs?\n")
 
 
+@pytest.mark.parametrize(("name", "meant"), [("weigths", "weights"), ("devise", "device")])
+def test_misspelt_option_is_refused_with_the_one_that_was_meant(nomaly, name: str, meant: str) -> None:
+    done = nomaly("evaluate", "ra_brain", **{name: "x"})
+    assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean {meant}?\n")
+
+
 def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
     done = nomaly("train", "ra_brain", colour="red")
     assert done.code == 2
@@ -268,13 +274,13 @@ def test_knob_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chain", ["cause", "context"])
 def test_users_mistake_is_found_behind_other_errors(chain: str, monkeypatch, capsys) -> None:
-    def run(files, overrides):
+    def run(files, overrides, tracking=None):
         try:
             raise NomalyError("slab_mm must be millimetres.")
         except NomalyError as error:
             raise RuntimeError("Failed to instantiate") from (error if chain == "cause" else None)
 
-    def run_with_context(files, overrides):
+    def run_with_context(files, overrides, tracking=None):
         try:
             raise NomalyError("slab_mm must be millimetres.")
         except NomalyError:
@@ -286,7 +292,7 @@ def test_users_mistake_is_found_behind_other_errors(chain: str, monkeypatch, cap
 
 
 def test_error_of_the_software_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(files, overrides):
+    def run(files, overrides, tracking=None):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(bundle, "run_configs", run)
@@ -295,7 +301,7 @@ def test_error_of_the_software_is_not_hidden(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def run(files, overrides):
+    def run(files, overrides, tracking=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bundle, "run_configs", run)

@@ -36,9 +36,9 @@ def find_bundle(name: str) -> Path:
     raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: {next_step}.")
 
 
-def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -> Any:
+def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> Any:
     """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the
-    same.
+    same. ``tracking`` is MONAI's: "mlflow", or a file of settings.
 
     Raises:
         NomalyError: if there is no such bundle, config or knob.
@@ -48,11 +48,12 @@ def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any]) -
     overrides = {"bundle_root": str(folder), **overrides}
     if os.environ.get("RANK", "0") == "0":  # of several processes one says it
         private = None if overrides.get("keep_identifiers") else overrides.get("studies")
-        print(f"Running: {bundle_command(files, overrides, private)}", flush=True)
-    return run_configs(files, overrides)
+        said = overrides if tracking is None else {**overrides, "tracking": tracking}
+        print(f"Running: {bundle_command(files, said, private)}", flush=True)
+    return run_configs(files, overrides, tracking)
 
 
-def run_configs(files: Sequence[str], overrides: dict[str, Any]) -> Any:
+def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> Any:
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top.
 
     Raises:
@@ -61,11 +62,10 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any]) -> Any:
     from monai.bundle import ConfigWorkflow
     from monai.bundle.config_parser import ConfigParser
 
-    knobs = {name: value for name, value in overrides.items() if name != "tracking"}  # an option of the workflow itself
-    check_overrides(ConfigParser.load_config_files(list(files)), knobs)
+    check_overrides(ConfigParser.load_config_files(list(files)), overrides)
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
-    workflow = ConfigWorkflow(config_file=list(files), **overrides)
+    workflow = ConfigWorkflow(config_file=list(files), tracking=tracking, **overrides)
     logging.captureWarnings(True)
     workflow.initialize()
     workflow.run()
@@ -82,7 +82,9 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     for name, value in overrides.items():
         if name.split("#")[0].split("::")[0] not in config:
             knobs = sorted(key for key, default in config.items() if is_knob(key, default))
-            near = difflib.get_close_matches(name.replace("-", "_"), knobs, 1, 0.65)
+            # Settings that are expressions by default, such as weights, may be meant, too.
+            settable = [*knobs, *(key for key, default in config.items() if isinstance(default, str))]
+            near = difflib.get_close_matches(name.replace("-", "_"), settable, 1, 0.65)
             advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(knobs)}."
             raise NomalyError(f"no knob is called {name}: {advice}")
         default = config.get(name)
