@@ -36,8 +36,9 @@ def are_of_phantoms(weights: Path) -> bool:
 
 def learned_from(weights: str) -> str:
     """Data, with their terms, that published weights have learned from; "not told" of others."""
-    data = provenance_of(Path(weights)).get("data", [])
-    return "; ".join(f"{one['name']} ({one['terms']})" for one in data) or "not told"
+    data = provenance_of(Path(weights)).get("data")
+    told = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    return "; ".join(f"{one.get('name')} ({one.get('terms')})" for one in told) or "not told"
 
 
 def provenance_of(weights: Path) -> dict[str, Any]:

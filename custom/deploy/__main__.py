@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 0 = done, 1 = some studies failed, 2 = a mistake of the user, said in one sentence."""
     # MONAI Deploy's operators log names of files and what the headers tell of the patient.
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("custom").setLevel(logging.WARNING)  # ours name nobody
+    logging.getLogger("custom.deploy").setLevel(logging.WARNING)  # ours name nobody
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "CRITICAL")  # an operator's error comes here as it is
     try:
         options = read_options(arguments)

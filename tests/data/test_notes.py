@@ -58,5 +58,8 @@ def test_published_weights_tell_what_they_have_learned_from(tmp_path: Path) -> N
     facts = {"data": data, "sha256": hashlib.sha256(b"weights").hexdigest()}
     (tmp_path / "provenance.json").write_text(json.dumps(facts))
     assert learned_from(str(weights)) == "heads (CC BY 4.0); films (CC0)"
+    (tmp_path / "provenance.json").write_text(json.dumps({**facts, "data": "heads"}))
+    assert learned_from(str(weights)) == "not told"
+    (tmp_path / "provenance.json").write_text(json.dumps(facts))
     weights.write_text("others")
     assert learned_from(str(weights)) == "not told"
