@@ -15,7 +15,7 @@ from custom.commands.bundle import exit_code, run_bundle
 from custom.commands.overrides import given, parse_overrides, refuse
 from custom.commands.parser import build_parser
 from custom.commands.tracking import check_tracking
-from custom.errors import find_mistake
+from custom.errors import tell
 
 GOES_ON = {
     "detect": " with --resume: what is done is kept.",
@@ -38,11 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nomaly: stopped. Run the same command again{GOES_ON.get(options.command, '.')}", file=sys.stderr)
         return 130
     except Exception as error:  # MONAI wraps a config component's error in its own
-        mistake = find_mistake(error)
-        if mistake is None:
-            raise
         end_progress_bars()
-        print(f"nomaly: {mistake}", file=sys.stderr)
+        tell("nomaly", error)
         return 2
 
 
@@ -119,7 +116,7 @@ def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
         options.healthy_studies,
         options.group,
         options.planned_studies,
-        options.overwrite,
+        bool(options.overwrite),
     )
 
 
@@ -127,7 +124,7 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
     """Compare models."""
     from custom.commands.benchmark import run
 
-    return run(options.models, options.dataset_dir, options.output, options.entries, overrides, options.overwrite)
+    return run(options.models, options.dataset_dir, options.output, options.entries, overrides, bool(options.overwrite))
 
 
 RUN = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class NomalyError(ValueError):
     """A wrong input, setting or data set. Its text names the parameter, the rule, the value and the next step.
@@ -17,6 +19,14 @@ def find_mistake(error: BaseException | None) -> NomalyError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def tell(program: str, error: Exception) -> None:
+    """Say on standard error the user's mistake behind an exception; one that is none is raised again."""
+    mistake = find_mistake(error)
+    if mistake is None:
+        raise error
+    print(f"{program}: {mistake}", file=sys.stderr)
 
 
 def root_cause(error: BaseException) -> str:

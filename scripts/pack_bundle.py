@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import find_bundle
-from custom.errors import NomalyError, find_mistake
+from custom.errors import NomalyError, tell
 from custom.reporting.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,11 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
             zip_file = pack(find_bundle(name), args.output, args.weights_url, args.overwrite, args.zoo_style)
             print(f"{zip_file}  {zip_file.stat().st_size / 1e6:.1f} MB", flush=True)
         except Exception as error:  # MONAI wraps a config component's error in its own
-            mistake = find_mistake(error)
-            if mistake is None:
-                raise
+            tell(f"pack_bundle: {Path(name).name}", error)
             failed += 1
-            print(f"pack_bundle: {Path(name).name}: {mistake}", file=sys.stderr)
     sys.exit(failed > 0)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
 from custom.data.datalist import datalist_hash
-from custom.errors import NomalyError, find_mistake
+from custom.errors import NomalyError, tell
 from custom.networks.weights import halved, read_tensors, save_tensors
 from custom.reporting.files import atomic_write
 
@@ -124,9 +124,7 @@ def main() -> int:
         with TemporaryDirectory() as work:
             told = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
     except Exception as error:
-        if (mistake := find_mistake(error)) is None:
-            raise
-        print(f"publish_weights: {mistake}", file=sys.stderr)
+        tell("publish_weights", error)
         return 2
     print(json.dumps(told["eval_metrics"], indent=2))
     return 0

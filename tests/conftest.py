@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -186,6 +187,20 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
         return output
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
+    """Copy a bundle to a folder, with its tiny network and the weights of that, and its gate off."""
+
+    def copy(bundle: str, folder: Path) -> Path:
+        shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
+        inference = folder / "configs" / "inference.json"
+        inference.write_text(json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | {"gate": False}))
+        shutil.copytree(trained(bundle) / "models", folder / "models")
+        return folder
+
+    return copy
 
 
 class GreyDetector(nn.Module):

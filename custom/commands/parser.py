@@ -183,9 +183,7 @@ def add_monitor(commands: Any) -> None:
         help="length that the series shall grow to: the chance then holds for all looks on its way together",
     )
     monitor.add_argument("--group", help="calibration group to watch, where there are several")
-    monitor.add_argument(
-        "--overwrite", type=truth, nargs="?", const=True, default=False, help="replace earlier results"
-    )
+    add_switch(monitor, "overwrite", "replace earlier results")
 
 
 def add_benchmark(commands: Any) -> None:
@@ -207,4 +205,4 @@ def add_benchmark(commands: Any) -> None:
         metavar="FILE",
         help='more models: a JSON list of {"name", "bundle", "weights", "overlay": [...], "knobs": {...}}',
     )
-    benchmark.add_argument("--overwrite", type=truth, nargs="?", const=True, default=False, help="evaluate all anew")
+    add_switch(benchmark, "overwrite", "evaluate all anew")

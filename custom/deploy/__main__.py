@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from custom.deploy.options import read_options
-from custom.errors import NomalyError, find_mistake
+from custom.errors import NomalyError, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         NomalyApplication(options).run()
         return exit_code(str(options.output))
     except Exception as error:
-        mistake = find_mistake(error)
-        if mistake is None:
-            raise
-        print(f"monai_deploy.sh: {mistake}", file=sys.stderr)
+        tell("monai_deploy.sh", error)
         return 2
 
 

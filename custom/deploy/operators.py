@@ -147,19 +147,18 @@ def dicom_files(folder: Path) -> list[Path]:
         files = [Path(file) for item in find_studies(folder) for file in files_of(item)]
     except NomalyError:  # it would ask for pictures and NIfTI as well
         files = []
-    files = [file for file in files if not is_readable(file) or is_dicom(file)]
+    files = [file for file in files if may_be_dicom(file)]
     if not files:
         raise NomalyError(f"the input must hold DICOM images, but {folder} has none: give the folder of a study.")
     return files
 
 
-def is_readable(file: Path) -> bool:
-    """Whether it is a file that can be opened."""
+def may_be_dicom(file: Path) -> bool:
+    """Whether a file is DICOM, or cannot be read, which its row will tell."""
     try:
-        file.open("rb").close()
+        return is_dicom(file)
     except OSError:
-        return False
-    return True
+        return True
 
 
 def header_of(file: Path) -> FileDataset | None:

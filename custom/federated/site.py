@@ -15,6 +15,9 @@ from torch import nn
 from custom.commands.bundle import check_overrides, find_bundle, path_of
 from custom.federated.weights import load_shared, shared
 
+SELECTION = "selection"  # the metric that averages are chosen by
+ERROR = "error.txt"  # beside a site's settings: what stopped it
+
 
 class DetectorAlgo(MonaiAlgo):
     """MonaiAlgo that exchanges the whole detector but its calibration, whichever part of it the trainer holds.

@@ -12,10 +12,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from nvflare.apis.fl_constant import FLMetaKey
 
 from custom.errors import root_cause
-from custom.federated.site import DetectorAlgo, make_site
-
-SELECTION = "selection"  # names that job.py knows, too
-ERROR = "error.txt"
+from custom.federated.site import ERROR, SELECTION, DetectorAlgo, make_site
 
 
 def answer(site: DetectorAlgo, received: flare.FLModel) -> flare.FLModel:

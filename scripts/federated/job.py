@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from custom.commands.bundle import find_bundle
 from custom.commands.overrides import parse_overrides
 from custom.data.datalist import load_datalist
-from custom.errors import NomalyError
+from custom.errors import NomalyError, tell
+from custom.federated.site import ERROR, SELECTION
 from custom.federated.weights import write_initial, write_model
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 CLIENT = Path(__file__).with_name("client.py")
 BEST = "best_FL_global_model.pt"  # NVFlare's name
-SELECTION, ERROR = "selection", "error.txt"  # as client.py has them
 SERVER = "server"  # NVFlare's own
 FIXED = ("bundle_root", "ckpt_dir", "dataset_dir", "max_epochs", "output_dir", "overwrite")  # what a site sets itself
 
@@ -192,7 +192,7 @@ def main() -> int:
     try:
         print(train(options, parse_overrides(unknown)))
     except NomalyError as error:
-        print(f"job.py: {error}", file=sys.stderr)
+        tell("job.py", error)
         return 2
     return 0
 

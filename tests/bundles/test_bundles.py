@@ -4,7 +4,6 @@ exist.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import itertools
 import json
@@ -25,6 +24,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from monai.bundle.config_item import ComponentLocator
 
 from custom.commands.bundle import BUNDLES
+from tests.support.scripts import load_script
 
 ROOT = BUNDLES.parent
 VARIANTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(BUNDLES.glob("*/variant.json"))}
@@ -65,10 +65,7 @@ def config(bundle: str, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def render() -> ModuleType:
     """The rendering script."""
-    spec = importlib.util.spec_from_file_location("render_bundles", ROOT / "scripts" / "render_bundles.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("render_bundles.py")
 
 
 @pytest.fixture

@@ -18,18 +18,11 @@ import torch
 from PIL import Image
 
 import dicom
-from custom.commands.bundle import BUNDLES
 from custom.reporting.results import StudyResult, read_results_csv
+from tests.support.servers import needs_environment
 
 ROOT = Path(__file__).parents[2]
-VENV = Path(os.environ.get("NOMALY_DEPLOY_VENV", ROOT / ".venv-deploy"))
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (VENV / "installed").is_file(),
-        reason=f"MONAI Deploy is not installed in {VENV}: run scripts/monai_deploy.sh --install",
-    ),
-]
+pytestmark = needs_environment("deploy")
 LONGEST_RUN = 300  # seconds, on a busy machine
 MOMENTS = ("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime")
 OBJECTS = {"segmentation.dcm", "map.dcm", "report.dcm"}
@@ -73,17 +66,10 @@ def deploy(bundle: Path, folder: Path, output: Path, *words: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def bundles(trained, tiny_network, tmp_path_factory) -> dict[str, Path]:
+def bundles(tiny_bundle, tmp_path_factory) -> dict[str, Path]:
     """Copies of two bundles whose networks are tiny, with their weights; their gates are off."""
-    folders = {}
-    for bundle in ("ra_brain", "ra_chest"):
-        folder = tmp_path_factory.mktemp("bundles") / bundle
-        shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
-        config = json.loads((folder / "configs" / "inference.json").read_text())
-        (folder / "configs" / "inference.json").write_text(json.dumps(config | tiny_network(bundle) | {"gate": False}))
-        shutil.copytree(trained(bundle) / "models", folder / "models")
-        folders[bundle] = folder
-    return folders
+    folder = tmp_path_factory.mktemp("bundles")
+    return {bundle: tiny_bundle(bundle, folder / bundle) for bundle in ("ra_brain", "ra_chest")}
 
 
 @pytest.fixture(scope="module")

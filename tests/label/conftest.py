@@ -9,22 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from custom.commands.bundle import BUNDLES
 from custom.reporting.results import StudyResult, read_results_csv
 from tests.support.label_server import RENAMED, ROOT, Server, command, free_port, run_server
 
 
 @pytest.fixture(scope="package")
-def bundles(trained, tiny_network, tmp_path_factory) -> dict[str, Path]:
+def bundles(tiny_bundle, tmp_path_factory) -> dict[str, Path]:
     """Copies of bundles whose networks are tiny, with their weights; one was renamed, and brings its own custom/."""
-    folders = {}
-    for bundle, name in (("ra_brain", "ra_brain"), ("ra_chest", "ra_chest"), ("ra_chest", RENAMED)):
-        folder = tmp_path_factory.mktemp("bundles") / name
-        shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
-        config = json.loads((folder / "configs" / "inference.json").read_text())
-        (folder / "configs" / "inference.json").write_text(json.dumps(config | tiny_network(bundle) | {"gate": False}))
-        shutil.copytree(trained(bundle) / "models", folder / "models")
-        folders[name] = folder
+    originals = {"ra_brain": "ra_brain", "ra_chest": "ra_chest", RENAMED: "ra_chest"}
+    folder = tmp_path_factory.mktemp("bundles")
+    folders = {name: tiny_bundle(bundle, folder / name) for name, bundle in originals.items()}
     shutil.copytree(ROOT / "custom", folders[RENAMED] / "custom", ignore=shutil.ignore_patterns("__pycache__"))
     return folders
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "ablate_memmc.py"
+from tests.support.scripts import load_script
+
 TINY = "--image_size 32 --patch_size 8 --hidden_size 16 --depth 2 --num_heads 2 --decoder_hidden_size 16".split()
 TINY += "--decoder_num_heads 2 --masks 4 --threads 1 --repeats 2 --batch-size 2".split()
 
@@ -19,9 +19,7 @@ TINY += "--decoder_num_heads 2 --masks 4 --threads 1 --repeats 2 --batch-size 2"
 @pytest.fixture
 def ablate() -> Iterator[ModuleType]:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("ablate_memmc", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("ablate_memmc.py")
     threads = torch.get_num_threads()
     yield module
     torch.set_num_threads(threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from tests.support.scripts import load_script
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
 TINY = "--threads 1 --repeats 2 --batch-size 2 --size 16 --channels 4 8 --latent 8".split()
 
@@ -23,9 +24,7 @@ TINY = "--threads 1 --repeats 2 --batch-size 2 --size 16 --channels 4 8 --latent
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The script as a module; its processes are threads, which start at once."""
-    spec = importlib.util.spec_from_file_location("benchmark_training", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("benchmark_training.py")
 
     def start_thread(target, *args):
         here, there = Pipe()

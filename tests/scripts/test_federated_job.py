@@ -14,6 +14,7 @@ import torch
 
 from custom.networks.weights import read_tensors
 from custom.synthetic.dataset import make_phantom
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "federated" / "job.py"
@@ -40,9 +41,7 @@ def sites(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch, sites: dict[str, Path], tmp_path: Path, capsys):
     """Run the script in this process with both sites; gives its exit code and what it says of a mistake."""
-    spec = importlib.util.spec_from_file_location("federated_job", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("federated/job.py")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
 
     def run(*words: str) -> tuple[int, str]:

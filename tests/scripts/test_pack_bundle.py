@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from monai.bundle import ConfigParser
 
 from custom.commands.bundle import BUNDLES
 from custom.errors import NomalyError
+from tests.support.scripts import load_script
 
 ROOT = BUNDLES.parent
 NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/variant.json"))
@@ -33,10 +33,7 @@ OPTIONAL = ("export", "label")  # commands that no config names, with packages o
 @pytest.fixture(scope="module")
 def pack() -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("pack_bundle", ROOT / "scripts" / "pack_bundle.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pack_bundle.py")
 
 
 def edit(path: Path, **entries) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,30 +12,21 @@ from types import ModuleType
 import pytest
 
 from custom.commands.bundle import BUNDLES
+from tests.support.scripts import SCRIPTS, load_script
 
-SCRIPTS = BUNDLES.parent / "scripts"
 NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/variant.json"))
-
-
-def load(path: Path) -> ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def verify() -> ModuleType:
     """The script."""
-    return load(SCRIPTS / "verify_bundles.py")
+    return load_script("verify_bundles.py")
 
 
 @pytest.fixture(scope="module")
 def checks() -> ModuleType:
     """What it runs in each bundle."""
-    return load(SCRIPTS / "zoo" / "run_checks.py")
+    return load_script("zoo/run_checks.py")
 
 
 # A bundle alone
@@ -164,7 +154,7 @@ def test_bundle_without_weights_gets_random_ones_in_a_copy_and_no_figures(verify
     (source / "configs" / "metadata.json").write_text(json.dumps(metadata | {"eval_metrics": {"auroc": 1.0}}))
     folder, random = verify.with_weights(source, tmp_path / "scratch")
     assert random and folder == tmp_path / "scratch" / "ra_wrist" and not (source / "models").exists()
-    load(SCRIPTS / "pack_bundle.py").pack(folder, tmp_path / "dist")
+    load_script("pack_bundle.py").pack(folder, tmp_path / "dist")
     provenance = json.loads((folder / "models" / "provenance.json").read_text())
     assert provenance["eval_metrics"] == {} and provenance["command"] == "none: random weights"
     assert verify.with_weights(folder, tmp_path / "again") == (folder, False)

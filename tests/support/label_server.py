@@ -19,15 +19,11 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.servers import environment_of, needs_environment
+
 ROOT = Path(__file__).parents[2]
-VENV = Path(os.environ.get("NOMALY_LABEL_VENV", ROOT / ".venv-label"))
-NEEDS_LABEL = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (VENV / "installed").is_file(),
-        reason=f"MONAI Label is not installed in {VENV}: run scripts/monai_label.sh --install",
-    ),
-]
+VENV = environment_of("label")
+NEEDS_LABEL = needs_environment("label")
 LONGEST_START = 120  # seconds, on a busy machine
 RENAMED = "films of site B (2)"  # a copy of ra_chest
 
