@@ -27,6 +27,11 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     """
     started = time.perf_counter()
     folder = Path(output)
+    print(
+        f"Demonstration of {bundle} on synthetic images: trains, calibrates, evaluates, detects, in about five minutes "
+        f"on two cores, into {folder}. The key figures come last. Stopped, it goes on when it is run again.",
+        flush=True,
+    )
     models = str(folder / "models")
     given = split_overrides(bundle, overrides)
     config = json.loads(path_of(find_bundle(bundle), "train").read_text())
