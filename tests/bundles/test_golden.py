@@ -1,0 +1,94 @@
+"""The shipped weights report the same scores, p-values and decisions as when they were published."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custom import cli
+from custom.commands.bundle import BUNDLES
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+IMAGES = {
+    "ra_brain": "head",
+    "ra_chest": "chest",
+    "ra_wrist": "wrist",
+    "memmc_pneumonia": "chest",
+    "memmc_covid": "chest",
+    "memmc_colonoscopy": "colon",
+}
+# Other processors round sums otherwise; p-values and decisions rest on ranks, which this cannot change here.
+SCORE_TOLERANCE = 1e-4
+
+
+def detect(bundle: str, folder: Path, run: Callable[..., Any], **knobs: Any) -> dict[str, dict[str, Any]]:
+    """Run the shipped weights on the golden images of a bundle: row and regions of each study."""
+    words = ["detect", bundle, GOLDEN / IMAGES[bundle], "--output", folder, "--keep-identifiers"]
+    run(*words, write_images=False, **knobs)
+    regions = read_rows(folder / "lesions.csv")
+    return {
+        row["study"]: {
+            "status": row["status"],
+            "score": number(row["score"]),
+            "p_value": number(row["p_value"]),
+            "decision": row["decision"] or None,
+            "region_p_values": [number(region["p_value"]) for region in regions if region["study"] == row["study"]],
+        }
+        for row in read_rows(folder / "results.csv")
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def test_every_bundle_has_golden_results() -> None:
+    expected = json.loads((GOLDEN / "expected.json").read_text())
+    assert set(expected) == set(IMAGES) == {path.parent.name for path in BUNDLES.glob("*/variant.json")}
+    decisions = {study["decision"] for studies in expected.values() for study in studies.values()}
+    assert {"flag", "uncertain", "likely_normal"} <= decisions  # all three are guarded
+
+
+@pytest.mark.parametrize("bundle", IMAGES)
+def test_shipped_weights_give_the_golden_scores_p_values_and_decisions(bundle, nomaly, tmp_path) -> None:
+    found = detect(bundle, tmp_path / "scored", nomaly, gate=False)
+    checked = detect(bundle, tmp_path / "checked", nomaly)
+    expected = json.loads((GOLDEN / "expected.json").read_text())[bundle]
+    assert found.keys() == expected.keys()
+    for study, wanted in expected.items():
+        assert found[study]["score"] == pytest.approx(wanted["score"], rel=SCORE_TOLERANCE)
+        for name in ("p_value", "decision", "region_p_values"):
+            assert found[study][name] == wanted[name], (study, name)
+        assert (checked[study]["status"] == "not_assessable") == wanted["rejected_by_the_input_check"]
+
+
+def write_expected() -> None:
+    """Write expected.json from the weights as they are."""
+
+    def run(*words: Any, **knobs: Any) -> None:
+        cli.main([*map(str, words), *(word for knob, value in knobs.items() for word in (f"--{knob}", str(value)))])
+
+    content = {}
+    for bundle in IMAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            content[bundle] = detect(bundle, Path(folder, "scored"), run, gate=False)
+            checked = detect(bundle, Path(folder, "checked"), run)
+        for study, row in content[bundle].items():
+            del row["status"]
+            row["rejected_by_the_input_check"] = checked[study]["status"] == "not_assessable"
+    (GOLDEN / "expected.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_expected()
