@@ -19,7 +19,7 @@ from custom.gate.file import gate_content, read_gate
 from custom.reporting.files import atomic_write
 
 NUMBERS = ("pixel_threshold", "pixel_false_positive_rate", "minimum_region", "false_regions_per_study")
-LISTS = ("slices", "plane", "score_rule")
+LISTS = ("slices", "plane")
 
 
 def write_calibration(
@@ -47,6 +47,7 @@ def write_calibration(
         "likely_normal_p": rule.likely_normal_p,
         **{name: getattr(state, name).item() for name in NUMBERS},
         **{name: getattr(state, name).tolist() for name in LISTS},
+        "scoring": state.scoring_settings,
         "group_field": state.group_field,
         "gate": gate_content(state.gate),
         "studies": sorted(studies, key=lambda study: study["score"]),
@@ -74,6 +75,7 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         values = {name: content[name] for name in (*NUMBERS, *LISTS)}
         scores, masses, groups = _studies(content)
         _check_numbers(scores, masses, values)
+        scoring = _scoring(content)
         gate = read_gate(content.get("gate"))  # absent from files that are older than the gate
     except (KeyError, TypeError, ValueError) as error:
         raise NomalyError(
@@ -82,6 +84,7 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         ) from error
     state.fill_healthy(scores, masses, groups, content["group_field"])
     state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
+    state.fill_scoring(scoring)
     state.gate.load_state_dict(gate.state_dict())
 
 
@@ -96,6 +99,14 @@ def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[st
             raise ValueError(f"each study must have a group, as group_field is {content['group_field']}")
         groups = [group_name(study["group"]) for study in studies]
     return [float(study["score"]) for study in studies], [float(study["mass"]) for study in studies], groups
+
+
+def _scoring(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the scores were made with; of releases before they were kept, mode and checksum."""
+    scoring = content["scoring"] if "scoring" in content else {"version": 0, "checksum": content["score_rule"]}
+    if not isinstance(scoring, dict) or "version" not in scoring:
+        raise ValueError(f"scoring must be settings with their version, got {scoring!r}")
+    return scoring
 
 
 def _check_numbers(scores: list[float], masses: list[float], values: dict[str, Any]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from torch import nn
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
 from custom.gate.state import GateState
-
-if TYPE_CHECKING:
-    from custom.scoring.score import StudyScore
+from custom.scoring.settings import ScoringSettings
 
 
 class CalibrationState(nn.Module):
@@ -36,11 +33,11 @@ class CalibrationState(nn.Module):
         slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
         plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
             of small windows.
-        score_rule: (2,) float64, what the scores are, see :func:`scoring_rule`.
+        scoring: (k,) uint8, UTF-8 of the settings that the scores were made with, see custom.scoring.settings.
         gate.*: what the input gate learned, see GateState.
     """
 
-    OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table")
+    OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table", "scoring")
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +54,7 @@ class CalibrationState(nn.Module):
             "false_regions_per_study": torch.zeros((), dtype=torch.float64),
             "slices": torch.zeros(2, dtype=torch.int64),
             "plane": torch.zeros(2, dtype=torch.int64),
-            "score_rule": torch.zeros(2, dtype=torch.float64),
+            "scoring": torch.zeros(0, dtype=torch.uint8),
         }
         for name, value in initial.items():
             self.register_buffer(name, value)
@@ -106,8 +103,14 @@ class CalibrationState(nn.Module):
         healthy = self.healthy_masses.cpu().numpy()[self._members(group)]
         return p_values(healthy, masses) if len(np.atleast_1d(masses)) else np.zeros(0)
 
-    def refusal(self, shape: Sequence[int], rule: Sequence[float], group: str | None = None) -> str | None:
-        """Why a study of this shape (X, Y, Z), scored by this rule, of this group, can have no p-value; None if it can.
+    @property
+    def scoring_settings(self) -> dict[str, Any]:
+        """The settings that the scores were made with; empty where none are known."""
+        return json.loads(bytes(self.scoring.cpu().tolist())) if len(self.scoring) else {}
+
+    def refusal(self, shape: Sequence[int], scoring: ScoringSettings, group: str | None = None) -> str | None:
+        """Why a study of this shape (X, Y, Z), of this group, scored with these settings, can have no p-value; None if
+        it can.
 
         A picture is no volume, and a slice has at most a tenth fewer or more pixels than those of the calibration.
         """
@@ -121,8 +124,11 @@ class CalibrationState(nn.Module):
             return f"calibrated on {kinds[pictures]}, and this is {'a picture' if picture else 'a volume'}"
         if not 0.9 * low <= width * height <= 1.1 * high:
             return f"calibrated on slices of {low} to {high} pixels, and this study's have {width * height}"
-        if not torch.equal(self.score_rule.cpu(), torch.tensor(rule, dtype=torch.float64)):
-            return "calibrated with other settings of score, map or ensemble: calibrate with these, or set them back"
+        if differences := scoring.differences(self.scoring_settings):
+            return (
+                f"calibrated with other settings of score, map or ensemble ({'; '.join(differences)}): calibrate with "
+                "these, or set them back"
+            )
         return self._group_refusal(group)
 
     def fill(self, **values: Any) -> None:
@@ -130,6 +136,10 @@ class CalibrationState(nn.Module):
         for name, value in values.items():
             buffer = getattr(self, name)
             setattr(self, name, torch.as_tensor(value, dtype=buffer.dtype, device=buffer.device))
+
+    def fill_scoring(self, settings: Mapping[str, Any]) -> None:
+        """Set the settings that the scores were made with."""
+        self.fill(scoring=list(json.dumps(settings).encode()))
 
     def fill_healthy(
         self,
@@ -182,6 +192,9 @@ class CalibrationState(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # The number of healthy studies is part of what is loaded, so these buffers take the stored size first.
+        if (earlier := state_dict.pop(f"{prefix}score_rule", None)) is not None:
+            content = json.dumps({"version": 0, "checksum": earlier.tolist()}).encode()
+            state_dict[f"{prefix}scoring"] = torch.tensor(list(content), dtype=torch.uint8)
         for name in self.OF_ANY_LENGTH:
             stored = state_dict.get(prefix + name)
             if stored is not None:
@@ -192,23 +205,3 @@ class CalibrationState(nn.Module):
 def group_name(value: Any) -> str:
     """Name of a calibration group from an entry of a datalist: 3 and 3.0 are one scanner."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def scoring_rule(score: StudyScore, network: nn.Module) -> tuple[float, float]:
-    """What a detector's scores are, as two numbers: scores of another mode, map or ensemble cannot be compared.
-
-    The second is a checksum of all settings that are not in the weights.
-    """
-    mode, detail = score.rule()
-    heads = [getattr(network, name, None) for name in ("map_head", "normalisation")]
-    settings = [_settings(module) for head in heads if head is not None for module in head.modules()]
-    ensemble = getattr(getattr(network, "reconstructor", None), "ensemble", None)
-    masks = None if ensemble is None else ensemble.tolist()
-    return mode, float(zlib.crc32(repr((detail, settings, masks)).encode()))
-
-
-def _settings(module: nn.Module) -> list[tuple[str, Any]]:
-    """Name and plain values of what a module was made with."""
-    plain = (bool, int, float, str, tuple)
-    values = vars(module).items()
-    return sorted((k, v) for k, v in values if k != "training" and not k.startswith("_") and isinstance(v, plain))

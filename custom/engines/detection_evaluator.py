@@ -18,12 +18,13 @@ from torch import nn
 
 from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import group_name, scoring_rule
+from custom.calibration.state import group_name
 from custom.data.privacy import failure
 from custom.errors import NomalyError
 from custom.losses.reversed_autoencoder import squared_error
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
+from custom.scoring.settings import ScoringSettings, scoring_settings
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,9 @@ class DetectionEvaluator(SupervisedEvaluator):
         }
 
     @cached_property
-    def rule(self) -> tuple[float, float]:
-        """What the scores of this run are; its settings do not change from study to study."""
-        return scoring_rule(self.score, self.network)
+    def scoring(self) -> ScoringSettings:
+        """The settings of this run's scores; they do not change from study to study."""
+        return scoring_settings(self.score, self.network)
 
     @cached_property
     def decision_rule(self) -> DecisionRule:
@@ -180,7 +181,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         least = int(calibration.minimum_region)
         labels, masses, _ = label_regions(anomaly_map, float(calibration.pixel_threshold), least)
         found = {"regions": torch.from_numpy(labels), "region_masses": masses.tolist()}
-        refusal = calibration.refusal(anomaly_map.shape[1:], self.rule, group)
+        refusal = calibration.refusal(anomaly_map.shape[1:], self.scoring, group)
         if refusal is not None:
             none = {"p_value": None, "decision": None, "calibration_group": None, "region_p_values": None}
             return {**found, **none, "note": f"No p-value: {refusal}."}

@@ -123,7 +123,7 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
             f"{calibration.group_field}, and a graph holds the one of a single group."
         )
     depth = 1 if int(calibration.slices.max()) == 1 else 2
-    refusal = calibration.refusal((*side, depth), evaluator.rule, group)
+    refusal = calibration.refusal((*side, depth), evaluator.scoring, group)
     judgement = Judgement(calibration, evaluator.decision_rule, group, refusal)
     return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, judgement).eval()
 

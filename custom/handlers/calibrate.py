@@ -20,7 +20,7 @@ from custom.calibration.decision import DecisionRule
 from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
-from custom.calibration.state import group_name, scoring_rule
+from custom.calibration.state import group_name
 from custom.data.privacy import write_key
 from custom.errors import NomalyError
 from custom.gate.descriptors import describe
@@ -28,6 +28,7 @@ from custom.gate.geometry import measure
 from custom.networks.weights import model_hash, save_tensors
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
+from custom.scoring.settings import scoring_settings
 
 logger = logging.getLogger(__name__)
 
@@ -160,8 +161,8 @@ class Calibrate:
             false_regions_per_study=self.false_regions_per_study,
             slices=(min(depths), max(depths)),
             plane=(min(planes), max(planes)),
-            score_rule=scoring_rule(self.score, self.network),
         )
+        calibration.fill_scoring(scoring_settings(self.score, self.network).stored())
         calibration.gate.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
         self._save(masses)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.blocks.pos_embed_utils import build_sincos_position_embedding
@@ -117,6 +118,7 @@ class MemMCMaskedAutoencoder(nn.Module):
 
         for name, size in (("positions", hidden_size), ("decoder_positions", decoder_hidden_size)):
             self.register_buffer(name, sincos_positions(self.grid, size), persistent=False)
+        self.mask_settings = {"mask_ratio": mask_ratio, "mask_seed": mask_seed}
         ensemble = complementary_visible(self.grid, self.num_visible, masks, mask_seed)
         self.register_buffer("ensemble", ensemble, persistent=False)
 
@@ -162,6 +164,10 @@ class MemMCMaskedAutoencoder(nn.Module):
     def reconstruct(self, image: Tensor) -> Tensor:
         """Pseudo-healthy image of (B, C, *S) in [0, 1]: the mean over the masks."""
         return self.ensemble_statistics(image)[0].clamp(0, 1)
+
+    def settings(self) -> dict[str, Any]:
+        """What pseudo-healthy images depend on besides the weights, see custom.scoring.settings."""
+        return {"kind": "complementary_masks", "masks": len(self.ensemble), **self.mask_settings}
 
     def ensemble_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each pixel over the masks that hide it, both (B, C, *S), float32."""

@@ -59,7 +59,7 @@ def fingerprint(engine: Engine, network: nn.Module, rule: DecisionRule) -> dict[
     """What must be equal for two runs to give the same results of a study."""
     parts = [
         getattr(engine, name)
-        for name in ("rule", "foreground_threshold", "study_group", "autocast", "gate", "score_all")
+        for name in ("scoring", "foreground_threshold", "study_group", "autocast", "gate", "score_all")
     ]
     parts += [getattr(engine.inferer, name, None) for name in ("window", "overlap")]
     parts += [engine.data_loader.dataset.transform]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,10 @@ class ResidualMap(nn.Module):
     def forward(self, image: Tensor, reconstruction: Tensor, embed: Embed | None = None) -> Tensor:
         """Map of (B, C, *S) images against their reconstructions; `embed` is not used."""
         return (image.float() - reconstruction.float()).abs().mean(1, keepdim=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What scores of this map depend on, see custom.scoring.settings."""
+        return {"kind": "residual"}
 
 
 class AdaptiveHistogramPerceptualMap(nn.Module):
@@ -107,6 +112,21 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         if self.perceptual_clahe:
             factors.append(self.blur(self.distance(equalised, embed)) ** self.perceptual_power)
         return torch.stack(factors).prod(0)
+
+    def settings(self) -> dict[str, Any]:
+        """What scores of this map depend on, see custom.scoring.settings."""
+        return {
+            "kind": "ahe_perceptual",
+            "residual": self.residual,
+            "perceptual": "lpips" if isinstance(self.distance, LpipsDistance) else "embedding",
+            "perceptual_raw": self.perceptual_raw,
+            "perceptual_clahe": self.perceptual_clahe,
+            "perceptual_power": self.perceptual_power,
+            "sigma": self.blur.sigma,
+            "levels": getattr(self.distance, "levels", None),
+            "kernel_size": self.kernel_size,
+            "clip_limit": self.clip_limit,
+        }
 
     def _equalise(self, images: Tensor) -> Tensor:
         return equalize_adapthist(images, kernel_size=self.kernel_size, clip_limit=self.clip_limit)

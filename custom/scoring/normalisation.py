@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from monai.utils import ensure_tuple_rep
@@ -71,6 +72,10 @@ class HealthyNormalisation(nn.Module):
         z = (self._blurred(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
         # no branch on the buffer: a graph that is exported before it is fitted stays right after
         return torch.where(self.images > 0, z, anomaly_map)
+
+    def settings(self) -> dict[str, Any]:
+        """What scores of a normalised map depend on, see custom.scoring.settings."""
+        return {"kind": "healthy_z", "sigma": self.blur.sigma, "floor": self.floor}
 
     def _blurred(self, anomaly_map: Tensor) -> Tensor:
         """The map under the blur, after a check of its size: another one would be stretched in silence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,8 @@ class StudyScore:
             values = values.topk(max(math.ceil(self.q * values.numel() - 1e-6), 1), sorted=False).values
         return values.mean()
 
-    def rule(self) -> tuple[float, float]:
-        """What the score is, as two numbers that calibration keeps: scores of another rule cannot be compared."""
-        detail = {"top_q": self.q, "ms_ssim": self.similarity and self.similarity.fingerprint()}
-        return float(MODES.index(self.mode)), float(detail.get(self.mode) or 0)
+    def settings(self) -> dict[str, Any]:
+        """What the score depends on, see custom.scoring.settings."""
+        if self.mode == "ms_ssim":
+            return {"mode": self.mode, "similarity": self.similarity.settings()}
+        return {"mode": self.mode, "q": self.q} if self.mode == "top_q" else {"mode": self.mode}

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,9 +84,15 @@ class StructuralSimilarityMap(nn.Module):
         structure = 1 - multi_scale_ssim(x, y, self.weights, self.window, self.sigma)
         return (1 - self.l1_weight) * structure.clamp(min=0) + self.l1_weight * (x - y).abs().flatten(1).mean(1)
 
-    def fingerprint(self) -> int:
-        """A number that tells settings apart: scores of other settings cannot be compared."""
-        return zlib.crc32(repr((self.window, self.weights, self.sigma, self.l1_weight)).encode())
+    def settings(self) -> dict[str, Any]:
+        """What scores of this map depend on, see custom.scoring.settings."""
+        return {
+            "kind": "ms_ssim",
+            "window": self.window,
+            "weights": self.weights,
+            "sigma": self.sigma,
+            "l1_weight": self.l1_weight,
+        }
 
 
 def multi_scale_ssim(

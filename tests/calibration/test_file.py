@@ -25,7 +25,8 @@ def state_of(studies: list[dict], field: str | None = "scanner") -> CalibrationS
     names = [study["group"] for study in studies] if field else None
     state.fill_healthy([s["score"] for s in studies], [s["mass"] for s in studies], names, field)
     state.fill(decision=(0.1, 0.9, 0.4), pixel_threshold=0.7, pixel_false_positive_rate=0.02, minimum_region=5)
-    state.fill(false_regions_per_study=0.5, slices=(2, 9), plane=(64, 80), score_rule=(1.0, 4294967295.0))
+    state.fill(false_regions_per_study=0.5, slices=(2, 9), plane=(64, 80))
+    state.fill_scoring({"version": 1, "score": {"mode": "mean"}})
     generator = np.random.default_rng(0)
     state.gate.learn([np.array([0.7, np.nan, 200.0])] * 20, [{"detail": generator.normal(size=10)} for _ in range(20)])
     return state
@@ -55,6 +56,15 @@ def test_file_that_is_older_than_the_input_gate_leaves_it_empty(file: Path) -> N
     state = state_of(STUDIES)
     load_calibration(file, state, "abc")
     assert state.is_calibrated and not state.gate.is_learned
+
+
+def test_file_of_an_earlier_release_keeps_its_mode_and_checksum(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["scoring"]
+    file.write_text(json.dumps(content | {"score_rule": [1.0, 4294967295.0]}))
+    state = CalibrationState()
+    load_calibration(file, state, "abc")
+    assert state.scoring_settings == {"version": 0, "checksum": [1.0, 4294967295.0]}
 
 
 def test_broken_gate_is_refused_before_anything_changes(file: Path) -> None:
@@ -112,6 +122,7 @@ def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: 
             {"studies": [{**STUDIES[0], "group": None}, STUDIES[1]]},
             "each study must have a group, as group_field is scan",
         ),
+        ({"scoring": 3}, "ValueError: scoring must be settings with their version, got 3"),
         ({"plane": [16]}, r"plane must be two numbers, got \[16\]"),
         ({"minimum_region": 0}, "minimum_region must be at least 1, got 0"),
         ({"alpha": 2.0}, r"alpha must be in \(0, 1\), got 2.0"),

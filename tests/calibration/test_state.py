@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import CalibrationState, scoring_rule
-from custom.networks.detector import AnomalyDetector
-from custom.networks.memmc_mae import MemMCMaskedAutoencoder
-from custom.scoring.anomaly_map import ResidualMap
-from custom.scoring.normalisation import HealthyNormalisation
-from custom.scoring.score import StudyScore
-from custom.scoring.structural_similarity import StructuralSimilarityMap
+from custom.calibration.state import CalibrationState
+from custom.scoring.settings import ScoringSettings
 
-RULE = (0.0, 0.02)
+SCORING = ScoringSettings({"score": {"mode": "top_q", "q": 0.02}})
 
 
 def calibrated(slices: tuple[int, int] = (1, 1), plane: tuple[int, int] = (100, 200), **groups) -> CalibrationState:
     """Calibrated on four studies of so many slices, each of so many pixels."""
     state = CalibrationState()
     state.fill_healthy([0.4, 0.1, 0.2, 0.3], [9.0, 0.0, 5.0, 5.0], **groups)
-    state.fill(slices=slices, plane=plane, score_rule=RULE)
+    state.fill(slices=slices, plane=plane)
+    state.fill_scoring(SCORING.stored())
     return state
 
 
@@ -40,7 +37,7 @@ BY_SCANNER = {"groups": ["A", "B", "A", "A"], "field": "scanner"}
     ],
 )
 def test_plane_may_differ_by_a_tenth_from_the_calibrated_ones(shape: tuple[int, ...], holds: bool) -> None:
-    refusal = calibrated().refusal(shape, RULE)
+    refusal = calibrated().refusal(shape, SCORING)
     assert refusal == (
         None if holds else f"calibrated on slices of 100 to 200 pixels, and this study's have {shape[0] * shape[1]}"
     )
@@ -55,18 +52,27 @@ def test_plane_may_differ_by_a_tenth_from_the_calibrated_ones(shape: tuple[int, 
     ],
 )
 def test_pictures_and_volumes_are_kept_apart(slices: tuple[int, int], depth: int, refusal: str | None) -> None:
-    assert calibrated(slices).refusal((10, 15, depth), RULE) == refusal
+    assert calibrated(slices).refusal((10, 15, depth), SCORING) == refusal
 
 
-@pytest.mark.parametrize("rule", [(1.0, 0.0), (0.0, 0.05)])
-def test_scores_of_another_rule_are_not_compared(rule: tuple[float, float]) -> None:
-    assert (
-        calibrated().refusal((10, 15, 1), rule).startswith("calibrated with other settings of score, map or ensemble")
+def test_scores_made_with_other_settings_are_not_compared() -> None:
+    other = ScoringSettings({"score": {"mode": "top_q", "q": 0.05}})
+    assert calibrated().refusal((10, 15, 1), other) == (
+        "calibrated with other settings of score, map or ensemble (score.q: 0.02 at calibration, 0.05 now): calibrate "
+        "with these, or set them back"
     )
 
 
+def test_state_of_an_earlier_release_keeps_its_mode_and_checksum() -> None:
+    earlier = {**calibrated().state_dict(), "score_rule": torch.tensor([0.0, 7.0], dtype=torch.float64)}
+    del earlier["scoring"]
+    state = CalibrationState()
+    state.load_state_dict(earlier)
+    assert state.scoring_settings == {"version": 0, "checksum": [0.0, 7.0]}
+
+
 def test_state_that_is_empty_says_what_to_do() -> None:
-    refusal = CalibrationState().refusal((10, 15, 1), RULE)
+    refusal = CalibrationState().refusal((10, 15, 1), SCORING)
     assert refusal == "the detector is not calibrated: run nomaly calibrate"
 
 
@@ -88,12 +94,12 @@ def test_p_value_counts_the_healthy_studies_of_the_group_alone() -> None:
 
 def test_study_of_no_or_an_unknown_group_gets_no_p_value() -> None:
     state = calibrated(**BY_SCANNER)
-    assert state.refusal((10, 15, 1), RULE, "A") is None
-    assert state.refusal((10, 15, 1), RULE) == (
+    assert state.refusal((10, 15, 1), SCORING, "A") is None
+    assert state.refusal((10, 15, 1), SCORING) == (
         "calibrated by scanner, and this study names none: give it in the datalist, or as --study_group"
     )
-    assert state.refusal((10, 15, 1), RULE, "C") == "no healthy study of scanner 'C' was calibrated on, only of A, B"
-    assert calibrated().refusal((10, 15, 1), RULE, "whatever") is None  # nobody asks without groups
+    assert state.refusal((10, 15, 1), SCORING, "C") == "no healthy study of scanner 'C' was calibrated on, only of A, B"
+    assert calibrated().refusal((10, 15, 1), SCORING, "whatever") is None  # nobody asks without groups
 
 
 def test_region_is_compared_with_the_most_massive_one_of_each_healthy_study() -> None:
@@ -141,24 +147,3 @@ def test_state_loads_into_a_new_one_with_any_number_of_scores_and_groups() -> No
 
 def test_new_state_decides_by_the_default_rule() -> None:
     assert CalibrationState().decision_rule == DecisionRule()
-
-
-def detector(sigma: float = 1.0, masks: int = 4) -> AnomalyDetector:
-    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
-    network = MemMCMaskedAutoencoder(2, 1, 16, 4, **sizes, masks=masks)
-    return AnomalyDetector(network, ResidualMap(), HealthyNormalisation(16, sigma=sigma))
-
-
-def test_rule_changes_with_whatever_changes_scores_and_is_not_in_the_weights() -> None:
-    mean = StudyScore("mean")
-    rule = scoring_rule(mean, detector())
-    assert rule == scoring_rule(mean, detector())  # weights have no part in it
-    others = [
-        scoring_rule(StudyScore("max"), detector()),
-        scoring_rule(mean, detector(sigma=2.0)),
-        scoring_rule(mean, detector(masks=8)),
-        scoring_rule(mean, AnomalyDetector(detector().reconstructor, ResidualMap())),
-        scoring_rule(mean, AnomalyDetector(detector().reconstructor, StructuralSimilarityMap())),
-        scoring_rule(mean, AnomalyDetector(detector().reconstructor, StructuralSimilarityMap(l1_weight=0.5))),
-    ]
-    assert len({rule, *others}) == 7

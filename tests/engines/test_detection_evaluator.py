@@ -12,10 +12,10 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from custom.calibration.state import scoring_rule
 from custom.data.study_loader import StudyDataset, StudyLoader
 from custom.errors import NomalyError, root_cause
 from custom.scoring.score import StudyScore
+from custom.scoring.settings import scoring_settings
 
 
 def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
@@ -27,10 +27,11 @@ def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
 
 
 def calibrate(detector, *scores: float, slices: int = 2, plane: int = 16, score: StudyScore | None = None) -> None:
-    rule = scoring_rule(score or StudyScore("mean"), detector)
-    kind = {"slices": (slices, slices), "plane": (plane, plane), "score_rule": rule}
+    scoring = scoring_settings(score or StudyScore("mean"), detector)
+    kind = {"slices": (slices, slices), "plane": (plane, plane)}
     detector.calibration.fill_healthy(scores, [0.0] * len(scores))
     detector.calibration.fill(pixel_threshold=0.1, **kind)
+    detector.calibration.fill_scoring(scoring.stored())
 
 
 # By hand

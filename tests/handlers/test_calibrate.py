@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import scoring_rule
 from custom.errors import NomalyError
 from custom.gate.input_gate import InputGate
 from custom.handlers.calibrate import Calibrate
 from custom.networks.weights import read_tensors
 from custom.scoring.score import StudyScore
+from custom.scoring.settings import scoring_settings
 
 
 def items(*greys: float, slices: int = 2) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_de
     assert float(calibration.pixel_threshold) == pytest.approx(0.3, rel=1e-3)
     assert float(calibration.pixel_false_positive_rate) == 0.2
     assert (calibration.slices.tolist(), calibration.plane.tolist()) == ([2, 3], [16, 16])
-    assert calibration.score_rule.tolist() == list(scoring_rule(StudyScore("mean"), grey_detector))
+    assert calibration.scoring_settings == scoring_settings(StudyScore("mean"), grey_detector).stored()
 
 
 def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector, tmp_path: Path) -> None:

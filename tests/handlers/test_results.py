@@ -17,7 +17,6 @@ import pytest
 from monai.transforms import Compose, SpatialCrop
 from PIL import Image
 
-from custom.calibration.state import scoring_rule
 from custom.data.inputs import pending_items
 from custom.data.notes import WEIGHTS
 from custom.errors import NomalyError
@@ -28,6 +27,7 @@ from custom.reporting.records import StudyRecord
 from custom.reporting.results import read_results_csv
 from custom.reporting.study_outputs import StudyOutputs
 from custom.scoring.score import StudyScore
+from custom.scoring.settings import scoring_settings
 from custom.transforms.intensity import ScaleStudyIntensityd
 from custom.transforms.study import LoadStudyd
 
@@ -51,7 +51,8 @@ def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
     values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
     grey_detector.calibration.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.25, 0.5])
-    grey_detector.calibration.fill(score_rule=scoring_rule(MAXIMUM, grey_detector), **values)
+    grey_detector.calibration.fill(**values)
+    grey_detector.calibration.fill_scoring(scoring_settings(MAXIMUM, grey_detector).stored())
     return grey_detector
 
 

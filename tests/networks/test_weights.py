@@ -57,7 +57,7 @@ def test_loaded_detector_equals_the_saved_one_and_is_in_evaluation(tmp_path: Pat
 
 def test_calibrated_weights_load_into_a_detector_without_scores(tmp_path: Path) -> None:
     saved = tiny_detector()
-    saved.calibration.fill(healthy_scores=[0.1, 0.2, 0.7], pixel_threshold=0.9, slices=[1, 1], score_rule=[0.0, 0.02])
+    saved.calibration.fill(healthy_scores=[0.1, 0.2, 0.7], pixel_threshold=0.9, slices=[1, 1])
     save_tensors(saved.state_dict(), tmp_path / "model.pt")
     loaded = load_detector(tiny_detector(), tmp_path / "model.pt").calibration
     assert loaded.is_calibrated

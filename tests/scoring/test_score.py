@@ -63,9 +63,9 @@ def test_part_that_only_the_reconstruction_shows_stays_in_the_foreground() -> No
 
 
 def test_rule_tells_apart_the_scores_that_cannot_be_compared() -> None:
-    assert StudyScore("top_q", 0.02).rule() != StudyScore("top_q", 0.05).rule()
-    assert StudyScore("mean").rule() != StudyScore("max").rule()
-    assert StudyScore("mean", 0.02).rule() == StudyScore("mean", 0.05).rule()  # q has no part in a mean
+    assert StudyScore("top_q", 0.02).settings() != StudyScore("top_q", 0.05).settings()
+    assert StudyScore("mean").settings() != StudyScore("max").settings()
+    assert StudyScore("mean", 0.02).settings() == StudyScore("mean", 0.05).settings()  # q has no part in a mean
 
 
 # Structural similarity
@@ -84,7 +84,11 @@ def test_ms_ssim_is_the_mean_blended_score_of_the_slices() -> None:
 
 def test_rule_of_ms_ssim_tells_settings_apart() -> None:
     settings = [{}, {"window": 7}, {"l1_weight": 0.5}, {"weights": (0.5, 0.5)}, {"sigma": 2.0}]
-    rules = [StudyScore("ms_ssim", similarity=StructuralSimilarityMap(**setting)).rule() for setting in settings]
+    rules = [
+        str(StudyScore("ms_ssim", similarity=StructuralSimilarityMap(**setting)).settings()) for setting in settings
+    ]
     assert len(set(rules)) == len(rules)
-    assert rules[0] == StudyScore("ms_ssim", 0.5, similarity=StructuralSimilarityMap()).rule()  # q has no part in it
-    assert rules[0] != StudyScore("mean", similarity=StructuralSimilarityMap()).rule()
+    assert rules[0] == str(
+        StudyScore("ms_ssim", 0.5, similarity=StructuralSimilarityMap()).settings()
+    )  # q has no part in it
+    assert rules[0] != str(StudyScore("mean", similarity=StructuralSimilarityMap()).settings())

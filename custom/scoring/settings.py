@@ -1,0 +1,127 @@
+"""What makes scores comparable: the settings of score, map, normalisation and ensemble.
+
+A calibration keeps them as a small dictionary, and a study is compared with the healthy ones only where both were
+scored with the same settings. Each part states its own by ``settings()``, under names that stay when classes or
+arguments are renamed. An argument that is added later is left out while it has its default, so that calibrations made
+before it existed stay valid.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from custom.errors import NomalyError
+
+VERSION = 1  # of the dictionary; 0 is what releases before it kept: two numbers, a mode and a checksum
+EARLIER_MODES = ("top_q", "mean", "max", "ms_ssim")
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """The settings of one detector and score.
+
+    Attributes:
+        parts: "score", "map", "normalisation", "ensemble" -> its settings; a part that a detector lacks is absent.
+        masks: visible patches of each mask of the ensemble, as calibrations of version 0 counted them.
+    """
+
+    parts: Mapping[str, Mapping[str, Any]]
+    masks: list[list[int]] | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """What a calibration keeps, as plain JSON values."""
+        return {"version": VERSION, **json.loads(json.dumps(self.parts))}
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """In which fields the settings of a calibration differ from these, each with both values; empty if in none."""
+        version = stored.get("version")
+        if version == 0:
+            same = list(stored["checksum"]) == list(self.checksum())
+            return [] if same else ["which ones is not known: the calibration is from an earlier release"]
+        if version != VERSION:
+            return [f"the calibration has settings of version {version}, this release knows {VERSION}"]
+        then, now = (dict(flat(settings)) for settings in (stored, self.stored()))
+        names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        return [f"{name}: {_word(then, name)} at calibration, {_word(now, name)} now" for name in names]
+
+    def checksum(self) -> tuple[float, float]:
+        """What releases before version 1 kept of the same settings: mode of the score, and the CRC-32 of a listing.
+
+        Of maps with LPIPS they counted what that package names its layers, which is not repeated here.
+        """
+        score, similarity = self.parts["score"], self.parts["score"].get("similarity")
+        detail = float(score.get("q") or 0)
+        if similarity is not None:
+            keys = ("window", "weights", "sigma", "l1_weight")
+            detail = float(zlib.crc32(repr(tuple(similarity[key] for key in keys)).encode()))
+        listing = [*_earlier_map(self.parts.get("map")), *_earlier_normalisation(self.parts.get("normalisation"))]
+        number = zlib.crc32(repr((detail, listing, self.masks)).encode())
+        return float(EARLIER_MODES.index(score["mode"])), float(number)
+
+
+def scoring_settings(score: Any, network: nn.Module) -> ScoringSettings:
+    """Settings of a StudyScore and of a detector's map, normalisation and ensemble.
+
+    Raises:
+        NomalyError: if a part does not state its settings.
+    """
+    reconstructor = getattr(network, "reconstructor", None)
+    ensemble = getattr(reconstructor, "ensemble", None)
+    found = {
+        "score": score,
+        "map": getattr(network, "map_head", None),
+        "normalisation": getattr(network, "normalisation", None),
+        "ensemble": None if ensemble is None else reconstructor,
+    }
+    parts = {name: _stated(name, part) for name, part in found.items() if part is not None}
+    return ScoringSettings(parts, None if ensemble is None else ensemble.tolist())
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of all fields, those of a part as "part.field"."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _stated(name: str, part: Any) -> dict[str, Any]:
+    """Settings that a part states."""
+    if not hasattr(part, "settings"):
+        raise NomalyError(
+            f"the {name} of a detector must state what its scores depend on, but {type(part).__name__} has no "
+            "settings(): add a method settings() that returns a dictionary of plain values."
+        )
+    return part.settings()
+
+
+def _word(settings: Mapping[str, Any], name: str) -> str:
+    """A value as text."""
+    return json.dumps(settings[name]) if name in settings else "none"
+
+
+def _earlier_map(settings: Mapping[str, Any] | None) -> list[list[tuple[str, Any]]]:
+    """Listing of a map: its own values, then those of the modules in it."""
+    if settings is None:
+        return []
+    if settings["kind"] == "ahe_perceptual":
+        keys = ("clip_limit", "kernel_size", "perceptual_clahe", "perceptual_power", "perceptual_raw", "residual")
+        return [_present(settings, keys), _present(settings, ("levels",)), _present(settings, ("sigma",))]
+    return [_present(settings, ("l1_weight", "sigma", "weights", "window"))]
+
+
+def _earlier_normalisation(settings: Mapping[str, Any] | None) -> list[list[tuple[str, Any]]]:
+    """Listing of a normalisation: its own value, then that of its blur."""
+    return [] if settings is None else [_present(settings, ("floor",)), _present(settings, ("sigma",))]
+
+
+def _present(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Pairs of the keys that are set."""
+    return [(key, settings[key]) for key in keys if settings.get(key) is not None]

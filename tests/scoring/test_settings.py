@@ -1,0 +1,122 @@
+"""Scores are compared only where they were made with the same settings, and renaming code changes no setting."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from torch import nn
+
+from custom.errors import NomalyError
+from custom.networks.detector import AnomalyDetector
+from custom.networks.memmc_mae import MemMCMaskedAutoencoder
+from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, ResidualMap
+from custom.scoring.normalisation import HealthyNormalisation
+from custom.scoring.score import StudyScore
+from custom.scoring.settings import scoring_settings
+from custom.scoring.structural_similarity import StructuralSimilarityMap
+
+MEAN = StudyScore("mean")
+
+
+def autoencoder(masks: int = 4, mask_seed: int = 0) -> MemMCMaskedAutoencoder:
+    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
+    return MemMCMaskedAutoencoder(2, 1, 16, 4, **sizes, masks=masks, mask_seed=mask_seed)
+
+
+def product_map(**settings) -> AdaptiveHistogramPerceptualMap:
+    return AdaptiveHistogramPerceptualMap(**settings)
+
+
+def detector(**parts) -> AnomalyDetector:
+    return AnomalyDetector(**{"reconstructor": autoencoder(), "map_head": ResidualMap(), **parts})
+
+
+def test_settings_are_stated_under_names_of_their_own() -> None:
+    score, network = StudyScore("top_q", 0.05), detector(normalisation=HealthyNormalisation(16, sigma=1.0))
+    assert scoring_settings(score, network).stored() == {
+        "version": 1,
+        "score": {"mode": "top_q", "q": 0.05},
+        "map": {"kind": "residual"},
+        "normalisation": {"kind": "healthy_z", "sigma": 1.0, "floor": 0.1},
+        "ensemble": {"kind": "complementary_masks", "masks": 4, "mask_ratio": 0.75, "mask_seed": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("score", "parts", "difference"),
+    [
+        (StudyScore("max"), {}, 'score.mode: "mean" at calibration, "max" now'),
+        (MEAN, {"reconstructor": autoencoder(masks=8)}, "ensemble.masks: 4 at calibration, 8 now"),
+        (MEAN, {"reconstructor": autoencoder(mask_seed=1)}, "ensemble.mask_seed: 0 at calibration, 1 now"),
+        (MEAN, {"normalisation": HealthyNormalisation(16)}, "normalisation.sigma: none at calibration, 1.5 now"),
+        (MEAN, {"map_head": StructuralSimilarityMap()}, 'map.kind: "residual" at calibration, "ms_ssim" now'),
+    ],
+)
+def test_each_setting_that_differs_is_named_with_both_values(score, parts: dict, difference: str) -> None:
+    calibrated = scoring_settings(MEAN, detector()).stored()
+    assert difference in scoring_settings(score, detector(**parts)).differences(calibrated)
+
+
+def test_every_argument_of_a_map_is_a_setting_of_it() -> None:
+    changes = [
+        {"residual": "smooth"},
+        {"perceptual_raw": False},
+        {"perceptual_clahe": False},
+        {"perceptual_power": 0.5},
+        {"sigma": 1.0},
+        {"levels": (0,)},
+        {"kernel_size": 8},
+        {"clip_limit": 0.02},
+    ]
+    calibrated = scoring_settings(MEAN, detector(map_head=product_map())).stored()
+    for change in changes:
+        differences = scoring_settings(MEAN, detector(map_head=product_map(**change))).differences(calibrated)
+        assert [text.partition(":")[0] for text in differences] == [f"map.{name}" for name in change]
+
+
+def test_settings_read_back_from_a_file_equal_those_written() -> None:
+    settings = scoring_settings(StudyScore("ms_ssim", similarity=StructuralSimilarityMap()), detector())
+    assert settings.differences(json.loads(json.dumps(settings.stored()))) == []
+    assert settings.differences(json.loads(json.dumps(settings.stored())) | {"version": 7}) == [
+        "the calibration has settings of version 7, this release knows 1"
+    ]
+
+
+# What the last release that kept a mode and a checksum computed of these detectors.
+@pytest.mark.parametrize(
+    ("score", "network", "checksum"),
+    [
+        (MEAN, detector(), [1.0, 2300881230.0]),
+        (
+            StudyScore("top_q", 0.05),
+            detector(
+                reconstructor=nn.Identity(),
+                map_head=product_map(levels=(0, 2), kernel_size=8, sigma=1.5),
+                normalisation=HealthyNormalisation(16, sigma=2.0),
+            ),
+            [0.0, 1638638082.0],
+        ),
+        (
+            StudyScore("ms_ssim", similarity=StructuralSimilarityMap(window=7)),
+            detector(map_head=StructuralSimilarityMap(l1_weight=0.5), normalisation=HealthyNormalisation(16)),
+            [3.0, 1636558626.0],
+        ),
+        (
+            StudyScore("max"),
+            detector(reconstructor=nn.Identity(), map_head=product_map(residual="smooth", perceptual_power=0.25)),
+            [2.0, 4095307938.0],
+        ),
+    ],
+    ids=["residual", "product and normalisation", "similarity", "smooth residual"],
+)
+def test_calibrations_of_earlier_releases_hold_where_nothing_changed(score, network, checksum: list[float]) -> None:
+    stored = {"version": 0, "checksum": checksum}
+    assert scoring_settings(score, network).differences(stored) == []
+    unknown = "which ones is not known: the calibration is from an earlier release"
+    assert scoring_settings(StudyScore("top_q", 0.5), network).differences(stored) == [unknown]
+
+
+def test_map_that_does_not_state_its_settings_is_refused() -> None:
+    with pytest.raises(NomalyError, match=r"Identity has no settings\(\): add a method settings\(\) that returns"):
+        scoring_settings(MEAN, detector(map_head=nn.Identity()))
