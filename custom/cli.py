@@ -79,10 +79,19 @@ def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
-    knobs = ("studies", "weights", "calibration_file", "study_group", "resume", "overwrite", "keep_identifiers", "gate")
+    parameters = (
+        "studies",
+        "weights",
+        "calibration_file",
+        "study_group",
+        "resume",
+        "overwrite",
+        "keep_identifiers",
+        "input_check",
+    )
     # Several processes, as torchrun starts them, each do a part of the studies.
     shared = ["multi_gpu_inference"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
-    overrides = overrides | given(options, *knobs, output="output_dir")
+    overrides = overrides | given(options, *parameters, output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
     # Of several processes the first one tells of failures: any other would have torchrun report a crash.
     return exit_code(options.output) if os.environ.get("RANK", "0") == "0" else 0

@@ -7,7 +7,7 @@ Each variant is trained with the same seed and schedule, calibrated and evaluate
 (without --dataset_dir on the phantom, which is synthetic). Training steps are timed apart: the variants take turns, one
 step each, on random images, so that what else the machine does falls on all of them alike. Written are ablation.md and
 ablation.csv. It may be run again: trainings go on where they stopped, evaluations are made anew. Further options are
-knobs of the bundle, such as --mask_ratio 0.5.
+parameters of the bundle, such as --mask_ratio 0.5.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int | None, r
     from custom.networks.patches import patchify
 
     networks = {}
-    for name, knobs in VARIANTS.items():
+    for name, parameters in VARIANTS.items():
         parser = ConfigParser()
         parser.read_config(str(path_of(find_bundle(bundle), "train")))
-        parser.update({"device": "cpu", **overrides, **knobs})
+        parser.update({"device": "cpu", **overrides, **parameters})
         networks[name] = parser.get_parsed_content("network_def").reconstructor
         batch_size = batch_size or parser["batch_size"]
     optimizers = {name: torch.optim.AdamW(network.parameters(), fused=True) for name, network in networks.items()}
@@ -92,14 +92,14 @@ def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int | None, r
 
 
 def train_and_evaluate(
-    bundle: str, folder: Path, data: dict[str, Any], overrides: dict[str, Any], knobs: dict[str, Any]
+    bundle: str, folder: Path, data: dict[str, Any], overrides: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, float]:
     """Validation figures of the chosen checkpoint, and image AUROC on the test section with its interval."""
-    from custom.networks.weights import read_tensors
+    from custom.detector.weights import read_tensors
 
     models = {"ckpt_dir": str(folder / "models")}
-    run_bundle(bundle, ["train"], {**data, **models, **overrides, **knobs, "output_dir": str(folder / "train")})
-    shared = split_overrides(bundle, {**overrides, **knobs})
+    run_bundle(bundle, ["train"], {**data, **models, **overrides, **parameters, "output_dir": str(folder / "train")})
+    shared = split_overrides(bundle, {**overrides, **parameters})
     run_bundle(bundle, ["calibrate"], {**data, **models, **shared["calibrate"]})
     results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
     run_bundle(bundle, ["evaluate"], {**data, **models, **shared["evaluate"], **results})
@@ -132,7 +132,7 @@ def table(rows: list[dict[str, Any]], note: str) -> str:
 
 
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Command line: options of this script, and knobs of the bundle."""
+    """Command line: options of this script, and parameters of the bundle."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="BUNDLE", help="a MemMC-MAE bundle, such as memmc_pneumonia")
     parser.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
@@ -155,14 +155,14 @@ def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
     steps = time_steps(args.bundle, overrides, args.batch_size, args.repeats)
     data = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
     rows = []
-    for number, (name, knobs) in enumerate(VARIANTS.items()):
+    for number, (name, parameters) in enumerate(VARIANTS.items()):
         row = {"variant": name, **steps[name]}
         if not args.steps_only:
-            row |= train_and_evaluate(args.bundle, args.output / f"variant_{number}", data, overrides, knobs)
+            row |= train_and_evaluate(args.bundle, args.output / f"variant_{number}", data, overrides, parameters)
         rows.append(row)
     trained_on = f"data set {Path(args.dataset_dir).name}" if args.dataset_dir else "SYNTHETIC phantom"
     source = "timed on random images, not trained" if args.steps_only else f"{trained_on}, one seed each"
-    note = f"{args.bundle}: {source}; knobs {overrides or 'as they are'}; {args.threads} threads."
+    note = f"{args.bundle}: {source}; parameters {overrides or 'as they are'}; {args.threads} threads."
     text = table(rows, note)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "ablation.md").write_text(text + "\n")

@@ -87,10 +87,10 @@ def our_trainer(args: argparse.Namespace, batches: Any, amp: bool) -> Any:
     """Our trainer with frozen norm, as the official code trains."""
     import torch
 
+    from custom.detector.anomaly_detector import AnomalyDetector
     from custom.engines.ra_trainer import ReversedAutoencoderTrainer
     from custom.handlers.loss_log import LossLog
     from custom.losses.reversed_autoencoder import IntrospectiveObjective
-    from custom.networks.detector import AnomalyDetector
     from custom.networks.reversed_autoencoder import ReversedAutoencoder
 
     model = ReversedAutoencoder(2, 1, args.size, args.channels, args.latent, norm="frozen")

@@ -24,7 +24,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle
 from custom.errors import NomalyError, tell
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 25 * 10**6  # bytes of a file in the zoo's git
@@ -98,7 +98,7 @@ def check_weights(folder: Path, weights: Path) -> str:
         )
     from monai.bundle import ConfigParser
 
-    from custom.networks.weights import load_detector
+    from custom.detector.weights import load_detector
 
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))

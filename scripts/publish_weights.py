@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
-from custom.data.datalist import datalist_hash
+from custom.detector.weights import halved, read_tensors, save_tensors
 from custom.errors import NomalyError, tell
-from custom.networks.weights import halved, read_tensors, save_tensors
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
+from custom.studies.datalist import datalist_hash
 
 FACTS = ("data", "command", "commit", "seed", "hours", "hardware")
 
@@ -67,15 +67,15 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
 
 def calibrated(bundle: Path, weights: Path, data: str | None) -> Any:
     """The detector after its calibration was written into these weights."""
-    knobs = {"weights": str(weights), "dataset_dir": data}
-    workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in knobs.items() if value})
+    parameters = {"weights": str(weights), "dataset_dir": data}
+    workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in parameters.items() if value})
     return workflow.parser.get_parsed_content("network")
 
 
 def evaluated(bundle: Path, weights: Path, data: str | None, output: Path) -> dict[str, Any]:
     """What `nomaly evaluate` measures."""
-    knobs = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
-    run_bundle(str(bundle), ["evaluate"], {name: value for name, value in knobs.items() if value})
+    parameters = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
+    run_bundle(str(bundle), ["evaluate"], {name: value for name, value in parameters.items() if value})
     return json.loads((output / "metrics.json").read_text())
 
 
@@ -87,12 +87,12 @@ def changed_decisions(found: dict[str, Any], wanted: dict[str, Any]) -> list[str
 
 def eval_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The numbers that a bundle's metadata tell of an evaluation, to three digits."""
-    best = evaluation["best_floor"]
+    best = evaluation["best_baseline"]
     numbers = {
         "image_auroc": evaluation["image"]["auroc"],
         "false_alarm_rate_at_alpha_0.05": evaluation["false_alarm_rate"],
         "sensitivity_at_alpha_0.05": evaluation["sensitivity"],
-        f"best_floor_{best['name']}_image_auroc": evaluation["floors"][best["name"]]["auroc"],
+        f"best_baseline_{best['name']}_image_auroc": evaluation["baselines"][best["name"]]["auroc"],
         "pixel_ap": (evaluation["pixel"] or {}).get("ap"),
     }
     lesions = "synthetic" if evaluation["synthetic"] else "real"

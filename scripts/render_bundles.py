@@ -6,8 +6,8 @@
 Tools of MONAI's world read one config file, so each rendered file is complete. variant.json names the method (a folder
 of _base) and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name
 the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A source with
-``_images_`` is for these kinds of images alone. A knob of variant.json replaces the top-level key of that name wherever
-it stands.
+``_images_`` is for these kinds of images alone. A parameter of variant.json replaces the top-level key of that name
+wherever it stands.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ def render_bundle(folder: Path) -> dict[str, str]:
     """Text of every config of a bundle by file name."""
     variant = json.loads((folder / "variant.json").read_text())
     base = BUNDLES / "_base"
-    method, images, knobs = base / variant["method"], base / "images" / f"{variant['images']}.yaml", variant["knobs"]
+    method, images, parameters = (
+        base / variant["method"],
+        base / "images" / f"{variant['images']}.yaml",
+        variant["parameters"],
+    )
     parts_files = (base / "common.yaml", method / "parts.yaml", images)
     parts = {name: part for path in parts_files for name, part in yaml.safe_load(path.read_text()).items()}
     paths = [path for path in (*base.glob("*.yaml"), *method.glob("*.yaml")) if path not in parts_files]
@@ -37,12 +41,12 @@ def render_bundle(folder: Path) -> dict[str, str]:
     configs = {stem: include_parts(sources[stem], parts) for stem in sources if variant["images"] in kinds[stem]}
     overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
 
-    if strange := sorted(set(variant) - {"method", "images", "knobs"} - overlays):
+    if strange := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
         sys.exit(
             f"{folder.name}/variant.json: {', '.join(strange)} is no overlay; there are {', '.join(sorted(overlays))}"
         )
     known = set().union(*(configs[stem] for stem in configs if stem not in overlays))
-    refuse_unknown(knobs, known, f"{folder.name}/variant.json")
+    refuse_unknown(parameters, known, f"{folder.name}/variant.json")
     texts = {}
     for stem, config in configs.items():
         if stem in overlays:
@@ -50,7 +54,7 @@ def render_bundle(folder: Path) -> dict[str, str]:
             config = config | variant.get(stem, {})
             refuse_unknown(config, known | new, f"{folder.name}: {stem}")
         else:
-            config = {key: knobs.get(key, value) for key, value in config.items()}
+            config = {key: parameters.get(key, value) for key, value in config.items()}
         note = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
         text = dump({"_note_": note, **config}).replace("{bundle}", folder.name)
         texts[f"{stem}.json"] = text + "\n"
@@ -69,11 +73,11 @@ def include_parts(source: dict[str, Any], parts: dict[str, dict[str, Any]]) -> d
     return config
 
 
-def refuse_unknown(knobs: dict[str, Any], known: set[str], where: str) -> None:
-    """Exit if a knob replaces nothing: the merging of configs would add a misspelt key in silence."""
-    unknown = sorted(key for key in knobs if key.split("#")[0] not in known)
+def refuse_unknown(parameters: dict[str, Any], known: set[str], where: str) -> None:
+    """Exit if a parameter replaces nothing: the merging of configs would add a misspelt key in silence."""
+    unknown = sorted(key for key in parameters if key.split("#")[0] not in known)
     if unknown:
-        sys.exit(f"{where}: no config has {', '.join(unknown)}; known knobs: {', '.join(sorted(known))}")
+        sys.exit(f"{where}: no config has {', '.join(unknown)}; known parameters: {', '.join(sorted(known))}")
 
 
 def dump(value: Any, indent: int = 0) -> str:

@@ -136,8 +136,8 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
         report.add("zoo", code == 0, seconds, last_line(work / "zoo.txt") if code else "")
     renamed = unzipped.rename(work / "another name")
     study = next(path for path in (phantom / "unseen").iterdir() if "_mask" not in path.name)
-    knobs = ["--config_file", "configs/inference.json", "--studies", study, "--output_dir", work / "results"]
-    code, seconds = run([*alone, "monai.bundle", "run", *knobs], renamed, log)
+    parameters = ["--config_file", "configs/inference.json", "--studies", study, "--output_dir", work / "results"]
+    code, seconds = run([*alone, "monai.bundle", "run", *parameters], renamed, log)
     passed = code == 0 and none_failed(work / "results" / "results.csv")
     report.add("renamed", passed, seconds, "" if passed else last_line(log))
 

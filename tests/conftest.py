@@ -31,7 +31,9 @@ from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
 from custom.synthetic.dataset import make_phantom
 
-# Knobs that make a network of a method as small as its layers allow, and its training a matter of a second.
+pytest_plugins = ["study_files"]
+
+# Parameters that make a network of a method as small as its layers allow, and its training a matter of a second.
 TINY_NETWORK = {
     "ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8},
     "memmc": {
@@ -94,9 +96,9 @@ def anatomy_of(bundle: str) -> str:
     return json.loads((BUNDLES / bundle / "configs" / "train.json").read_text())["anatomy"]
 
 
-def words_of(knobs: dict) -> list[str]:
-    """Knobs as a user writes them."""
-    return [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
+def words_of(parameters: dict) -> list[str]:
+    """Parameters as a user writes them."""
+    return [word for name, value in parameters.items() for word in (f"--{name}", str(value))]
 
 
 @pytest.fixture
@@ -108,12 +110,12 @@ def quiet_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def nomaly() -> Callable[..., Outcome]:
-    """Run a command of the command line in this process: words, then knobs."""
+    """Run a command of the command line in this process: words, then parameters."""
 
-    def run(*words: str | Path, **knobs) -> Outcome:
+    def run(*words: str | Path, **parameters) -> Outcome:
         out, err = io.StringIO(), io.StringIO()
         with untouched_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main([*map(str, words), *words_of(knobs)])
+            code = cli.main([*map(str, words), *words_of(parameters)])
         return Outcome(code, out.getvalue(), err.getvalue())
 
     return run
@@ -138,7 +140,7 @@ def tiny_phantom(tiny_data) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_pictures(tiny_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_images(tiny_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of PNG pictures: the middle slices of the tiny phantom's heads, 30 x 36 pixels."""
     folder = tmp_path_factory.mktemp("pictures")
     datalist = json.loads((tiny_phantom / "datalist.json").read_text())
@@ -154,21 +156,21 @@ def tiny_pictures(tiny_phantom: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def tiny_network() -> Callable[[str], dict]:
-    """Knobs of the smallest network of a bundle."""
+    """Parameters of the smallest network of a bundle."""
 
-    def knobs(bundle: str) -> dict:
+    def parameters(bundle: str) -> dict:
         return TINY_NETWORK[method_of(bundle)]
 
-    return knobs
+    return parameters
 
 
 @pytest.fixture(scope="session")
 def train_tiny(nomaly, tiny_network) -> Callable[..., Outcome]:
     """Train the smallest network of a bundle into a folder, which then holds models/ and train/."""
 
-    def train(bundle: str, dataset_dir: Path, output: Path, **knobs) -> Outcome:
-        knobs = tiny_network(bundle) | TINY_TRAINING | knobs
-        return nomaly("train", bundle, "--dataset_dir", dataset_dir, "--output", output, **knobs)
+    def train(bundle: str, dataset_dir: Path, output: Path, **parameters) -> Outcome:
+        parameters = tiny_network(bundle) | TINY_TRAINING | parameters
+        return nomaly("train", bundle, "--dataset_dir", dataset_dir, "--output", output, **parameters)
 
     return train
 
@@ -182,8 +184,8 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
         output = tmp_path_factory.mktemp(bundle)
         assert train_tiny(bundle, tiny_data(bundle), output).code == 0
         weights = output / "models" / "model.pt"
-        knobs = {"dataset_dir": tiny_data(bundle), "weights": weights, **CALIBRATION, **tiny_network(bundle)}
-        assert nomaly("calibrate", bundle, **knobs).code == 0
+        parameters = {"dataset_dir": tiny_data(bundle), "weights": weights, **CALIBRATION, **tiny_network(bundle)}
+        assert nomaly("calibrate", bundle, **parameters).code == 0
         return output
 
     return folder
@@ -196,7 +198,9 @@ def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
     def copy(bundle: str, folder: Path) -> Path:
         shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
         inference = folder / "configs" / "inference.json"
-        inference.write_text(json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | {"gate": False}))
+        inference.write_text(
+            json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | {"input_check": False})
+        )
         shutil.copytree(trained(bundle) / "models", folder / "models")
         return folder
 
@@ -210,7 +214,7 @@ class GreyDetector(nn.Module):
         super().__init__()
         self.calibration = CalibrationState()
 
-    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (x - 0.5).abs().mean(1, keepdim=True), torch.full_like(x, 0.5)
 
 

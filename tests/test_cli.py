@@ -15,7 +15,7 @@ from custom.commands import bundle
 from custom.commands.bundle import BUNDLES
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
-from custom.reporting.results import StudyResult, write_results_csv
+from custom.runs.tables import StudyResult, write_results_csv
 
 COMMANDS = ("train", "calibrate", "evaluate", "detect", "export", "monitor", "benchmark", "demo")
 
@@ -51,9 +51,9 @@ def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.Ca
             "calibrate",
             ["--healthy", "validation section", "--weights", "p-values", "--confidence 0.95", "--group_field"],
         ),
-        ("evaluate", ["--dataset_dir", "--output", "--weights", "floors"]),
+        ("evaluate", ["--dataset_dir", "--output", "--weights", "baselines"]),
         ("detect", ["STUDY", "DICOM series", "--output", "own geometry", "--calibration", "--study_group"]),
-        ("detect", ["--resume", "--overwrite", "--keep-identifiers", "who a patient is", "--no-gate", "list"]),
+        ("detect", ["--resume", "--overwrite", "--keep-identifiers", "who a patient is", "--no-input-check", "list"]),
         ("export", ["ONNX", "TorchScript", "--format", "--output", "--study_group", "--studies", "--overwrite"]),
         ("demo", ["--output", "five minutes", "results/demo"]),
     ],
@@ -64,7 +64,7 @@ def test_help_of_a_command_explains_its_options(command: str, phrases: list[str]
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
     assert [phrase for phrase in phrases if phrase not in text] == []
-    assert "Any knob of the config can be set too, for example --" in text
+    assert "Any parameter of the config can be set too, for example --" in text
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
@@ -116,9 +116,9 @@ def test_incomplete_command_ends_with_code_two(words: list[str], message: str, c
     ],
 )
 def test_value_of_a_knob_is_a_literal_or_text(text: str, value: object) -> None:
-    parsed = parse_overrides(["--knob", text])
-    assert parsed == {"knob": value} and type(parsed["knob"]) is type(value)
-    assert parse_overrides([f"--knob={text}"]) == {"knob": value}
+    parsed = parse_overrides(["--parameter", text])
+    assert parsed == {"parameter": value} and type(parsed["parameter"]) is type(value)
+    assert parse_overrides([f"--parameter={text}"]) == {"parameter": value}
 
 
 def test_later_override_of_a_knob_wins() -> None:
@@ -129,8 +129,8 @@ def test_later_override_of_a_knob_wins() -> None:
     ("words", "message"),
     [
         (["--amp"], "--amp must have a value: give --amp VALUE."),
-        (["stray"], "options must be --knob value, got stray: see nomaly COMMAND --help."),
-        (["-x", "1"], "options must be --knob value, got -x: see nomaly COMMAND --help."),
+        (["stray"], "options must be --parameter value, got stray: see nomaly COMMAND --help."),
+        (["-x", "1"], "options must be --parameter value, got -x: see nomaly COMMAND --help."),
     ],
 )
 def test_word_that_is_no_override_is_refused(words: list[str], message: str, capsys, ran) -> None:
@@ -237,24 +237,26 @@ def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
 @pytest.mark.parametrize("name", ["max_epoch", "max-epochs", "mx_epoch"])
 def test_misspelt_knob_is_refused_with_the_nearest_one(nomaly, name: str) -> None:
     done = nomaly("train", "ra_brain", **{name: 3})
-    assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean max_epochs?\n")
+    assert (done.code, done.err) == (2, f"nomaly: no parameter is called {name}: did you mean max_epochs?\n")
 
 
 @pytest.mark.parametrize(("name", "meant"), [("weigths", "weights"), ("devise", "device")])
 def test_misspelt_option_is_refused_with_the_one_that_was_meant(nomaly, name: str, meant: str) -> None:
     done = nomaly("evaluate", "ra_brain", **{name: "x"})
-    assert (done.code, done.err) == (2, f"nomaly: no knob is called {name}: did you mean {meant}?\n")
+    assert (done.code, done.err) == (2, f"nomaly: no parameter is called {name}: did you mean {meant}?\n")
 
 
 def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
     done = nomaly("train", "ra_brain", colour="red")
     assert done.code == 2
-    assert done.err.startswith("nomaly: no knob is called colour: the config has amp, anatomy, axcodes, batch_size, ")
+    assert done.err.startswith(
+        "nomaly: no parameter is called colour: the config has amp, anatomy, axcodes, batch_size, "
+    )
     assert "seed" in done.err and "trainer" not in done.err and "initialize" not in done.err  # settings, no objects
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "rule"),
+    ("parameter", "value", "rule"),
     [
         ("max_epochs", "three", "a number, such as 70, got 'three'"),
         ("amp", "yes", "true or false, such as false, got 'yes'"),
@@ -262,14 +264,14 @@ def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
         ("seed", True, "a number, such as 0, got True"),
     ],
 )
-def test_knob_of_another_kind_is_refused_before_anything_runs(nomaly, knob: str, value, rule: str) -> None:
-    done = nomaly("train", "ra_brain", **{knob: value})
-    assert (done.code, done.err) == (2, f"nomaly: {knob} must be {rule}.\n")
+def test_knob_of_another_kind_is_refused_before_anything_runs(nomaly, parameter: str, value, rule: str) -> None:
+    done = nomaly("train", "ra_brain", **{parameter: value})
+    assert (done.code, done.err) == (2, f"nomaly: {parameter} must be {rule}.\n")
 
 
 def test_knob_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
     done = nomaly("detect", "ra_brain", "a.nii", "--output", tmp_path / "o", max_epochs=3)
-    assert done.code == 2 and "no knob is called max_epochs" in done.err and not (tmp_path / "o").exists()
+    assert done.code == 2 and "no parameter is called max_epochs" in done.err and not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("chain", ["cause", "context"])

@@ -13,7 +13,7 @@ from torch import nn
 
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
-from custom.gate.state import GateState
+from custom.input_check.state import InputCheckState
 from custom.scoring.settings import ScoringSettings
 
 
@@ -34,7 +34,7 @@ class CalibrationState(nn.Module):
         plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
             of small windows.
         scoring: (k,) uint8, UTF-8 of the settings that the scores were made with, see custom.scoring.settings.
-        gate.*: what the input gate learned, see GateState.
+        input_check.*: what the input check learned, see InputCheckState.
     """
 
     OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table", "scoring")
@@ -58,7 +58,7 @@ class CalibrationState(nn.Module):
         }
         for name, value in initial.items():
             self.register_buffer(name, value)
-        self.gate = GateState()
+        self.input_check = InputCheckState()
 
     @property
     def is_calibrated(self) -> bool:
@@ -195,6 +195,8 @@ class CalibrationState(nn.Module):
         if (earlier := state_dict.pop(f"{prefix}score_rule", None)) is not None:
             content = json.dumps({"version": 0, "checksum": earlier.tolist()}).encode()
             state_dict[f"{prefix}scoring"] = torch.tensor(list(content), dtype=torch.uint8)
+        for name in [name for name in state_dict if name.startswith(f"{prefix}gate.")]:  # its earlier name
+            state_dict[f"{prefix}input_check.{name.removeprefix(f'{prefix}gate.')}"] = state_dict.pop(name)
         for name in self.OF_ANY_LENGTH:
             stored = state_dict.get(prefix + name)
             if stored is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
 from custom.commands.overrides import literal
 from custom.errors import NomalyError
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
 
 # Tables, and with them torch, are imported when all models have run: on Linux a process begins with the peak memory of
 # the one that started it, so that this one must stay smaller than those it measures.
@@ -35,7 +35,7 @@ def run(
     dataset_dir: str,
     output: str,
     entries_file: str | None = None,
-    knobs: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> int:
     """Evaluate all models, each into `output`/NAME, and write benchmark.csv, benchmark.md and benchmark.html.
@@ -47,7 +47,7 @@ def run(
         dataset_dir: folder with datalist.json.
         output: folder.
         entries_file: JSON list of models, see :func:`read_entries`.
-        knobs: of all models; an entry's own come after them.
+        parameters: of all models; an entry's own come after them.
         overwrite: evaluate all anew.
 
     Returns:
@@ -59,7 +59,7 @@ def run(
     entries = [*entries_of(words), *(read_entries(entries_file) if entries_file else [])]
     check_names(entries)
     root = Path(output)
-    requests = {entry.name: request_of(entry, dataset_dir, knobs or {}) for entry in entries}
+    requests = {entry.name: request_of(entry, dataset_dir, parameters or {}) for entry in entries}
     if not overwrite:
         for entry in entries:
             check_folder(root / entry.name, requests[entry.name])
@@ -74,21 +74,23 @@ def run(
     return int(any(record["exit_code"] != 0 for record in records))
 
 
-def request_of(entry: Entry, dataset_dir: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
+def request_of(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """All that is asked of an evaluation, as plain JSON values."""
     return {
         "bundle": entry.bundle,
         "weights": entry.weights,
         "overlay": list(entry.overlay),
-        "knobs": {**knobs, **entry.knobs},
+        "parameters": {**parameters, **entry.parameters},
         "dataset_dir": str(dataset_dir),
     }
 
 
 def stamps_of(folder: Path, request: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Size and time of the files that an evaluation used: weights, datalist, and those that a knob names."""
+    """Size and time of the files that an evaluation used: weights, datalist, and those that a parameter names."""
     used = [(_read(folder / "run.json") or {}).get("weights"), f"{request['dataset_dir']}/datalist.json"]
-    paths = [Path(path).resolve() for path in [*used, *request["knobs"].values()] if path and isinstance(path, str)]
+    paths = [
+        Path(path).resolve() for path in [*used, *request["parameters"].values()] if path and isinstance(path, str)
+    ]
     return {str(path): _stamp(path) for path in paths if path.is_file()}
 
 
@@ -158,7 +160,7 @@ def command_of(folder: Path, request: Mapping[str, Any]) -> list[str]:
         words += ["--overlay", overlay]
     if request["weights"] is not None:
         words += ["--weights", request["weights"]]
-    for name, value in request["knobs"].items():
+    for name, value in request["parameters"].items():
         # Text that would be read as a number or list is quoted, so that it stays text.
         plain = isinstance(value, str) and literal(value) == value
         words.append(f"--{name}={value if plain else json.dumps(value)}")
@@ -247,7 +249,7 @@ def median_seconds(folder: Path) -> float | None:
 
 def count_parameters(weights: str | None) -> int | None:
     """Values in the floating-point tensors of a weights file, without what calibration and normalisation learned."""
-    from custom.networks.weights import read_tensors
+    from custom.detector.weights import read_tensors
 
     if weights is None or not Path(weights).is_file():
         return None

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from custom.earlier_names import ENTRY_FIELDS, current_name
 from custom.errors import NomalyError
 
-FIELDS = {"name": str, "bundle": str, "weights": str, "overlay": list, "knobs": dict}
+FIELDS = {"name": str, "bundle": str, "weights": str, "overlay": list, "parameters": dict}
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Entry:
         bundle: name or path.
         weights: model.pt; None = that of the bundle.
         overlay: configs to merge over, such as those that it was trained with.
-        knobs: of the config.
+        parameters: of the config.
     """
 
     name: str
     bundle: str
     weights: str | None = None
     overlay: tuple[str, ...] = ()
-    knobs: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def entries_of(words: Sequence[str]) -> list[Entry]:
@@ -44,7 +45,7 @@ def entries_of(words: Sequence[str]) -> list[Entry]:
 
 
 def read_entries(path: str) -> list[Entry]:
-    """Models of a JSON file: a list of {"name", "bundle", "weights"?, "overlay"?: [...], "knobs"?: {...}}.
+    """Models of a JSON file: a list of {"name", "bundle", "weights"?, "overlay"?: [...], "parameters"?: {...}}.
 
     Raises:
         NomalyError: no such file, no JSON, or an item of another form.
@@ -65,7 +66,8 @@ def _entry(path: str, index: int, item: Any) -> Entry:
     where = f"--entries {path}: item {index}"
     if not isinstance(item, dict) or not isinstance(item.get("bundle"), str):
         raise NomalyError(f"{where} must be an object with a bundle's name in `bundle`, got {item!r}.")
-    item = {"name": Path(item["bundle"]).name, **{key: value for key, value in item.items() if value is not None}}
+    item = {current_name(key, ENTRY_FIELDS): value for key, value in item.items() if value is not None}
+    item = {"name": Path(item["bundle"]).name, **item}
     for key, value in item.items():
         if not isinstance(value, FIELDS.get(key, ())):
             raise NomalyError(

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.data.privacy import printable, without_studies
 from custom.errors import NomalyError
+from custom.studies.privacy import printable, without_studies
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 
@@ -41,7 +41,7 @@ def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any], t
     same. ``tracking`` is MONAI's: "mlflow", or a file of settings.
 
     Raises:
-        NomalyError: if there is no such bundle, config or knob.
+        NomalyError: if there is no such bundle, config or parameter.
     """
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
@@ -57,7 +57,7 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top.
 
     Raises:
-        NomalyError: if an override names no knob of the configs, or is of another kind than the knob.
+        NomalyError: if an override names no parameter of the configs, or is of another kind than the parameter.
     """
     from monai.bundle import ConfigWorkflow
     from monai.bundle.config_parser import ConfigParser
@@ -77,16 +77,16 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """Refuse what MONAI would add in silence or fail on without a word: unknown names, words for numbers.
 
     Raises:
-        NomalyError: with the nearest knob, or all of them.
+        NomalyError: with the nearest parameter, or all of them.
     """
     for name, value in overrides.items():
         if name.split("#")[0].split("::")[0] not in config:
-            knobs = sorted(key for key, default in config.items() if is_knob(key, default))
+            parameters = sorted(key for key, default in config.items() if is_parameter(key, default))
             # Settings that are expressions by default, such as weights, may be meant, too.
-            settable = [*knobs, *(key for key, default in config.items() if isinstance(default, str))]
+            settable = [*parameters, *(key for key, default in config.items() if isinstance(default, str))]
             near = difflib.get_close_matches(name.replace("-", "_"), settable, 1, 0.65)
-            advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(knobs)}."
-            raise NomalyError(f"no knob is called {name}: {advice}")
+            advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(parameters)}."
+            raise NomalyError(f"no parameter is called {name}: {advice}")
         default = config.get(name)
         written = isinstance(value, str) and value.startswith(("$", "@"))  # an expression: its value is not known here
         if written or value is None or not isinstance(default, (bool, int, float)):
@@ -96,7 +96,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
             raise NomalyError(f"{name} must be {wanted}, such as {json.dumps(default)}, got {value!r}.")
 
 
-def is_knob(name: str, default: Any) -> bool:
+def is_parameter(name: str, default: Any) -> bool:
     """Whether a key of a config is a setting, rather than an object that is made of settings."""
     made = isinstance(default, dict) or (isinstance(default, str) and default.startswith(("$", "@")))
     return not made and not name.startswith("_") and name not in ("imports", "initialize", "run", "finalize")
@@ -126,6 +126,6 @@ def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str
 
 def exit_code(output_dir: str) -> int:
     """1 if a study of the run failed."""
-    from custom.reporting.results import read_results_csv
+    from custom.runs.tables import read_results_csv
 
     return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))

@@ -11,7 +11,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.errors import NomalyError
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
 from custom.synthetic.phantoms import find_phantom
 
@@ -55,27 +55,31 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
 
 
 def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each config of the demonstration those overrides that are its knobs.
+    """For each config of the demonstration those overrides that are its parameters.
 
     Raises:
-        NomalyError: if one is a knob of none.
+        NomalyError: if one is a parameter of none.
     """
     folder = find_bundle(bundle)
     known = {config: set(json.loads(path_of(folder, config).read_text())) for config in CONFIGS}
-    unknown = sorted(name for name in overrides if not any(name.split("#")[0] in knobs for knobs in known.values()))
+    unknown = sorted(
+        name for name in overrides if not any(name.split("#")[0] in parameters for parameters in known.values())
+    )
     if unknown:
-        raise NomalyError(f"no knob of {', '.join(CONFIGS)} is called {', '.join(unknown)}: see {folder / 'configs'}.")
+        raise NomalyError(
+            f"no parameter of {', '.join(CONFIGS)} is called {', '.join(unknown)}: see {folder / 'configs'}."
+        )
     return {
-        config: {name: value for name, value in overrides.items() if name.split("#")[0] in knobs}
-        for config, knobs in known.items()
+        config: {name: value for name, value in overrides.items() if name.split("#")[0] in parameters}
+        for config, parameters in known.items()
     }
 
 
 def summary(bundle: str, folder: Path, seconds: float) -> str:
     """What a person wants to know at the end."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    floor = metrics["best_floor"]
-    best = metrics["floors"][floor["name"]]["auroc"]["value"]
+    baseline = metrics["best_baseline"]
+    best = metrics["baselines"][baseline["name"]]["auroc"]["value"]
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]
     study = read_results_csv(folder / "unseen_study" / "results.csv")[0]
     map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
@@ -85,12 +89,12 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         "software works.",
         f"  image AUROC      {_with_interval(metrics['image']['auroc'])}; "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
-        f"  best floor       {best:.3f} ({floor['name']})",
+        f"  best baseline       {best:.3f} ({baseline['name']})",
         f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy at alpha {metrics['alpha']}",
         f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
-        f"{study.lesion_count} regions",
+        f"{study.region_count} regions",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",

@@ -30,7 +30,7 @@ def run(
     Args:
         bundle: name or path.
         overlays: configs merged over inference.
-        overrides: knobs of inference.
+        overrides: parameters of inference.
         output: folder.
         name: a format, or all.
         overwrite: replace an earlier export.
@@ -52,8 +52,8 @@ def run(
     module = exported_detector(evaluator)
     for path in earlier:
         path.unlink()
-    if module.judgement.refusal is not None:
-        logger.warning("The graphs give no p-value (-1): %s.", module.judgement.refusal)
+    if module.calibrated_decision.refusal is not None:
+        logger.warning("The graphs give no p-value (-1): %s.", module.calibrated_decision.refusal)
     print(f"Writing {', '.join(formats)} to {folder} (about a minute) ...", flush=True)
     paths = write_formats(module, example_of(evaluator), folder, formats)
     transforms = parser.get_parsed_content("preprocessing")
@@ -105,7 +105,7 @@ def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, An
         "bundle_root": str(root),
         "device": "$torch.device('cpu')",
         "amp": False,
-        "input_gate": None,
+        "input_checker": None,
         "handlers": [],
     }
     workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
@@ -125,14 +125,14 @@ def example_of(evaluator: Any) -> Any:
 
 def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths: Mapping[str, Path]) -> dict[str, Any]:
     """What export.json tells: all that one needs to use the files without this software."""
+    from custom.detector.weights import model_hash, weight_hash
     from custom.export.detector import DECISIONS, NONE
     from custom.export.formats import OPSET
-    from custom.export.preprocessing import steps_told
-    from custom.networks.weights import model_hash, weight_hash
+    from custom.export.preprocessing import preprocessing_steps
 
     network, calibration = evaluator.network, evaluator.network.calibration
     reconstructor, plane = network.reconstructor, list(network.reconstructor.image_size)
-    channels, calibrated = reconstructor.in_channels, module.judgement.refusal is None
+    channels, calibrated = reconstructor.in_channels, module.calibrated_decision.refusal is None
     return {
         "what": "The whole detector as one graph: preprocessed slices of one study in, all that is said of it out.",
         "bundle": find_bundle(bundle).resolve().name,
@@ -156,8 +156,8 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
         },
         "p_value": {
             "given": calibrated,
-            "why_not": module.judgement.refusal,
-            "studies": ("pictures" if module.judgement.pictures else "volumes") if calibrated else None,
+            "why_not": module.calibrated_decision.refusal,
+            "studies": ("pictures" if module.calibrated_decision.pictures else "volumes") if calibrated else None,
             "healthy_studies": calibration.healthy_count(evaluator.study_group) if calibrated else 0,
             "decision_rule": vars(evaluator.decision_rule) if calibrated else None,
         },
@@ -167,8 +167,8 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
             "minimum_region": int(calibration.minimum_region),
         },
         "preprocessing": {
-            "what": "not in the graph, nor is the input gate: what the bundle does to a study before, in this order",
-            "steps": steps_told(transforms),
+            "what": "not in the graph, nor is the input check: what the bundle does to a study before, in this order",
+            "steps": preprocessing_steps(transforms),
         },
         "files": {key: {"file": path.name, "sha256": digest(path)} for key, path in paths.items()},
         "onnx_opset": OPSET if "onnx" in paths else None,
@@ -195,7 +195,7 @@ def digest(path: Path) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a record whole."""
-    from custom.reporting.files import atomic_write
+    from custom.files import atomic_write
 
     with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False)

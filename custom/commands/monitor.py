@@ -12,7 +12,7 @@ from typing import Any
 from custom.calibration.monitor import monitor
 from custom.errors import NomalyError
 from custom.reporting.monitor_report import MonitoredStudy, monitor_sentence, write_monitor_report
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 
 DRIFT = 3  # exit code
 

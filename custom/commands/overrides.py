@@ -1,4 +1,4 @@
-"""Words of a command line as knobs of a config."""
+"""Words of a command line as parameters of a config."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from custom.earlier_names import PARAMETERS, current_name
 from custom.errors import NomalyError
 
 
 def refuse(overrides: dict[str, Any], command: str) -> None:
-    """Refuse knobs where there is no config that could have them."""
+    """Refuse parameters where there is no config that could have them."""
     if overrides:
         raise NomalyError(f"{command} has no option --{next(iter(overrides))}: see nomaly {command} --help.")
 
@@ -26,29 +27,31 @@ def truth(text: str) -> bool:
 
 
 def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str, Any]:
-    """The options that were given, as config knobs."""
+    """The options that were given, as config parameters."""
     pairs = {name: name for name in names} | renamed
-    return {knob: getattr(options, name) for name, knob in pairs.items() if getattr(options, name) is not None}
+    return {
+        parameter: getattr(options, name) for name, parameter in pairs.items() if getattr(options, name) is not None
+    }
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """``--knob value`` pairs, values as Python or JSON literals where they are such, else text.
+    """``--parameter value`` pairs, values as Python or JSON literals where they are such, else text.
 
     Raises:
-        NomalyError: if a word is not ``--knob value`` or ``--knob=value``.
+        NomalyError: if a word is not ``--parameter value`` or ``--parameter=value``.
     """
     overrides: dict[str, Any] = {}
     words = list(words)
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
-            raise NomalyError(f"options must be --knob value, got {word}: see nomaly COMMAND --help.")
+            raise NomalyError(f"options must be --parameter value, got {word}: see nomaly COMMAND --help.")
         name, equals, value = word[2:].partition("=")
         if not equals:
             if not words or words[0].startswith("--"):
                 raise NomalyError(f"--{name} must have a value: give --{name} VALUE.")
             value = words.pop(0)
-        overrides[name] = literal(value)
+        overrides[current_name(name, PARAMETERS)] = literal(value)
     return overrides
 
 

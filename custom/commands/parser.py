@@ -8,7 +8,7 @@ from typing import Any
 from custom import __version__
 from custom.commands.overrides import truth
 
-OVERRIDES = "Any knob of the config can be set too, for example {}; knobs come last."
+OVERRIDES = "Any parameter of the config can be set too, for example {}; parameters come last."
 EXAMPLES = {
     "train": "--max_epochs 100 or --amp true",
     "calibrate": "--alpha 0.02, --confidence 0.95 or --group_field scanner",
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_switch(calibrate, "keep_identifiers", KEEP_IDENTIFIERS)
 
-    evaluate = add_command(commands, "evaluate", "measure on labelled test studies, beside the floors")
+    evaluate = add_command(commands, "evaluate", "measure on labelled test studies, beside the baselines")
     evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
     evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
     evaluate.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
@@ -81,7 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_switch(detect, "overwrite", "replace earlier results")
     add_switch(detect, "keep_identifiers", KEEP_IDENTIFIERS)
     detect.add_argument(
-        "--no-gate", dest="gate", action="store_false", default=None, help="assess also what looks like no such study"
+        "--no-input-check",
+        dest="input_check",
+        action="store_false",
+        default=None,
+        help="assess also what looks like no such study",
     )
 
     add_export(commands)
@@ -96,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    """A command whose options may be followed by knobs."""
+    """A command whose options may be followed by parameters."""
     description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES[name])
     return commands.add_parser(name, help=text, description=description, epilog=epilog)
 
@@ -123,7 +127,7 @@ def add_calibration(command: argparse.ArgumentParser) -> None:
 
 
 def add_switch(command: argparse.ArgumentParser, name: str, text: str) -> None:
-    """An option that is false unless given; it may be followed by true or false as any knob."""
+    """An option that is false unless given; it may be followed by true or false as any parameter."""
     names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
     command.add_argument(*names, dest=name, type=truth, nargs="?", const=True, help=text)
 
@@ -203,6 +207,6 @@ def add_benchmark(commands: Any) -> None:
     benchmark.add_argument(
         "--entries",
         metavar="FILE",
-        help='more models: a JSON list of {"name", "bundle", "weights", "overlay": [...], "knobs": {...}}',
+        help='more models: a JSON list of {"name", "bundle", "weights", "overlay": [...], "parameters": {...}}',
     )
     add_switch(benchmark, "overwrite", "evaluate all anew")

@@ -9,8 +9,8 @@ from typing import Any
 from monai.data import Dataset
 from torch.utils.data import DataLoader
 
-from custom.data.privacy import failure
 from custom.errors import NomalyError
+from custom.studies.privacy import failure
 
 
 class StudyDataset(Dataset):

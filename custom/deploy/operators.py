@@ -16,12 +16,12 @@ from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSel
 from pydicom.dataset import FileDataset
 
 from custom.commands.bundle import run_bundle
-from custom.data.privacy import files_of
-from custom.data.studies import find_studies
 from custom.deploy.options import Options
 from custom.errors import NomalyError
-from custom.transforms.dicom_headers import quiet_dicom, read_header, scan_file
-from custom.transforms.formats import is_dicom
+from custom.studies.dicom_headers import quiet_dicom, read_header, scan_file
+from custom.studies.discovery import find_studies
+from custom.studies.formats import is_dicom
+from custom.studies.privacy import files_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,8 @@ class NomalyOperator(Operator):
             )
         if left := [one for one in series if not any(one is other for other in chosen)]:
             logger.warning("Not selected, so not assessed: %s; --series chooses others.", counted(left))
-        knobs = {**self.wanted.knobs, "studies": files, "output_dir": str(self.wanted.output)}
-        run_bundle(str(self.wanted.bundle), ["inference"], knobs)
+        parameters = {**self.wanted.parameters, "studies": files, "output_dir": str(self.wanted.output)}
+        run_bundle(str(self.wanted.bundle), ["inference"], parameters)
 
 
 def dicom_files(folder: Path) -> list[Path]:

@@ -15,13 +15,13 @@ from custom.errors import NomalyError
 
 # Where MONAI Deploy's containers tell the folders; an option wins over them.
 INPUT, OUTPUT, MODELS = "HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "HOLOSCAN_MODEL_PATH"
-FIXED = ("studies", "output_dir", "bundle_root")  # knobs that the application sets itself
+FIXED = ("studies", "output_dir", "bundle_root")  # parameters that the application sets itself
 EXAMPLES = """examples:
   scripts/monai_deploy.sh --bundle ra_chest --input films --output results
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --series 'SeriesDescription=t1'
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --weights run/models/model.pt
 
-Any knob of nomaly detect can be set too, such as --overwrite true or --alpha 0.02. More in docs/monai_deploy.md.
+Any parameter of nomaly detect can be set too, such as --overwrite true or --alpha 0.02. More in docs/monai_deploy.md.
 Exit code 0 = done, 1 = some studies failed, 2 = a mistake, told in one sentence.
 Research software, not a medical device."""
 
@@ -35,14 +35,14 @@ class Options:
         input: folder of DICOM files, gone through with all that lies below it.
         output: folder for the results.
         series: conditions of the series to be assessed: pattern by DICOM keyword.
-        knobs: other settings of the bundle's inference config.
+        parameters: other settings of the bundle's inference config.
     """
 
     bundle: Path
     input: Path
     output: Path
     series: dict[str, str]
-    knobs: dict[str, Any]
+    parameters: dict[str, Any]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,15 +75,15 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     """Read and check what the user wants.
 
     Raises:
-        NomalyError: if the bundle or the input is not there, or a condition or knob is wrong.
+        NomalyError: if the bundle or the input is not there, or a condition or parameter is wrong.
     """
     given, rest = build_parser().parse_known_args(arguments)
-    knobs = parse_overrides(rest)
+    parameters = parse_overrides(rest)
     for name in FIXED:
-        if name in knobs:
+        if name in parameters:
             raise NomalyError(f"--{name} is set by the application: use --input, --output and --bundle.")
     bundle = model_folder(given.bundle)
-    return Options(bundle, check_input(given.input), Path(given.output), read_series(bundle, given.series), knobs)
+    return Options(bundle, check_input(given.input), Path(given.output), read_series(bundle, given.series), parameters)
 
 
 def model_folder(name: str) -> Path:

@@ -19,12 +19,12 @@ from torch import nn
 from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import group_name
-from custom.data.privacy import failure
 from custom.errors import NomalyError
-from custom.losses.reversed_autoencoder import squared_error
+from custom.losses.squared_error import squared_error
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
 from custom.scoring.settings import ScoringSettings, scoring_settings
+from custom.studies.privacy import failure
 
 logger = logging.getLogger(__name__)
 
@@ -38,20 +38,21 @@ class DetectionEvaluator(SupervisedEvaluator):
     slices), ``seconds``; of a calibrated detector ``p_value``, ``decision`` and ``calibration_group``, None with the
     reason in ``note`` where there can be none, and ``regions`` (1, X, Y, Z) int32, the regions over the pixel
     threshold, 1 = the most massive, with ``region_masses`` and ``region_p_values`` (None as p_value); or ``error``
-    alone. With a ``gate`` there is ``refusals``, why the study is none that the detector was made for; it is then not
-    scored unless ``score_all``.
+    alone. With an ``input_check`` there is ``refusals``, why the study is none that the detector was made for; it is
+    then not scored unless ``score_all``.
 
     Args:
         device: to compute on.
         val_data_loader: a StudyLoader.
         network: an AnomalyDetector.
-        inferer: called with (images (B, C, X, Y, Z), network.explain); studies of one shape go together.
+        inferer: called with (images (B, C, X, Y, Z), network.predict); studies of one shape go together.
         score: map to study score.
         foreground_threshold: share of the range that counts as air.
         alpha: false-alarm rate of the decision; None = as calibrated.
         study_group: calibration group of studies that do not tell theirs.
-        gate: called with a study's preprocessed image; gives the reasons why it should not be scored. None = no gate.
-        score_all: score what the gate refuses, too.
+        input_check: called with a study's preprocessed image; gives the reasons why it should not be scored. None = no
+            check.
+        score_all: score what the input check refuses, too.
         amp: bfloat16 autocast of the network.
         kwargs: of SupervisedEvaluator.
 
@@ -70,12 +71,12 @@ class DetectionEvaluator(SupervisedEvaluator):
         foreground_threshold: float = 0.05,
         alpha: float | None = None,
         study_group: str | None = None,
-        gate: Callable[[torch.Tensor], list[str]] | None = None,
+        input_check: Callable[[torch.Tensor], list[str]] | None = None,
         score_all: bool = False,
         amp: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.gate = gate
+        self.input_check = input_check
         self.score_all = score_all
         self.score = score
         self.foreground_threshold = foreground_threshold
@@ -106,9 +107,9 @@ class DetectionEvaluator(SupervisedEvaluator):
         items = [dict(item) for item in batchdata]
         self.network.eval()
         for item in items:
-            if self.gate is not None and "error" not in item:
+            if self.input_check is not None and "error" not in item:
                 with attempt(item), torch.no_grad():
-                    item["refusals"] = self.gate(item[Keys.IMAGE])
+                    item["refusals"] = self.input_check(item[Keys.IMAGE])
         due = [item for item in items if "error" not in item and (self.score_all or not item.get("refusals"))]
         for together in of_one_shape(due):
             self.detect(together)
@@ -129,18 +130,18 @@ class DetectionEvaluator(SupervisedEvaluator):
         x = torch.stack(images)  # in main memory, which is larger: the inferer takes window by window to the device
         with torch.no_grad(), torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             try:
-                parts = self.inferer(x, self.network.explain)
+                parts = self.inferer(x, self.network.predict)
             except NomalyError as error:  # of their common shape
                 parts = None
                 for item in items:
                     item["error"] = failure(error, item)
             for index, item in enumerate(items if parts is not None else ()):
                 with attempt(item):
-                    item |= self.examine(x[index], [part[index] for part in parts], self.group_of(item))
+                    item |= self.score_study(x[index], [part[index] for part in parts], self.group_of(item))
         for item in items:
             item["seconds"] += (time.perf_counter() - started) / len(items)
 
-    def examine(self, x: torch.Tensor, parts: Sequence[torch.Tensor], group: str | None) -> dict[str, Any]:
+    def score_study(self, x: torch.Tensor, parts: Sequence[torch.Tensor], group: str | None) -> dict[str, Any]:
         """What is said of a study (C, X, Y, Z) of a calibration group by its map, reconstruction and deviation."""
         anomaly_map, reconstruction, *deviation = parts
         mask = foreground(x, self.foreground_threshold, reconstruction)
@@ -154,7 +155,7 @@ class DetectionEvaluator(SupervisedEvaluator):
             "foreground": mask.cpu(),
             "score": score,
             "squared_error": float(squared_error(x.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
-            **self.judge(score, anomaly_map, group),
+            **self.decide(score, anomaly_map, group),
         }
 
     @cached_property
@@ -173,7 +174,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         value = self.study_group if field is None or item.get(field) is None else item[field]
         return None if value is None else group_name(value)
 
-    def judge(self, score: float, anomaly_map: torch.Tensor, group: str | None) -> dict[str, Any]:
+    def decide(self, score: float, anomaly_map: torch.Tensor, group: str | None) -> dict[str, Any]:
         """p-value, decision and regions of a study with this score and map (1, X, Y, Z)."""
         calibration = self.network.calibration
         if not calibration.is_calibrated:

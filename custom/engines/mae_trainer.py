@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from custom.data.slices import check_loader
-from custom.engines.distributed import world_and_rank
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.patches import patchify
+from custom.processes import world_and_rank
 
 
 class MaskedAutoencoderTrainer(SupervisedTrainer):

@@ -14,9 +14,9 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from custom.data.slices import check_loader
-from custom.engines.distributed import world_and_rank
 from custom.losses.reversed_autoencoder import IntrospectiveObjective
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
+from custom.processes import world_and_rank
 
 
 class ReversedAutoencoderTrainer(SupervisedTrainer):

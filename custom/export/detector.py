@@ -25,7 +25,7 @@ NONE = -1  # p-value and decision where there is none
 TIE = 1e-5
 
 
-class Judgement(nn.Module):
+class CalibratedDecision(nn.Module):
     """p-value and decision of a score, by tables over the number of healthy scores that are as large.
 
     Args:
@@ -71,17 +71,21 @@ class ExportedDetector(nn.Module):
         detector: an AnomalyDetector for two axes, in evaluation mode.
         score: map to study score.
         foreground_threshold: share of the range that counts as air.
-        judgement: p-value and decision of a score.
+        calibrated_decision: p-value and decision of a score.
     """
 
     def __init__(
-        self, detector: nn.Module, score: StudyScore, foreground_threshold: float, judgement: Judgement
+        self,
+        detector: nn.Module,
+        score: StudyScore,
+        foreground_threshold: float,
+        calibrated_decision: CalibratedDecision,
     ) -> None:
         super().__init__()
         self.detector = detector
         self.score = score
         self.foreground_threshold = foreground_threshold
-        self.judgement = judgement
+        self.calibrated_decision = calibrated_decision
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What is said of a study's slices (N, C, X, Y), float32 in [0, 1].
@@ -91,13 +95,13 @@ class ExportedDetector(nn.Module):
             the score (), NaN where there is no foreground or the map is not finite; the p-value (), float64, -1 where
             there is none; the decision (), int64: 0 likely normal, 1 uncertain, 2 flag, -1 none.
         """
-        anomaly_map, reconstruction = self.detector.explain(image)[:2]
+        anomaly_map, reconstruction = self.detector.predict(image)[:2]
         brightest = torch.maximum(image.amax(1, keepdim=True), reconstruction.amax(1, keepdim=True))
         mask = brightest > self.foreground_threshold
         masked = torch.where(mask, anomaly_map, 0)
         score = study_score(self.score, anomaly_map, mask, image, reconstruction)
         score = torch.where(mask.any() & torch.isfinite(masked).all(), score, math.nan)
-        return masked, reconstruction, score, *self.judgement(score, image)
+        return masked, reconstruction, score, *self.calibrated_decision(score, image)
 
 
 def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
@@ -124,8 +128,8 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
         )
     depth = 1 if int(calibration.slices.max()) == 1 else 2
     refusal = calibration.refusal((*side, depth), evaluator.scoring, group)
-    judgement = Judgement(calibration, evaluator.decision_rule, group, refusal)
-    return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, judgement).eval()
+    calibrated_decision = CalibratedDecision(calibration, evaluator.decision_rule, group, refusal)
+    return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, calibrated_decision).eval()
 
 
 def healthy_scores_of(calibration: CalibrationState, group: str | None) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from custom.errors import NomalyError
 from custom.export.detector import OUTPUTS
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
 
 FILES = {"onnx": "detector.onnx", "torchscript": "detector.ts", "torch_export": "detector.pt2"}
 OPSET = 18

@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.transforms import Compose
 
-from custom.reporting.run_info import described
+from custom.runs.info import described
 from custom.synthetic.lesions import SyntheticLesiond
 
 HOW = {
@@ -21,7 +21,7 @@ HOW = {
     "In the plane: the box around the head in these slices, its longer side in mm widened by head_margin of itself at "
     "each end, square in mm, rounded to pixels; zeros outside of the image.",
     "InvertFilmd": "x -> lowest + highest value of the image - x.",
-    "PreparePictured": "CropMargin cuts the shares (left, top, right, bottom) off, each rounded to pixels. PadToSquare "
+    "SquareImaged": "CropMargin cuts the shares (left, top, right, bottom) off, each rounded to pixels. PadToSquare "
     "pads X and Y to the longer side with the lowest value, half of it (rounded down) before, the rest behind.",
     "ResizeStudyd": "Each axis that shrinks is first smoothed by a Gaussian of (length / target - 1) / 2 pixels = "
     "sigma: the weight of pixel k is the normal distribution's share from (k - 0.5) / sigma to (k + 0.5) / sigma, for "
@@ -34,7 +34,7 @@ HOW = {
 UNKNOWN = "not of Nomaly's bundles: see its source"
 
 
-def steps_told(transforms: Compose) -> list[dict[str, Any]]:
+def preprocessing_steps(transforms: Compose) -> list[dict[str, Any]]:
     """The steps of a preprocessing with their settings and arithmetic, but what evaluation alone needs: the drawing of
     synthetic lesions.
     """

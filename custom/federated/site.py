@@ -74,7 +74,7 @@ def make_site(
     rounds: int,
     local_epochs: int = 1,
     name: str = "site",
-    knobs: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> DetectorAlgo:
     """A site that is ready for its first round.
 
@@ -85,14 +85,14 @@ def make_site(
         rounds: of the whole training.
         local_epochs: epochs in a round.
         name: of the site, for logs.
-        knobs: of the config train.json; those that shape the network are the same at all sites.
+        parameters: of the config train.json; those that shape the network are the same at all sites.
 
     Raises:
-        NomalyError: if there is no such bundle or knob, or the data set cannot be used.
+        NomalyError: if there is no such bundle or parameter, or the data set cannot be used.
     """
-    folder, knobs = find_bundle(bundle).absolute(), dict(knobs or {})
-    check_overrides(ConfigParser.load_config_file(path_of(folder, "train")), knobs)
-    knobs |= {
+    folder, parameters = find_bundle(bundle).absolute(), dict(parameters or {})
+    check_overrides(ConfigParser.load_config_file(path_of(folder, "train")), parameters)
+    parameters |= {
         "bundle_root": str(folder),
         "dataset_dir": str(dataset_dir),
         "output_dir": str(output_dir),
@@ -101,7 +101,7 @@ def make_site(
     }
     # Whole weights, no differences: what is infinite until calibration has none.
     algo = DetectorAlgo(
-        str(folder), local_epochs, send_weight_diff=False, train_kwargs=knobs, config_evaluate_filename=None
+        str(folder), local_epochs, send_weight_diff=False, train_kwargs=parameters, config_evaluate_filename=None
     )
     algo.initialize({ExtraItems.CLIENT_NAME: name})
     return algo

@@ -11,8 +11,8 @@ from monai.bundle.config_parser import ConfigParser
 from torch import nn
 
 from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.detector.weights import difference, load_detector, read_tensors, save_tensors
 from custom.errors import NomalyError
-from custom.networks.weights import difference, load_detector, read_tensors, save_tensors
 
 CALIBRATION = "calibration."
 
@@ -31,7 +31,7 @@ def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     if problem := difference(shared(detector.state_dict()), state):
         raise NomalyError(
             f"shared weights must be of this network, but are not ({problem}): give all sites one bundle and the same "
-            "knobs of the network."
+            "parameters of the network."
         )
     if broken := [name for name, tensor in state.items() if not torch.isfinite(torch.as_tensor(tensor)).all()]:
         raise NomalyError(
@@ -41,56 +41,58 @@ def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     detector.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()}, strict=False)
 
 
-def new_detector(bundle: str, knobs: Mapping[str, Any]) -> nn.Module:
-    """Untrained detector of a bundle, the same for the same knobs.
+def new_detector(bundle: str, parameters: Mapping[str, Any]) -> nn.Module:
+    """Untrained detector of a bundle, the same for the same parameters.
 
     Args:
         bundle: name or path.
-        knobs: of the config train.json.
+        parameters: of the config train.json.
 
     Raises:
-        NomalyError: if there is no such bundle or knob.
+        NomalyError: if there is no such bundle or parameter.
     """
     file = path_of(find_bundle(bundle), "train")
-    check_overrides(ConfigParser.load_config_file(file), knobs)
+    check_overrides(ConfigParser.load_config_file(file), parameters)
     parser = ConfigParser()
     parser.read_config(file)
-    parser.update(dict(knobs))
+    parser.update(dict(parameters))
     torch.manual_seed(parser.get_parsed_content("seed"))
     return parser.get_parsed_content("network_def")
 
 
-def write_initial(bundle: str, knobs: Mapping[str, Any], path: str | Path, weights: str | Path | None = None) -> None:
+def write_initial(
+    bundle: str, parameters: Mapping[str, Any], path: str | Path, weights: str | Path | None = None
+) -> None:
     """Write the weights that all sites begin with.
 
     Args:
         bundle: name or path.
-        knobs: of the config train.json.
+        parameters: of the config train.json.
         path: file to write.
         weights: model.pt to go on from; None for new ones.
 
     Raises:
         NomalyError: as :func:`new_detector`, and if the weights cannot be used.
     """
-    detector = new_detector(bundle, knobs)
+    detector = new_detector(bundle, parameters)
     if weights is not None:
         load_detector(detector, weights, bundle=find_bundle(bundle))
     save_tensors(shared(detector.state_dict()), path)
 
 
-def write_model(bundle: str, knobs: Mapping[str, Any], average: str | Path, path: str | Path) -> None:
+def write_model(bundle: str, parameters: Mapping[str, Any], average: str | Path, path: str | Path) -> None:
     """Write an average as ``model.pt`` that every command takes, not yet calibrated.
 
     Args:
         bundle: name or path.
-        knobs: of the config train.json.
+        parameters: of the config train.json.
         average: file of shared weights, or a server's with them as "model", such as NVFlare's.
         path: file to write.
 
     Raises:
         NomalyError: as :func:`new_detector`, and if the average is missing, broken, not finite or of another network.
     """
-    detector = new_detector(bundle, knobs)
+    detector = new_detector(bundle, parameters)
     state = read_tensors(average)
     load_shared(detector, state.get("model", state) if isinstance(state, Mapping) else state)
     save_tensors(detector.state_dict(), path)

@@ -17,18 +17,18 @@ from torch import nn
 
 from custom.calibration.conformal import check_enough, check_groups
 from custom.calibration.decision import DecisionRule
-from custom.calibration.file import write_calibration
 from custom.calibration.pixel_threshold import HealthyHistogram, pixel_threshold
 from custom.calibration.regions import minimum_region
 from custom.calibration.state import group_name
-from custom.data.privacy import write_key
+from custom.detector.calibration_file import write_calibration
+from custom.detector.weights import model_hash, save_tensors
 from custom.errors import NomalyError
-from custom.gate.descriptors import describe
-from custom.gate.geometry import measure
-from custom.networks.weights import model_hash, save_tensors
+from custom.input_check.descriptors import describe
+from custom.input_check.geometry import measure
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
+from custom.studies.privacy import write_key
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +50,12 @@ class HealthyStudy:
 
 
 class Calibrate:
-    """Learn healthy scores, the pixel threshold, the least region and the input gate, and store them in the detector's
+    """Learn healthy scores, the pixel threshold, the least region and the input check, and store them in the detector's
     file.
 
     Writes ``calibration.json`` beside it, for people to read and to carry to other copies of the same weights. A study
     that cannot be read is left out, with a line in the log. Memory: four bytes a pixel of all studies on the network's
-    grid, and some 15 kB a study for the gate.
+    grid, and some 15 kB a study for the input check.
 
     Args:
         network: the detector; its calibration is filled.
@@ -163,7 +163,7 @@ class Calibrate:
             plane=(min(planes), max(planes)),
         )
         calibration.fill_scoring(scoring_settings(self.score, self.network).stored())
-        calibration.gate.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
+        calibration.input_check.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
         self._save(masses)
 
     def _group(self, study: dict[str, Any]) -> str:

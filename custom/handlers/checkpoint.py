@@ -11,9 +11,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim import Optimizer
 
-from custom.engines.distributed import is_main_process
+from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
-from custom.networks.weights import read_tensors, save_tensors
+from custom.processes import is_main_process
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom.data.slices import SliceDataset
-from custom.networks.detector import AnomalyDetector
+from custom.detector.anomaly_detector import AnomalyDetector
 
 
 class FitNormalisation:

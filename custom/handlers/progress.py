@@ -5,7 +5,7 @@ from __future__ import annotations
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from custom.engines.distributed import is_main_process
+from custom.processes import is_main_process
 
 
 class EpochProgress:

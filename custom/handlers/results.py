@@ -8,26 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from custom import __version__
 from custom.calibration.decision import DecisionRule
-from custom.data.notes import WEIGHTS
-from custom.engines.distributed import is_main_process
 from custom.errors import NomalyError
+from custom.files import atomic_write
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
-from custom.metrics.verdicts import floor_sentence, promise_sentence
-from custom.reporting.files import atomic_write
-from custom.reporting.records import StudyRecord, source_digest
+from custom.metrics.verdicts import baseline_sentence, false_alarm_sentence
+from custom.processes import is_main_process, wait_for_all
 from custom.reporting.report import write_report
-from custom.reporting.results import StudyResult, write_lesions_csv, write_results_csv, write_run_info
-from custom.reporting.run_folder import RunFolder
-from custom.reporting.run_info import fingerprint, run_info
-from custom.reporting.study_outputs import StudyOutputs, failed_row
 from custom.reporting.worklist import worklist_key
+from custom.runs.folder import RunFolder
+from custom.runs.info import fingerprint, run_info
+from custom.runs.notes import WEIGHTS
+from custom.runs.records import StudyRecord, source_digest
+from custom.runs.study_outputs import StudyOutputs, failed_row
+from custom.runs.tables import StudyResult, write_regions_csv, write_results_csv, write_run_info
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ MOST_VIEWS = 1000  # more cases than that would not fit into the report, whateve
 
 
 class ResultsFolder:
-    """Write ``results.csv``, ``lesions.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and
+    """Write ``results.csv``, ``regions.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and
     pseudo-healthy image, for DICOM studies DICOM objects as well.
 
     Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of
@@ -97,7 +96,7 @@ class ResultsFolder:
 
     @property
     def threshold(self) -> float | None:
-        """Map value above which a pixel belongs to a lesion; None if not calibrated."""
+        """Map value above which a pixel belongs to a region; None if not calibrated."""
         calibration = self.network.calibration
         return float(calibration.pixel_threshold) if calibration.is_calibrated else None
 
@@ -170,10 +169,10 @@ class ResultsFolder:
 
     def _finish(self) -> None:
         """Write what tells of all studies."""
-        rows, lesions = self.run.gather()
+        rows, regions = self.run.gather()
         write_results_csv(rows, self.folder / "results.csv")
         if self.threshold is not None:
-            write_lesions_csv([row for found in lesions.values() for row in found], self.folder / "lesions.csv")
+            write_regions_csv([row for found in regions.values() for row in found], self.folder / "regions.csv")
         run = write_run_info(self.folder / "run.json", self.information)
         scored = any(row.status == "ok" for row in rows)
         evaluation = self.evaluation.result() if self.evaluation is not None and scored else None
@@ -188,7 +187,7 @@ class ResultsFolder:
             rows,
             self.run.views([row.study for row in sorted(rows, key=worklist_key)][:MOST_VIEWS]),
             evaluation,
-            lesions=lesions,
+            regions=regions,
             alpha=self.rule.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
         )
@@ -201,8 +200,8 @@ class ResultsFolder:
         text = table_markdown(evaluation)
         with atomic_write(self.folder / "metrics.md") as file:
             file.write(text + "\n")
-        logger.info("%s\n%s", floor_sentence(evaluation), text)
-        if promise := promise_sentence(evaluation):
+        logger.info("%s\n%s", baseline_sentence(evaluation), text)
+        if promise := false_alarm_sentence(evaluation):
             logger.warning(promise)
 
 
@@ -211,9 +210,3 @@ def outcome(rows: Sequence[StudyResult]) -> str:
     states = [row.decision or "no decision" if row.status == "ok" else row.status for row in rows]
     counts = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states)]
     return f"{len(rows)} {'study' if len(rows) == 1 else 'studies'} ({', '.join(counts)})" if rows else "No study"
-
-
-def wait_for_all() -> None:
-    """Wait until every process of the run is here."""
-    if dist.is_initialized():
-        dist.barrier()

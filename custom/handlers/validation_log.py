@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from custom.baselines.fitting import reference_errors
 from custom.data.slices import SliceDataset
 from custom.errors import NomalyError
-from custom.metrics.floors import reference_errors
-from custom.reporting.pictures import grid_picture
+from custom.rendering.images import image_grid
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class ValidationLog:
             self.writer.add_scalar(f"validation/healthy_error_of_{name}", value, epoch)
         keys = ("image", "reconstruction", "pred")
         columns = [torch.stack([middle_slice(study[key]) for study in self._shown]) for key in keys]
-        self.writer.add_image("validation/input_healthy_map", grid_picture(*columns), epoch, dataformats="HWC")
+        self.writer.add_image("validation/input_healthy_map", image_grid(*columns), epoch, dataformats="HWC")
         self.writer.flush()
 
 

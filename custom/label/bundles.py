@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom import __version__
+from custom.detector.ownership import check_owner
 from custom.errors import NomalyError
-from custom.networks.owner import check_owner
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 CONFIGS = ("inference.json", "metadata.json")

@@ -18,14 +18,14 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from custom import __version__
-from custom.data.notes import data_notes
+from custom.detector.weights import model_hash
 from custom.errors import NomalyError, find_mistake, root_cause
-from custom.networks.weights import model_hash
-from custom.reporting.lesions import study_lesions
-from custom.reporting.results import LesionResult
-from custom.reporting.study_outputs import remarks
+from custom.runs.notes import data_notes
+from custom.runs.regions import study_regions
+from custom.runs.source_geometry import source_arrays, write_images
+from custom.runs.study_outputs import remarks
+from custom.runs.tables import RegionResult
 from custom.scoring.regions import label_regions
-from custom.transforms.source_geometry import source_arrays, write_images
 
 OPTIONS = ("threshold", "output")
 OUTPUTS = ("mask", "bands", "map")
@@ -41,7 +41,7 @@ class StudyDetector:
     Args:
         bundle: folder of the bundle.
         weights: its model.pt.
-        overrides: other knobs of its config.
+        overrides: other parameters of its config.
 
     Raises:
         NomalyError: if the weights are missing, broken or of another network, or the configs are of another release.
@@ -94,7 +94,7 @@ class StudyDetector:
         if output not in OUTPUTS:
             raise NomalyError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}. Use one of these words.")
         threshold = read_threshold(threshold)
-        study = self.examine(image)
+        study = self.score_study(image)
         calibration = self.evaluator.network.calibration
         study["note"] = " ".join(filter(None, (study["note"], *remarks(study))))
         if threshold is None and calibration.is_calibrated:
@@ -108,7 +108,7 @@ class StudyDetector:
             )
         volumes = {"map": study["pred"]} | ({} if threshold is None else {"labels": study["regions"]})
         arrays = source_arrays(study["image"], volumes)
-        lesions = [] if threshold is None else study_lesions(study, arrays["labels"])
+        regions = [] if threshold is None else study_regions(study, arrays["labels"])
         labels = {name: number for number, name in enumerate(BANDS, 1)} if output == "bands" else LABELS
         if output == "bands":
             edges = [threshold * factor for factor in BANDS.values()]
@@ -116,9 +116,9 @@ class StudyDetector:
         file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
         warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image}])]))
         told = {"label_names": labels, "output": output, "warnings": warnings}
-        return file, told | self._told(study, threshold, lesions)
+        return file, told | self._told(study, threshold, regions)
 
-    def examine(self, image: str | Sequence[str]) -> dict[str, Any]:
+    def score_study(self, image: str | Sequence[str]) -> dict[str, Any]:
         """What the evaluator says of a study.
 
         Raises:
@@ -148,16 +148,16 @@ class StudyDetector:
             "note": f"{study['note']} {note}".strip(),
         }
 
-    def _told(self, study: dict[str, Any], threshold: float | None, lesions: list[LesionResult]) -> dict[str, Any]:
+    def _told(self, study: dict[str, Any], threshold: float | None, regions: list[RegionResult]) -> dict[str, Any]:
         """What is said of a study, as plain values."""
-        rows = [{name: value for name, value in asdict(lesion).items() if name != "study"} for lesion in lesions]
+        rows = [{name: value for name, value in asdict(region).items() if name != "study"} for region in regions]
         told = {
             **{name: study[name] for name in TOLD},
             "threshold": threshold,
-            "lesion_count": None if threshold is None else len(lesions),
-            "lesion_volume": None if threshold is None else sum(lesion.size for lesion in lesions),
-            "lesion_unit": lesions[0].unit if lesions else None,
-            "lesions": rows,
+            "region_count": None if threshold is None else len(regions),
+            "region_size": None if threshold is None else sum(region.size for region in regions),
+            "region_unit": regions[0].unit if regions else None,
+            "regions": rows,
             "bundle": self.bundle,
             "model_hash": self.model_hash,
             "nomaly": __version__,

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from custom.errors import NomalyError
-from custom.transforms.formats import PICTURE_SUFFIXES
+from custom.studies.formats import IMAGE_SUFFIXES
 
 # Formats that are one file. A header such as MHD may name any file of the machine as its pixels.
-SERVED_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".tif", ".tiff", *PICTURE_SUFFIXES)
+SERVED_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".tif", ".tiff", *IMAGE_SUFFIXES)
 OWN_FOLDERS = ("labels",)  # of MONAI Label, among the studies
 
 

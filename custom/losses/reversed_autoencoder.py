@@ -13,13 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from custom.losses.squared_error import squared_error
+
 Terms = dict[str, torch.Tensor]
 Posterior = tuple[torch.Tensor, torch.Tensor]
-
-
-def squared_error(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """R(x, y): squared error summed over all but the batch; (B, C, *S) to (B,)."""
-    return (x.float() - y.float()).square().flatten(1).sum(1)
 
 
 def kl_to_standard_normal(posterior: Posterior) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The evaluation of a labelled test set: every number with its interval, beside the floors."""
+"""The evaluation of a labelled test set: every number with its interval, beside the baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def evaluate_scores(
     rule: DecisionRule,
     synthetic: bool,
     flag_level: float | None = None,
-    floors: Mapping[str, Mapping] | None = None,
+    baselines: Mapping[str, Mapping] | None = None,
     pixel: PixelEvaluation | None = None,
     lesions: LesionEvaluation | None = None,
     ra_detection: BoxDetection | None = None,
@@ -39,30 +39,30 @@ def evaluate_scores(
         synthetic: whether any image or lesion was made, to be said beside every number.
         flag_level: p-value at or below which a study was flagged, less than alpha in the confident mode; None for
             alpha itself.
-        floors: name -> {"scores": (n,) in the order of the studies, "pixel": its pooled maps, or None}; the maps are
+        baselines: name -> {"scores": (n,) in the order of the studies, "pixel": its pooled maps, or None}; the maps are
             those of the studies of `pixel`, in their order.
         pixel: the pooled maps of the same studies, but for abnormal ones without a lesion mask.
         lesions: the found lesions and false regions of the same studies.
         ra_detection: the boxes of the same studies.
         reconstruction: the quality of the pseudo-healthy images of the same studies.
         failed: number of "healthy" and "abnormal" studies that could not be scored; None = none.
-        refused: which of the studies the input gate would not let pass in use; they count in all other numbers. None
-            without a gate.
+        refused: which of the studies the input check would not let pass in use; they count in all other numbers. None
+            without an input check.
 
     Returns:
         n_healthy, n_abnormal, n_failed (not among them), n_without_mask (abnormal studies whose lesions are not known,
-        left out of all that needs them; None without maps), n_without_p_value, gate (share of the healthy and of the
-        abnormal that it would refuse; None without), synthetic, seed, alpha, flag_level,
+        left out of all that needs them; None without maps), n_without_p_value, input_check (share of the healthy and
+        of the abnormal that it would refuse; None without), synthetic, seed, alpha, flag_level,
         confidence, likely_normal_p, image, false_alarm_rate, sensitivity, triage, groups, pixel, lesions, ra_detection,
-        reconstruction, floors, best_floor (the floor of the largest AUROC, and the method's lead over it),
-        best_pixel_floor (the same by average precision of pixels), scores (a row a study), not_computable (why, for
+        reconstruction, baselines, best_baseline (the baseline of the largest AUROC, and the method's lead over it),
+        best_pixel_baseline (the same by average precision of pixels), scores (a row a study), not_computable (why, for
         each number that is None, by its dotted path).
     """
-    floors = floors or {}
-    for name, floor in floors.items():
-        studies.check_length(f"floors[{name!r}]['scores']", floor["scores"])
+    baselines = baselines or {}
+    for name, baseline in baselines.items():
+        studies.check_length(f"baselines[{name!r}]['scores']", baseline["scores"])
     healthy, abnormal = studies.labels == 0, studies.labels == 1
-    maps = {name: floor["pixel"] for name, floor in floors.items() if floor.get("pixel")}
+    maps = {name: baseline["pixel"] for name, baseline in baselines.items() if baseline.get("pixel")}
     parts = {"pixel": pixel, "lesions": lesions, "ra_detection": ra_detection, "reconstruction": reconstruction}
     evaluation = json_able(
         {
@@ -71,7 +71,7 @@ def evaluate_scores(
             "n_failed": {"healthy": 0, "abnormal": 0} | dict(failed or {}),
             "n_without_mask": None if pixel is None else int(abnormal.sum()) - len(pixel.dices),
             "n_without_p_value": sum(p is None for p in studies.p_values),
-            "gate": refused
+            "input_check": refused
             and {"healthy": studies.share(refused, healthy), "abnormal": studies.share(refused, abnormal)},
             "synthetic": bool(synthetic),
             "seed": int(studies.seed),
@@ -85,12 +85,12 @@ def evaluate_scores(
             "triage": studies.triage(),
             "groups": studies.by_group({} if pixel is None else pixel.dices),
             **{name: part and part.result(RESAMPLINGS, studies.seed) for name, part in parts.items()},
-            "floors": {
-                name: {**studies.ranking(floor["scores"]), "pixel_ap": maps[name].ap() if name in maps else None}
-                for name, floor in floors.items()
+            "baselines": {
+                name: {**studies.ranking(baseline["scores"]), "pixel_ap": maps[name].ap() if name in maps else None}
+                for name, baseline in baselines.items()
             },
-            "best_floor": studies.lead(floors) if floors else None,
-            "best_pixel_floor": pixel and pixel.lead(maps, RESAMPLINGS, studies.seed),
+            "best_baseline": studies.lead(baselines) if baselines else None,
+            "best_pixel_baseline": pixel and pixel.lead(maps, RESAMPLINGS, studies.seed),
             "scores": studies.rows(),
         }
     )

@@ -43,11 +43,11 @@ NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("reconstruction.healthy_*", ("healthy",), "the slices are too small for SSIM, or empty"),
     ("reconstruction.*", ("abnormal", "masks"), "the slices are too small for SSIM"),
     ("n_without_mask", ("maps",), ""),
-    ("floors.*.pixel_ap", ("maps", "abnormal", "masks"), "this floor has no map"),
-    ("floors.*", ("healthy", "abnormal"), "the scores allow none"),
-    ("best_floor", (), "no floor was computed"),
-    ("best_floor.auroc_difference", ("healthy", "abnormal"), "the scores allow none"),
-    ("best_pixel_floor", ("maps", "abnormal", "masks"), "no floor that has a map was computed"),
+    ("baselines.*.pixel_ap", ("maps", "abnormal", "masks"), "this baseline has no map"),
+    ("baselines.*", ("healthy", "abnormal"), "the scores allow none"),
+    ("best_baseline", (), "no baseline was computed"),
+    ("best_baseline.auroc_difference", ("healthy", "abnormal"), "the scores allow none"),
+    ("best_pixel_baseline", ("maps", "abnormal", "masks"), "no baseline that has a map was computed"),
 )
 NEVER = {
     "reconstruction.ahi": "the anomaly-to-healthy index needs an Inception network trained on natural images, which is "

@@ -167,34 +167,34 @@ class PixelEvaluation:
             self._resampled[key] = self.pool.resampled_ap(weights)
         return self._resampled[key]
 
-    def lead(self, floors: Mapping[str, PixelEvaluation], resamplings: int = 1000, seed: int = 0) -> dict | None:
-        """The best floor by average precision, and the method's minus its, with the paired difference's interval.
+    def lead(self, baselines: Mapping[str, PixelEvaluation], resamplings: int = 1000, seed: int = 0) -> dict | None:
+        """The best baseline by average precision, and the method's minus its, with the paired difference's interval.
 
-        The subjects of each resampling are the same for both; only the best floor is resampled, which is what costs
+        The subjects of each resampling are the same for both; only the best baseline is resampled, which is what costs
         time.
 
         Args:
-            floors: name -> the pooled maps of the same studies, added in the same order.
+            baselines: name -> the pooled maps of the same studies, added in the same order.
             resamplings: number of draws.
             seed: of the draws.
 
         Returns:
-            name and ap_difference; None without any lesion mask or any floor.
+            name and ap_difference; None without any lesion mask or any baseline.
 
         Raises:
-            NomalyError: a floor that holds other studies.
+            NomalyError: a baseline that holds other studies.
         """
-        if not self.dices or not floors:
+        if not self.dices or not baselines:
             return None
-        for name, floor in floors.items():
-            if list(floor.subjects.items()) != list(self.subjects.items()):
+        for name, baseline in baselines.items():
+            if list(baseline.subjects.items()) != list(self.subjects.items()):
                 raise NomalyError(
-                    f"floors[{name!r}]['pixel'] must hold the method's studies in their order, got others."
+                    f"baselines[{name!r}]['pixel'] must hold the method's studies in their order, got others."
                 )
-        values = {name: floor.ap() for name, floor in floors.items()}
+        values = {name: baseline.ap() for name, baseline in baselines.items()}
         best = max(values, key=values.get)
         value = self.curve.ap - values[best]
-        resampled = self.resampled_ap(resamplings, seed) - floors[best].resampled_ap(resamplings, seed)
+        resampled = self.resampled_ap(resamplings, seed) - baselines[best].resampled_ap(resamplings, seed)
         # what only the last bits of equal sums differ by is no lead
         difference = stat(round(value, 12), resampled.round(12), self._patients())
         return {"name": best, "ap_difference": difference}

@@ -1,4 +1,4 @@
-"""Metrics of a labelled run, beside those of the floors."""
+"""Metrics of a labelled run, beside those of the baselines."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from custom.baselines.fitting import Baseline, fit_baselines
 from custom.calibration.state import CalibrationState
 from custom.data.slices import load_slices
 from custom.metrics.evaluation import evaluate_scores
-from custom.metrics.floors import Floor, fit_floors
 from custom.metrics.lesion_level import LesionEvaluation
 from custom.metrics.pixel_evaluation import PixelEvaluation
 from custom.metrics.ra_detection import BoxDetection
@@ -28,18 +28,18 @@ COLUMNS = ("case", "label", "score", "p_value", "decision", "subject", "group")
 
 
 class StudyEvaluation:
-    """Accumulate scores and maps of labelled studies, for the method and for the floors that it must beat.
+    """Accumulate scores and maps of labelled studies, for the method and for the baselines that it must beat.
 
     Args:
-        training: healthy datalist items that the floors are fitted on; empty for no floors.
+        training: healthy datalist items that the baselines are fitted on; empty for no baselines.
         transform: preprocessing.
-        window: side in pixels of the windows that the floors, as the network, learn from; None = whole slices.
-        score: map to study score, the same for method and floors.
+        window: side in pixels of the windows that the baselines, as the network, learn from; None = whole slices.
+        score: map to study score, the same for method and baselines.
         calibration: of the detector; gives the pixel threshold, the least size of a region and the decision rule.
         alpha: false-alarm rate of this run's decisions; None = as calibrated.
         synthetic: whether any image or lesion was made.
-        seed: of the bootstrap and of the autoencoder floor.
-        floor_epochs: epochs of the autoencoder floor.
+        seed: of the bootstrap and of the autoencoder baseline.
+        baseline_epochs: epochs of the autoencoder baseline.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StudyEvaluation:
         alpha: float | None,
         synthetic: bool,
         seed: int = 0,
-        floor_epochs: int = 20,
+        baseline_epochs: int = 20,
     ) -> None:
         self.training = training
         self.transform = transform
@@ -62,23 +62,23 @@ class StudyEvaluation:
         self.alpha = alpha
         self.synthetic = synthetic
         self.seed = seed
-        self.floor_epochs = floor_epochs
+        self.baseline_epochs = baseline_epochs
 
     def start(self) -> None:
-        """Fit the floors and forget all studies."""
-        self.floors: dict[str, Floor] = {}
+        """Fit the baselines and forget all studies."""
+        self.baselines: dict[str, Baseline] = {}
         if self.training:
             slices = load_slices(self.training, self.transform, self.window)
-            self.floors = fit_floors(slices, self.floor_epochs, self.seed, self.score)
+            self.baselines = fit_baselines(slices, self.baseline_epochs, self.seed, self.score)
         else:
-            logger.warning("No healthy training studies: the floors are left out.")
+            logger.warning("No healthy training studies: the baselines are left out.")
         self.studies: list[dict[str, Any]] = []
         self.refused: list[bool] = []
         self.failed = {"healthy": 0, "abnormal": 0}
-        self.floor_scores: dict[str, list[float]] = {name: [] for name in self.floors}
+        self.baseline_scores: dict[str, list[float]] = {name: [] for name in self.baselines}
         threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
         self.pixels = PixelEvaluation(threshold, rate)
-        self.floor_pixels = {name: PixelEvaluation(threshold, rate, with_aupro=False) for name in self.floors}
+        self.baseline_pixels = {name: PixelEvaluation(threshold, rate, with_aupro=False) for name in self.baselines}
         self.lesions = LesionEvaluation(threshold, int(self.calibration.minimum_region))
         self.boxes = BoxDetection(threshold)
         self.quality = ReconstructionQuality()
@@ -87,7 +87,7 @@ class StudyEvaluation:
         """Take in what the evaluator says of one study, as a whole: an error leaves nothing of it."""
         image = torch.as_tensor(study["image"]).as_subclass(torch.Tensor)
         row = {"subject": study["case"], **{key: study.get(key) for key in COLUMNS if study.get(key) is not None}}
-        scores = {name: floor.score(image) for name, floor in self.floors.items()}
+        scores = {name: baseline.score(image) for name, baseline in self.baselines.items()}
         # An abnormal study without a mask has lesions somewhere: its pixels cannot be judged.
         known = not study["label"] or study["mask"].any()
         truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
@@ -96,7 +96,7 @@ class StudyEvaluation:
         if "refusals" in study:
             self.refused.append(bool(study["refusals"]))
         for name, score in scores.items():
-            self.floor_scores[name].append(score)
+            self.baseline_scores[name].append(score)
         for part, numbers in measured:
             part.take(numbers)
 
@@ -118,10 +118,10 @@ class StudyEvaluation:
             (self.boxes, self.boxes.measure(subject, anomaly_map, regions, truth)),
             (self.quality, self.quality.measure(subject, image, study["reconstruction"], body, truth)),
         ]
-        for name, floor in self.floors.items():
-            floor_map, part = floor.map(image), self.floor_pixels[name]
-            if floor_map is not None:
-                measured.append((part, part.measure(case, subject, floor_map, body, truth)))
+        for name, baseline in self.baselines.items():
+            baseline_map, part = baseline.map(image), self.baseline_pixels[name]
+            if baseline_map is not None:
+                measured.append((part, part.measure(case, subject, baseline_map, body, truth)))
         return measured
 
     def result(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class StudyEvaluation:
             self.calibration.decision_rule.at(self.alpha),
             self.synthetic,
             flag_level=self._flag_level(),
-            floors={name: self._floor(name) for name in self.floors},
+            baselines={name: self._baseline(name) for name in self.baselines},
             pixel=self.pixels,
             lesions=self.lesions,
             ra_detection=self.boxes,
@@ -159,10 +159,10 @@ class StudyEvaluation:
         rule = self.calibration.decision_rule.at(self.alpha)
         return max(map(rule.flag_level, self.calibration.healthy_counts.values()))
 
-    def _floor(self, name: str) -> dict[str, Any]:
-        """What evaluate_scores takes of a floor; one without a map has no pixels."""
-        pixel = self.floor_pixels[name]
-        return {"scores": self.floor_scores[name], "pixel": pixel if pixel.subjects else None}
+    def _baseline(self, name: str) -> dict[str, Any]:
+        """What evaluate_scores takes of a baseline; one without a map has no pixels."""
+        pixel = self.baseline_pixels[name]
+        return {"scores": self.baseline_scores[name], "pixel": pixel if pixel.subjects else None}
 
     def _warn_of_missing_masks(self) -> None:
         """Name the abnormal studies whose lesions are not known: no mask, or one that the network's grid loses."""

@@ -14,9 +14,9 @@ from custom.metrics.intervals import bootstrap_weights, distinct, rate_stat, sta
 
 RESAMPLINGS = 1000
 DECISIONS = ("flag", "uncertain", "likely_normal")
-FLOOR_METRICS = {"auroc": auroc, "auprc": auprc}
+BASELINE_METRICS = {"auroc": auroc, "auprc": auprc}
 METRICS = {
-    **FLOOR_METRICS,
+    **BASELINE_METRICS,
     "fpr_at_95_tpr": lambda labels, scores, weights=None: fpr_at_tpr(labels, scores, 0.95, weights),
     "tpr_at_5_fpr": lambda labels, scores, weights=None: tpr_at_fpr(labels, scores, 0.05, weights),
 }
@@ -71,7 +71,7 @@ class StudyTable:
             raise NomalyError(f"{name} must have an entry a case, {len(self.cases)}, got {len(column)}.")
 
     def ranking(
-        self, scores: ArrayLike, metrics: Mapping = FLOOR_METRICS, members: NDArray[np.bool_] | None = None
+        self, scores: ArrayLike, metrics: Mapping = BASELINE_METRICS, members: NDArray[np.bool_] | None = None
     ) -> dict[str, dict[str, float]]:
         """Metrics of one score per study with intervals, over all studies or the members; NaN where a class lacks.
 
@@ -85,10 +85,10 @@ class StudyTable:
             for name, of in metrics.items()
         }
 
-    def lead(self, floors: Mapping[str, Mapping]) -> dict:
-        """The best floor by AUROC and the method's AUROC minus its, with the interval of the paired difference."""
-        best = max(floors, key=lambda name: auroc(self.labels, floors[name]["scores"]))
-        pair = (self.scores, floors[best]["scores"])
+    def lead(self, baselines: Mapping[str, Mapping]) -> dict:
+        """The best baseline by AUROC and the method's AUROC minus its, with the interval of the paired difference."""
+        best = max(baselines, key=lambda name: auroc(self.labels, baselines[name]["scores"]))
+        pair = (self.scores, baselines[best]["scores"])
         value, other = (auroc(self.labels, scores) for scores in pair)
         resampled, resampled_other = (auroc(self.labels, scores, self.weights) for scores in pair)
         patients = self._subjects_of_a_class(np.ones(len(self.cases), dtype=bool))

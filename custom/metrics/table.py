@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from custom.metrics.verdicts import floor_sentence, promise_sentence
+from custom.metrics.verdicts import baseline_sentence, false_alarm_sentence
 
 Row = tuple[str, str, str]
 TRIAGE = {"flag": "flagged", "uncertain": "uncertain", "likely_normal": "likely normal"}
@@ -12,9 +12,9 @@ SYNTHETIC = "The data or the lesions are synthetic: these numbers say nothing ab
 
 
 def table_markdown(evaluation: Mapping) -> str:
-    """Groups of rows: study level, false alarms, by group, pixels, lesions, boxes, reconstruction, floors.
+    """Groups of rows: study level, false alarms, by group, pixels, lesions, boxes, reconstruction, baselines.
 
-    After them a sentence says whether the method beats the best floor. A number that is missing is told with its
+    After them a sentence says whether the method beats the best baseline. A number that is missing is told with its
     reason; a part that is missing as a whole is one row.
     """
     lines = ["| Metric | Value [95 % interval] | n |", "|---|---|---|"]
@@ -22,11 +22,11 @@ def table_markdown(evaluation: Mapping) -> str:
         found = list(rows(evaluation))
         if found:
             lines += [f"| **{title}** | | |", *(f"| {' | '.join(row)} |" for row in found)]
-    promise = promise_sentence(evaluation)
+    promise = false_alarm_sentence(evaluation)
     lines += [
         "",
         *([promise] if promise else []),
-        floor_sentence(evaluation),
+        baseline_sentence(evaluation),
         *([SYNTHETIC] if evaluation["synthetic"] else []),
     ]
     return "\n".join(lines) + "\n"
@@ -38,10 +38,12 @@ def _study_level(evaluation: Mapping) -> Iterator[Row]:
     if any(failed.values()):
         told = f"{failed['healthy']} healthy, {failed['abnormal']} abnormal"
         yield "Studies that failed and are not counted", str(sum(failed.values())), told
-    for name, share in (evaluation.get("gate") or {}).items():
+    for name, share in (evaluation.get("input_check") or {}).items():
         if share:
             told = f"{evaluation[f'n_{name}']} {name}; counted in all other rows"
-            yield f"Share of the {name} that the input gate would refuse", _text(evaluation, f"gate.{name}"), told
+            yield f"Share of the {name} that the input check would refuse", _text(
+                evaluation, f"input_check.{name}"
+            ), told
     yield "AUROC", _text(evaluation, "image.auroc"), n
     yield f"AUPRC (prevalence {image['prevalence']:.2f})", _text(evaluation, "image.auprc"), n
     yield "False-positive rate at 95 % sensitivity", _text(evaluation, "image.fpr_at_95_tpr"), n
@@ -141,11 +143,13 @@ def _reconstruction(evaluation: Mapping) -> Iterator[Row]:
     yield "Harmonic mean of the two", _text(evaluation, "reconstruction.index"), abnormal
 
 
-def _floors(evaluation: Mapping) -> Iterator[Row]:
-    for name, floor in evaluation["floors"].items():
-        yield f"Floor {name}: AUROC", _text(evaluation, f"floors.{name}.auroc", floor["auroc"]), _both(evaluation)
-        if floor["pixel_ap"] is not None:
-            yield f"Floor {name}: pixel AP", _number(floor["pixel_ap"]), _both_with_masks(evaluation)
+def _baselines(evaluation: Mapping) -> Iterator[Row]:
+    for name, baseline in evaluation["baselines"].items():
+        yield f"Baseline {name}: AUROC", _text(evaluation, f"baselines.{name}.auroc", baseline["auroc"]), _both(
+            evaluation
+        )
+        if baseline["pixel_ap"] is not None:
+            yield f"Baseline {name}: pixel AP", _number(baseline["pixel_ap"]), _both_with_masks(evaluation)
 
 
 GROUPS: dict[str, Callable[[Mapping], Iterator[Row]]] = {
@@ -156,7 +160,7 @@ GROUPS: dict[str, Callable[[Mapping], Iterator[Row]]] = {
     "Lesions": _lesions,
     "Boxes, as for the Reversed Autoencoder": _boxes,
     "Pseudo-healthy images": _reconstruction,
-    "Floors": _floors,
+    "Baselines": _baselines,
 }
 
 

@@ -1,4 +1,4 @@
-"""Whether a method beats the floors, and whether the promised false-alarm rate was kept, said plainly."""
+"""Whether a method beats the baselines, and whether the promised false-alarm rate was kept, said plainly."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def floor_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Does the method rank studies, and mark pixels, better than the best floor?
+def baseline_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Does the method rank studies, and mark pixels, better than the best baseline?
 
-    It beats the best floor where the 95 % interval of the paired difference, of their AUROC over studies or of their
+    It beats the best baseline where the 95 % interval of the paired difference, of their AUROC over studies or of their
     average precision over pixels, lies above 0. Without an interval there are too few studies to tell.
 
     Returns:
         A list of {"beats": bool, "text": str}; a comparison that was not measured is left out.
     """
-    studies, pixels = evaluation.get("best_floor") or {}, evaluation.get("best_pixel_floor") or {}
+    studies, pixels = evaluation.get("best_baseline") or {}, evaluation.get("best_pixel_baseline") or {}
     verdicts = (
         _verdict("Ranking studies", studies.get("name"), "AUROC", studies.get("auroc_difference")),
         _verdict("Marking pixels", pixels.get("name"), "average precision", pixels.get("ap_difference")),
@@ -23,7 +23,7 @@ def floor_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [verdict for verdict in verdicts if verdict]
 
 
-def promise_sentence(evaluation: Mapping[str, Any]) -> str | None:
+def false_alarm_sentence(evaluation: Mapping[str, Any]) -> str | None:
     """That the promised false-alarm rate was not kept, where the realised one's interval lies above it; else None."""
     rate, alpha = evaluation.get("false_alarm_rate") or {}, evaluation.get("alpha")
     if alpha is None or rate.get("low") is None or rate["low"] <= alpha:
@@ -35,23 +35,23 @@ def promise_sentence(evaluation: Mapping[str, Any]) -> str | None:
     )
 
 
-def floor_sentence(evaluation: Mapping[str, Any]) -> str:
+def baseline_sentence(evaluation: Mapping[str, Any]) -> str:
     """The verdicts as one text."""
-    texts = [verdict["text"] for verdict in floor_verdicts(evaluation)]
-    if not (evaluation.get("best_floor") or {}).get("auroc_difference"):
+    texts = [verdict["text"] for verdict in baseline_verdicts(evaluation)]
+    if not (evaluation.get("best_baseline") or {}).get("auroc_difference"):
         texts.insert(
             0,
-            "Whether the method ranks studies better than a floor is not known: no floor was computed, or a class is "
-            "missing.",
+            "Whether the method ranks studies better than a baseline is not known: no baseline was computed, or a "
+            "class is missing.",
         )
     return " ".join(texts)
 
 
-def _verdict(what: str, floor: str | None, metric: str, lead: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """One comparison with the best floor, of which the method's lead in the metric is told; None without a lead."""
+def _verdict(what: str, baseline: str | None, metric: str, lead: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """One comparison with the best baseline, of which the method's lead in the metric is told; None without a lead."""
     if not lead or lead.get("value") is None:
         return None
-    best, value, low = f"the best floor ({floor.replace('_', ' ')})", lead["value"], lead.get("low")
+    best, value, low = f"the best baseline ({baseline.replace('_', ' ')})", lead["value"], lead.get("low")
     if low is None:
         text = f"{what}, the method's {metric} differs by {value:+.3f} from that of {best}: too few studies to tell."
         return {"beats": False, "text": text}

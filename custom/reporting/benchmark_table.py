@@ -13,9 +13,9 @@ import numpy as np
 from markupsafe import Markup
 
 import custom
+from custom.files import atomic_write
 from custom.metrics.image_level import auroc
 from custom.metrics.intervals import bootstrap_weights, distinct, stat
-from custom.reporting.files import atomic_write
 from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
 RESAMPLINGS = 1000
@@ -46,9 +46,9 @@ TITLES = {
     "false_alarm_rate": "False alarms",
     "alpha": "Alpha",
     "sensitivity": "Sensitivity",
-    "best_floor_auroc": "Best floor, AUROC",
-    "best_floor": "Best floor",
-    "beats_floor": "Beats the floor?",
+    "best_baseline_auroc": "Best baseline, AUROC",
+    "best_baseline": "Best baseline",
+    "beats_baseline": "Beats the baseline?",
     "parameters_millions": "Parameters (millions)",
     "studies_per_second": "Studies/s",
     "peak_mib": "Peak MiB",
@@ -59,7 +59,7 @@ TITLES = {
     "weight_hash": "Weights",
     "note": "Note",
 }
-_DIGITS = {"alpha": 3, "best_floor_auroc": 3, "parameters_millions": 3, "studies_per_second": 2, "peak_mib": 0}
+_DIGITS = {"alpha": 3, "best_baseline_auroc": 3, "parameters_millions": 3, "studies_per_second": 2, "peak_mib": 0}
 
 
 def benchmark_row(
@@ -81,23 +81,23 @@ def benchmark_row(
         bundle: that it is of.
         evaluation: content of metrics.json, of any version; None if it failed.
         run: content of run.json.
-        seconds: median time of a study, loading to map, without the floors.
+        seconds: median time of a study, loading to map, without the baselines.
         peak_mib: largest memory of the process.
         threads: of the processor that it might use.
         parameters: number of values in the weights, without the calibration.
         note: why it failed, or what else to know.
     """
     evaluation, run = evaluation or {}, run or {}
-    floor = evaluation.get("best_floor") or {}
-    floors = (evaluation.get("floors") or {}).get(floor.get("name")) or {}
+    baseline = evaluation.get("best_baseline") or {}
+    baselines = (evaluation.get("baselines") or {}).get(baseline.get("name")) or {}
     return dict.fromkeys(TITLES) | {
         "name": name,
         "bundle": bundle,
         **{key: evaluation.get(key) for key in ("n_healthy", "n_abnormal", "alpha", "synthetic", "seed")},
         **{key: _at(evaluation, path) for key, path in STATS.items()},
-        "best_floor": floor.get("name"),
-        "best_floor_auroc": (floors.get("auroc") or {}).get("value"),
-        "beats_floor": _beats(floor.get("auroc_difference")),
+        "best_baseline": baseline.get("name"),
+        "best_baseline_auroc": (baselines.get("auroc") or {}).get("value"),
+        "beats_baseline": _beats(baseline.get("auroc_difference")),
         "parameters_millions": None if parameters is None else parameters / 1e6,
         "studies_per_second": 1 / seconds if seconds else None,
         "peak_mib": peak_mib,
@@ -218,12 +218,12 @@ def cell(row: Row, key: str) -> str:
 def stat_svg(rows: Sequence[Row], key: str) -> Markup:
     """A dot and its interval for each model, on an axis from 0 to 1; "" where no model has the number.
 
-    Beside the AUROC a small line marks the best floor, beside the false alarms what was promised.
+    Beside the AUROC a small line marks the best baseline, beside the false alarms what was promised.
     """
     if not any(row[key] for row in rows):
         return Markup("")
     left, width, height, bottom = 170, 300, 26, 20 + 26 * len(rows)
-    mark = {"auroc": "best_floor_auroc", "false_alarm_rate": "alpha"}.get(key)
+    mark = {"auroc": "best_baseline_auroc", "false_alarm_rate": "alpha"}.get(key)
 
     def at(value: float) -> float:
         return left + min(max(value, 0), 1) * width
@@ -261,7 +261,7 @@ def _ends(stat: Stat) -> tuple[float | None, float | None, float | None]:
 
 
 def _beats(lead: Stat) -> str | None:
-    """Whether the method ranks studies better than the best floor."""
+    """Whether the method ranks studies better than the best baseline."""
     if not lead or lead.get("value") is None:
         return None
     _, low, _ = _ends(lead)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 import custom
 from custom.calibration.monitor import Monitoring
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
 from custom.reporting.page import (
     ACCENT,
     FLAG,

@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from custom.reporting.files import atomic_write
+from custom.files import atomic_write
 
 RESEARCH_NOTE = "Research software, not a medical device."
 INK, MUTED, LINE, SURFACE = "var(--ink,#1b1d21)", "var(--muted,#6b7178)", "var(--line,#d9dbde)", "var(--surface,#fff)"

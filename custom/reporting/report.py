@@ -14,16 +14,16 @@ from markupsafe import Markup
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
-from custom.metrics.verdicts import floor_verdicts, promise_sentence
-from custom.reporting.case_view import CaseView
+from custom.metrics.verdicts import baseline_verdicts, false_alarm_sentence
+from custom.rendering.case_view import CaseView
+from custom.rendering.images import colour_scale
 from custom.reporting.curves import calibration_svg, froc_svg, precision_recall_svg, roc_svg
 from custom.reporting.evaluation_figures import figure_groups, key_figures
 from custom.reporting.page import RESEARCH_NOTE, write_page
-from custom.reporting.pictures import colour_scale
 from custom.reporting.plots import histogram_svg
-from custom.reporting.results import LesionResult, StudyResult
 from custom.reporting.wording import DECISIONS, date, headed, interval, p_value, plain, size, stat, words
 from custom.reporting.worklist import summary_sentences, worklist
+from custom.runs.tables import RegionResult, StudyResult
 
 _BUDGET = 28_000_000  # characters of case views, so that a report can still be mailed and opens at once
 _SCRIPTS = ("report.js.jinja", "report.case.js.jinja")
@@ -38,7 +38,7 @@ def write_report(
     views: Mapping[str, CaseView],
     evaluation: Mapping[str, Any] | None = None,
     *,
-    lesions: Mapping[str, Sequence[LesionResult]] | None = None,
+    regions: Mapping[str, Sequence[RegionResult]] | None = None,
     alpha: float | None = None,
     healthy_scores: Sequence[float] | None = None,
 ) -> None:
@@ -53,7 +53,7 @@ def write_report(
         studies: the results, in any order.
         views: by study; a study may lack one.
         evaluation: the dictionary of `custom.metrics.evaluation`, if the truth is known.
-        lesions: by study, for the table of the case view.
+        regions: by study, for the table of the case view.
         alpha: false-alarm rate of the decisions; None takes the run's, or the evaluation's.
         healthy_scores: scores of the healthy calibration studies; give the summary its n and the histogram its ground.
 
@@ -63,7 +63,7 @@ def write_report(
     healthy = [float(score) for score in healthy_scores] if healthy_scores is not None else []
     rule = _rule(run, evaluation, alpha)
     level = _flag_level(rule, len(healthy), studies)
-    cases = worklist(studies, views, lesions or {}, evaluation, _BUDGET)
+    cases = worklist(studies, views, regions or {}, evaluation, _BUDGET)
     script = Markup("\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in _SCRIPTS))
     write_page(
         path,
@@ -76,8 +76,8 @@ def write_report(
         evaluation=evaluation,
         key_figures=key_figures(evaluation, rule and rule.alpha) if evaluation else [],
         figure_groups=figure_groups(evaluation) if evaluation else [],
-        verdicts=floor_verdicts(evaluation) if evaluation else [],
-        promise=promise_sentence(evaluation) if evaluation else None,
+        verdicts=baseline_verdicts(evaluation) if evaluation else [],
+        promise=false_alarm_sentence(evaluation) if evaluation else None,
         plots=_plots(studies, evaluation, healthy, rule, level),
         rule=rule,
         level=level,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from custom.calibration.decision import DecisionRule
-from custom.reporting.case_view import CaseView
-from custom.reporting.pictures import data_uri
-from custom.reporting.results import LesionResult, StudyResult
+from custom.rendering.case_view import CaseView
+from custom.rendering.images import data_uri
 from custom.reporting.wording import DECISIONS, UNITS, count, decimals, headed, p_value, size
+from custom.runs.tables import RegionResult, StudyResult
 
 # What is given up, in this order, where the views of a run are too large to be mailed: slices, fidelity, pixels.
 _REDUCTIONS = (
@@ -80,7 +80,7 @@ def summary_sentences(studies: Sequence[StudyResult], rule: DecisionRule | None,
 def worklist(
     studies: Iterable[StudyResult],
     views: Mapping[str, CaseView],
-    lesions: Mapping[str, Sequence[LesionResult]],
+    regions: Mapping[str, Sequence[RegionResult]],
     evaluation: Mapping[str, Any] | None,
     budget: int,
 ) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def worklist(
     Args:
         studies: the results.
         views: by study.
-        lesions: by study.
+        regions: by study.
         evaluation: tells the truth, if it is known.
         budget: characters that all views may take.
     """
@@ -101,7 +101,7 @@ def worklist(
     cases = []
     for number, study in enumerate(studies, 1):
         truth, view, state = truths.get(study.study), views.get(study.study), state_of(study)
-        rows = [_lesion(lesion) for lesion in lesions.get(study.study, ())]
+        rows = [_lesion(region) for region in regions.get(study.study, ())]
         data = fitted[study.study].as_json() if study.study in fitted else None
         cases.append(
             {
@@ -114,9 +114,9 @@ def worklist(
                 "thumbnail": None if view is None else data_uri(view.thumbnail),
                 "score": "–" if study.score is None else f"{study.score:.{places}f}",
                 "p_value": p_value(study.p_value),
-                "extent": size(study.lesion_volume),
-                "unit": UNITS.get(study.lesion_unit or "", ""),
-                "data": {"view": data, "lesions": rows} if data or rows else None,
+                "extent": size(study.region_size),
+                "unit": UNITS.get(study.region_unit or "", ""),
+                "data": {"view": data, "regions": rows} if data or rows else None,
             }
         )
     return cases
@@ -169,17 +169,17 @@ def _truth(row: Mapping[str, Any]) -> str:
     return "Healthy" if not row["label"] else headed(row.get("group") or "abnormal")
 
 
-def _lesion(lesion: LesionResult) -> dict[str, Any]:
+def _lesion(region: RegionResult) -> dict[str, Any]:
     """A row of the case view's table."""
-    if lesion.z is None:
-        position = ", ".join(f"{value:.0f}".replace("-", "−") for value in (lesion.x, lesion.y))
+    if region.z is None:
+        position = ", ".join(f"{value:.0f}".replace("-", "−") for value in (region.x, region.y))
     else:  # by the patient's sides, which readers of either sign convention understand
-        centre = zip((lesion.x, lesion.y, lesion.z), ("RL", "AP", "SI"))
+        centre = zip((region.x, region.y, region.z), ("RL", "AP", "SI"))
         position = ", ".join(f"{abs(value):.0f} {sides[value < 0]}" for value, sides in centre)
     return {
-        "number": lesion.lesion,
-        "size": f"{size(lesion.size)} {UNITS[lesion.unit]}",
-        "position": f"{position} {lesion.position_unit}",
-        "peak": f"{lesion.peak:.3g}",
-        "p": p_value(lesion.p_value),
+        "number": region.region,
+        "size": f"{size(region.size)} {UNITS[region.unit]}",
+        "position": f"{position} {region.position_unit}",
+        "peak": f"{region.peak:.3g}",
+        "p": p_value(region.p_value),
     }

@@ -19,7 +19,7 @@ SIDES = (-1.0, 1.0)  # the picture's left (the patient's right) first
 APEX = -0.70  # height of the first rib's arch
 
 
-def chest_picture(seed: int, size: int) -> np.ndarray:
+def chest_image(seed: int, size: int) -> np.ndarray:
     """One healthy chest, bones bright and air dark.
 
     Shoulders and arms, lung fields with their vessels, heart, great vessels, trachea, spine, ribs, collar bones,
@@ -40,7 +40,7 @@ def chest_picture(seed: int, size: int) -> np.ndarray:
 
 
 def chest_with_lungs(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of :func:`chest_picture` and its lung fields, boolean (2, X, Y), the picture's left one first."""
+    """The picture of :func:`chest_image` and its lung fields, boolean (2, X, Y), the picture's left one first."""
     if not 32 <= size <= 512:
         raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the picture afterwards.")
     rng = np.random.default_rng(seed)

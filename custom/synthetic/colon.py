@@ -16,7 +16,7 @@ SMALLEST, LARGEST = 32, 512
 _BLOOD = np.array([0.35, 1.0, 0.9], np.float32)[:, None, None]  # how strongly vessels take red, green and blue
 
 
-def colon_picture(seed: int, size: int) -> np.ndarray:
+def colon_image(seed: int, size: int) -> np.ndarray:
     """Healthy mucosa seen through a colonoscope.
 
     A tube with haustral folds around a lumen that lies inside or outside the view, lit from the camera; branching

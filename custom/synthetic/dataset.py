@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from custom.data.datalist import DATALIST
 from custom.errors import NomalyError
+from custom.studies.datalist import DATALIST
 from custom.synthetic.phantoms import Phantom, find_phantom
 
 logger = logging.getLogger(__name__)

@@ -152,7 +152,7 @@ class HeadPhantom(Phantom):
         nib.save(image, path)
 
 
-class PicturePhantom(Phantom):
+class ImagePhantom(Phantom):
     """Square pictures of 8 bit as PNG, grey or RGB.
 
     Settings: ``size``, the side in pixels, and ``strength``, the range of the lesions' strengths.
@@ -225,15 +225,13 @@ class PicturePhantom(Phantom):
 
 PHANTOMS: dict[str, Phantom] = {
     "head": HeadPhantom(),
-    "colon": PicturePhantom(
-        "frame_with_polyp", colon.colon_picture, tuple(colon_lesions.EFFECTS), colon_lesions.draw_lesion, unseen_scale=4
+    "colon": ImagePhantom(
+        "frame_with_polyp", colon.colon_image, tuple(colon_lesions.EFFECTS), colon_lesions.draw_lesion, unseen_scale=4
     ),
-    "chest": PicturePhantom(
-        "film_with_opacity", chest.chest_picture, tuple(chest_lesions.EFFECTS), chest_lesions.draw_lesion
+    "chest": ImagePhantom(
+        "film_with_opacity", chest.chest_image, tuple(chest_lesions.EFFECTS), chest_lesions.draw_lesion
     ),
-    "wrist": PicturePhantom(
-        "film_with_cast", wrist.wrist_picture, tuple(wrist_lesions.EFFECTS), wrist_lesions.draw_lesion
-    ),
+    "wrist": ImagePhantom("film_with_cast", wrist.wrist_image, tuple(wrist_lesions.EFFECTS), wrist_lesions.draw_lesion),
 }
 
 

@@ -39,7 +39,7 @@ CARPALS = (
 BONE = 2.6  # attenuation of cortex, soft tissue being 1
 
 
-def wrist_picture(seed: int, size: int) -> np.ndarray:
+def wrist_image(seed: int, size: int) -> np.ndarray:
     """One healthy hand, bones bright and air dark.
 
     Forearm, carpal bones, metacarpals and fingers with growth plates, soft tissue, side marker, collimation; noise and
@@ -59,7 +59,7 @@ def wrist_picture(seed: int, size: int) -> np.ndarray:
 
 
 def wrist_with_bones(seed: int, size: int, age: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of :func:`wrist_picture` and its bones, boolean (X, Y); ``age`` in [0, 1] replaces the drawn one."""
+    """The picture of :func:`wrist_image` and its bones, boolean (X, Y); ``age`` in [0, 1] replaces the drawn one."""
     if not 32 <= size <= 512:
         raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the picture afterwards.")
     rng = np.random.default_rng(seed)

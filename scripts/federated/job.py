@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from custom.commands.bundle import find_bundle
 from custom.commands.overrides import parse_overrides
-from custom.data.datalist import load_datalist
 from custom.errors import NomalyError, tell
 from custom.federated.site import ERROR, SELECTION
 from custom.federated.weights import write_initial, write_model
+from custom.studies.datalist import load_datalist
 
 if TYPE_CHECKING:
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Train a bundle at several sites that share weights and no images, by NVFlare's FedAvg: on this "
         "machine, or with --write_job as a job for machines of their own.",
-        epilog="Any knob of the config train.json can be set too, for example --batch_size 8; knobs come last. "
-        "Research software, not a medical device.",
+        epilog="Any parameter of the config train.json can be set too, for example --batch_size 8; parameters come "
+        "last. Research software, not a medical device.",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
     parser.add_argument("--site", action="append", required=True, metavar="NAME=FOLDER", help="a site and its data set")
@@ -111,7 +111,7 @@ def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:
     return sites
 
 
-def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, knobs: dict[str, Any]) -> str:
+def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, parameters: dict[str, Any]) -> str:
     """Path of the file that tells a site what is its own."""
     folder = Path(options.output).absolute() / "sites" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,21 +120,21 @@ def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, kno
         "dataset_dir": dataset_dir,
         "output_dir": str(folder),
         "local_epochs": options.local_epochs,
-        "knobs": knobs,
+        "parameters": parameters,
     }
     file = folder / "site.json"
     file.write_text(json.dumps(settings, indent=4))
     return str(file)
 
 
-def make_recipe(options: argparse.Namespace, sites: dict[str, str], knobs: dict[str, Any]) -> FedAvgRecipe:
+def make_recipe(options: argparse.Namespace, sites: dict[str, str], parameters: dict[str, Any]) -> FedAvgRecipe:
     """NVFlare's job. Its server needs nothing of Nomaly: it averages tensors by name."""
     from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
     from nvflare.recipe import set_per_site_config
 
     initial = Path(options.output).absolute() / "initial.pt"
-    write_initial(options.bundle, knobs, initial, options.weights)
+    write_initial(options.bundle, parameters, initial, options.weights)
     recipe = FedAvgRecipe(
         name="nomaly",
         min_clients=len(sites),
@@ -143,7 +143,7 @@ def make_recipe(options: argparse.Namespace, sites: dict[str, str], knobs: dict[
         model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=str(initial)),
         key_metric=SELECTION,
     )
-    files = {name: write_settings(options, name, folder, knobs) for name, folder in sites.items()}
+    files = {name: write_settings(options, name, folder, parameters) for name, folder in sites.items()}
     set_per_site_config(recipe, {name: {"train_args": file} for name, file in files.items()})
     return recipe
 
@@ -168,13 +168,13 @@ def simulate(recipe: FedAvgRecipe, names: Sequence[str], output: Path) -> Path:
     return best
 
 
-def train(options: argparse.Namespace, knobs: dict[str, Any]) -> str:
+def train(options: argparse.Namespace, parameters: dict[str, Any]) -> str:
     """Do what is asked for; says what came of it."""
-    if given := [name for name in FIXED if name in knobs]:
+    if given := [name for name in FIXED if name in parameters]:
         raise NomalyError(f"--{given[0]} is set by the job: use --site, --output, --rounds and --local_epochs.")
     sites = read_sites(options.site, here=options.write_job is None)
     check_options(options)
-    recipe = make_recipe(options, sites, knobs)
+    recipe = make_recipe(options, sites, parameters)
     if options.write_job:
         recipe.export(options.write_job)
         return (
@@ -182,7 +182,7 @@ def train(options: argparse.Namespace, knobs: dict[str, Any]) -> str:
         )
     best = simulate(recipe, list(sites), Path(options.output).absolute())
     model = Path(options.output) / "models" / "model.pt"
-    write_model(options.bundle, knobs, best, model)
+    write_model(options.bundle, parameters, best, model)
     return f"Best average of {len(sites)} sites: {model}. Each site calibrates it for itself."
 
 

@@ -19,8 +19,8 @@ from monai.bundle import ConfigWorkflow
 NAME = Path(__file__).stem.removeprefix("test_")
 STUDIES = {"num_training": 4, "num_validation": 4, "num_calibration": 0, "num_test_healthy": 3, "num_test_abnormal": 3}
 GEOMETRY = {"shape": (60, 72, 28), "spacing": (3.0, 3.0, 6.0), "size": 64}
-TRAINING = {"max_epochs": 1, "warmup_epochs": 0, "val_interval": 1, "batch_size": 4, "floor_epochs": 1}
-# As small as the layers of a method allow; a config has the knobs of its own method.
+TRAINING = {"max_epochs": 1, "warmup_epochs": 0, "val_interval": 1, "batch_size": 4, "baseline_epochs": 1}
+# As small as the layers of a method allow; a config has the parameters of its own method.
 NETWORK = {
     "image_size": 32,
     "channels": [4, 8],
@@ -59,11 +59,11 @@ class TestBundle(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.data = tiny_phantom(self.folder / "phantom", self.root)
 
-    def check(self, names: list[str], workflow_type: str, **knobs) -> None:
+    def check(self, names: list[str], workflow_type: str, **parameters) -> None:
         """Initialise a workflow, ask for its properties, run and finalise it."""
         known = set().union(*(read_config(self.root, name) for name in names))
         folders = {"bundle_root": self.root, "dataset_dir": self.data, "output_dir": self.folder / "output"}
-        knobs = {name: value for name, value in knobs.items() if name in known}
+        parameters = {name: value for name, value in parameters.items() if name in known}
         files = [str(self.root / "configs" / f"{name}.json") for name in names]
         workflow = ConfigWorkflow(
             config_file=files if len(files) > 1 else files[0],
@@ -71,7 +71,7 @@ class TestBundle(unittest.TestCase):
             logging_file=str(self.root / "configs" / "logging.conf"),
             meta_file=str(self.root / "configs" / "metadata.json"),
             **{name: str(path) for name, path in folders.items()},
-            **knobs,
+            **parameters,
         )
         workflow.initialize()
         self.assertEqual(workflow.check_properties(), [])

@@ -16,7 +16,7 @@ ALPHA = 0.2
 
 
 @pytest.fixture(scope="session")
-def knobs(trained, tiny_network) -> Callable[[str], dict]:
+def parameters(trained, tiny_network) -> Callable[[str], dict]:
     """What a user of the tiny detector of a bundle gives to every command after training."""
     return lambda bundle: {"weights": trained(bundle) / "models" / "model.pt", "alpha": ALPHA, **tiny_network(bundle)}
 
@@ -34,28 +34,28 @@ def unseen(tiny_data) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def detection(nomaly, knobs, unseen, tmp_path_factory) -> Callable[[str], Path]:
+def detection(nomaly, parameters, unseen, tmp_path_factory) -> Callable[[str], Path]:
     """Results folder of the unseen study."""
 
     @functools.cache
     def folder(bundle: str) -> Path:
         path = tmp_path_factory.mktemp(bundle) / "detection"
         words = ("--output", path, "--keep-identifiers")
-        assert nomaly("detect", bundle, unseen(bundle), *words, **knobs(bundle)).code == 0
+        assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle)).code == 0
         return path
 
     return folder
 
 
 @pytest.fixture(scope="session")
-def evaluation(nomaly, knobs, tiny_data, tmp_path_factory) -> Callable[[str], Path]:
+def evaluation(nomaly, parameters, tiny_data, tmp_path_factory) -> Callable[[str], Path]:
     """Results folder of the labelled test section."""
 
     @functools.cache
     def folder(bundle: str) -> Path:
         path = tmp_path_factory.mktemp(bundle) / "evaluation"
         words = ("--dataset_dir", tiny_data(bundle), "--output", path)
-        assert nomaly("evaluate", bundle, *words, floor_epochs=1, **knobs(bundle)).code == 0
+        assert nomaly("evaluate", bundle, *words, baseline_epochs=1, **parameters(bundle)).code == 0
         return path
 
     return folder

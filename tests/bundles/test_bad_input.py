@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from custom.reporting.results import read_results_csv
+from custom import files
+from custom.runs.tables import read_results_csv
 
 BUNDLE = "ra_brain"
 
@@ -45,9 +46,9 @@ def models(trained, tmp_path: Path) -> Path:
 def detect(nomaly, models: Path, tiny_network, tmp_path: Path) -> Callable:
     """Detect on studies into tmp_path/results."""
 
-    def run(*studies: Path, **knobs):
+    def run(*studies: Path, **parameters):
         words = ("--keep-identifiers", "--output", tmp_path / "results", "--weights", models / "model.pt")
-        return nomaly("detect", BUNDLE, *studies, *words, **tiny_network(BUNDLE) | knobs)
+        return nomaly("detect", BUNDLE, *studies, *words, **tiny_network(BUNDLE) | parameters)
 
     return run
 
@@ -134,8 +135,8 @@ def test_validation_without_any_readable_image_stops(train_tiny, dataset, tmp_pa
 
 def test_evaluation_without_test_studies_is_refused(nomaly, models, dataset, tiny_network, tmp_path: Path) -> None:
     folder = dataset(lambda datalist: datalist["test"].clear())
-    knobs = {"dataset_dir": folder, "output": tmp_path / "results", "weights": models / "model.pt"}
-    done = nomaly("evaluate", BUNDLE, **knobs, **tiny_network(BUNDLE))
+    parameters = {"dataset_dir": folder, "output": tmp_path / "results", "weights": models / "model.pt"}
+    done = nomaly("evaluate", BUNDLE, **parameters, **tiny_network(BUNDLE))
     says(done, 2, "section `test` must list at least one study")
     assert not (tmp_path / "results").exists()
 
@@ -147,7 +148,7 @@ def test_test_section_without_any_readable_study_leaves_its_reasons(
     for path in [*(folder / "images").glob("healthy_*"), *(folder / "images").glob("abnormal_*")]:
         path.write_bytes(b"no image")
     words = ("--dataset_dir", folder, "--output", tmp_path / "results", "--weights", models / "model.pt")
-    done = nomaly("evaluate", BUNDLE, *words, floor_epochs=1, **tiny_network(BUNDLE))
+    done = nomaly("evaluate", BUNDLE, *words, baseline_epochs=1, **tiny_network(BUNDLE))
     rows = read_results_csv(tmp_path / "results" / "results.csv")
     assert (done.code, {row.status for row in rows}, len(rows)) == (1, {"failed"}, 8)
     assert (tmp_path / "results" / "report.html").is_file()
@@ -262,10 +263,10 @@ COMMANDS = {
 def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Callable:
     """One of COMMANDS with weights."""
 
-    def run(command: str, weights: Path, **knobs):
+    def run(command: str, weights: Path, **parameters):
         words = [*COMMANDS[command](tiny_phantom), "--weights", weights]
         words += [] if command == "calibrate" else ["--output", tmp_path / "results"]
-        return nomaly(*words, **tiny_network(BUNDLE) | knobs)
+        return nomaly(*words, **tiny_network(BUNDLE) | parameters)
 
     return run
 
@@ -415,8 +416,8 @@ def test_test_set_of_one_class_tells_what_cannot_be_computed(
 ) -> None:
     data = dataset(lambda lists: lists.update(test=[item for item in lists["test"] if item["label"] == label]))
     words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
-    knobs = {"synthetic_lesions": False, "floor_epochs": 1, **tiny_network(BUNDLE)}
-    assert nomaly("evaluate", BUNDLE, *words, **knobs).code == 0
+    parameters = {"synthetic_lesions": False, "baseline_epochs": 1, **tiny_network(BUNDLE)}
+    assert nomaly("evaluate", BUNDLE, *words, **parameters).code == 0
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert metrics["image"]["auroc"] is None
     assert f"no {missing} study" in metrics["not_computable"]["image.auroc"]
@@ -429,7 +430,7 @@ def test_mask_of_another_size_fails_its_study_alone(nomaly, models, dataset, tin
     masked = next(item for item in json.loads((data / "datalist.json").read_text())["test"] if item.get("mask"))
     save_volume(data / masked["mask"], np.ones((5, 6, 7)))
     words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
-    assert nomaly("evaluate", BUNDLE, *words, floor_epochs=1, **tiny_network(BUNDLE)).code == 1
+    assert nomaly("evaluate", BUNDLE, *words, baseline_epochs=1, **tiny_network(BUNDLE)).code == 1
     failed = [row for row in read_results_csv(tmp_path / "results" / "results.csv") if row.status == "failed"]
     assert len(failed) == 1 and "a mask must lie on the grid of its image" in failed[0].error
 
@@ -466,16 +467,16 @@ def test_full_disk_while_training_keeps_the_run(train_tiny, models: Path, tiny_p
 def test_full_disk_ends_the_run_which_goes_on_when_there_is_room(
     detect, tiny_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = nib.Nifti1Image.to_filename
+    replace = os.replace
 
-    def save_unless_full(image, path, **options):
-        if path.parent.name == "healthy_001":
+    def replace_unless_full(source, target):
+        if Path(target).parent.name == "healthy_001":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(image, path, **options)
+        replace(source, target)
 
     studies = [tiny_phantom / "images" / f"healthy_00{number}.nii.gz" for number in range(3)]
     with monkeypatch.context() as full:
-        full.setattr(nib.Nifti1Image, "to_filename", save_unless_full)
+        full.setattr(files.os, "replace", replace_unless_full)
         done = detect(*studies)
     says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. What was there before is unchanged.")
     assert not (tmp_path / "results" / "results.csv").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 
 FRAMES, FILMS = "memmc_colonoscopy", "memmc_pneumonia"
 
@@ -33,10 +33,10 @@ def converted(source: Path, target: Path, mode: str | None = None, size: tuple[i
 def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple]:
     """Detect on studies into tmp_path/results: the outcome and its rows."""
 
-    def run(bundle: str, *studies: Path, **knobs) -> tuple:
+    def run(bundle: str, *studies: Path, **parameters) -> tuple:
         words = ("--keep-identifiers", "--output", tmp_path / "results")
         weights = {"weights": trained(bundle) / "models" / "model.pt"}
-        done = nomaly("detect", bundle, *studies, *words, **tiny_network(bundle) | weights | knobs)
+        done = nomaly("detect", bundle, *studies, *words, **tiny_network(bundle) | weights | parameters)
         table = tmp_path / "results" / "results.csv"
         return done, read_results_csv(table) if table.exists() else []
 
@@ -47,7 +47,7 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("parameters", "message"),
     [
         (
             {"image_size": 36},
@@ -73,14 +73,14 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
 )
 def test_setting_out_of_range_is_refused_before_the_training(
-    knobs: dict, message: str, train_tiny, tiny_data, tmp_path: Path
+    parameters: dict, message: str, train_tiny, tiny_data, tmp_path: Path
 ) -> None:
-    says(train_tiny(FILMS, tiny_data(FILMS), tmp_path / "run", **knobs), 2, message)
+    says(train_tiny(FILMS, tiny_data(FILMS), tmp_path / "run", **parameters), 2, message)
     assert not (tmp_path / "run" / "models").exists()
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("parameters", "message"),
     [
         ({"crop_margin": [0.5, 0, 0.5, 0]}, "crop_margin must be the shares (left, top, right, bottom) to cut off"),
         ({"source_range": [255, 0]}, "source_range must be (low, high) with low < high, or null for percentiles"),
@@ -89,9 +89,9 @@ def test_setting_out_of_range_is_refused_before_the_training(
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
 )
 def test_preparation_of_frames_that_cannot_be_is_refused(
-    knobs: dict, message: str, train_tiny, tiny_data, tmp_path: Path
+    parameters: dict, message: str, train_tiny, tiny_data, tmp_path: Path
 ) -> None:
-    says(train_tiny(FRAMES, tiny_data(FRAMES), tmp_path / "run", **knobs), 2, message)
+    says(train_tiny(FRAMES, tiny_data(FRAMES), tmp_path / "run", **parameters), 2, message)
     assert not (tmp_path / "run" / "models").exists()
 
 

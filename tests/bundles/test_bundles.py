@@ -109,7 +109,7 @@ def test_new_bundle_costs_a_variant_and_no_python(
     knee = copied / "ra_knee"
     (knee / "configs").mkdir(parents=True)
     shutil.copy(copied / "ra_chest" / "configs" / "metadata.json", knee / "configs")
-    knobs = {
+    parameters = {
         "image_size": 32,
         "channels": [4, 8],
         "latent_size": 8,
@@ -118,7 +118,7 @@ def test_new_bundle_costs_a_variant_and_no_python(
         "val_interval": 1,
     }
     (knee / "variant.json").write_text(
-        json.dumps({"method": "ra", "images": "film", "knobs": {**knobs, "batch_size": 4}})
+        json.dumps({"method": "ra", "images": "film", "parameters": {**parameters, "batch_size": 4}})
     )
     for name, text in render.render_bundle(knee).items():
         (knee / "configs" / name).write_text(text)
@@ -130,8 +130,10 @@ def test_new_bundle_costs_a_variant_and_no_python(
 def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     variant = json.loads(path.read_text())
-    path.write_text(json.dumps(variant | {"knobs": variant["knobs"] | {"imagesize": 64}}))
-    with pytest.raises(SystemExit, match=f"^{bundle}/variant.json: no config has imagesize; known knobs: .*image_size"):
+    path.write_text(json.dumps(variant | {"parameters": variant["parameters"] | {"imagesize": 64}}))
+    with pytest.raises(
+        SystemExit, match=f"^{bundle}/variant.json: no config has imagesize; known parameters: .*image_size"
+    ):
         render.main()
 
 
@@ -139,7 +141,7 @@ def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, 
 def test_misspelt_knob_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"demo": {"max_epoch": 1}}))
-    with pytest.raises(SystemExit, match=f"^{bundle}: demo: no config has max_epoch; known knobs: .*max_epochs"):
+    with pytest.raises(SystemExit, match=f"^{bundle}: demo: no config has max_epoch; known parameters: .*max_epochs"):
         render.main()
 
 
@@ -181,11 +183,11 @@ def test_config_edited_by_hand_fails_the_check_and_is_rendered_anew(
 def tiny_knobs(trained, tiny_network, tiny_data, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """Overrides with which a workflow can be made in no time: asking for its properties makes all its parts."""
 
-    def knobs(bundle: str) -> dict[str, Any]:
+    def parameters(bundle: str) -> dict[str, Any]:
         folders = {"dataset_dir": str(tiny_data(bundle)), "output_dir": str(tmp_path / "output")}
         return tiny_network(bundle) | folders | {"ckpt_dir": str(trained(bundle) / "models"), "batch_size": 4}
 
-    return knobs
+    return parameters
 
 
 @pytest.fixture
@@ -216,9 +218,9 @@ def test_workflow_has_all_properties_wherever_it_starts(
     names, kind = WORKFLOWS[workflow]
     monkeypatch.chdir(ROOT if place == "repository" else BUNDLES / bundle)
     folder = Path("bundles") / bundle / "configs" if place == "repository" else Path("configs")
-    # What the overrides know only from train.json is no knob of the other configs.
-    knobs = {key: value for key, value in tiny_knobs(bundle).items() if key in config(bundle, names[0])}
-    loaded = ConfigWorkflow([str(folder / f"{name}.json") for name in names], workflow_type=kind, **knobs)
+    # What the overrides know only from train.json is no parameter of the other configs.
+    parameters = {key: value for key, value in tiny_knobs(bundle).items() if key in config(bundle, names[0])}
+    loaded = ConfigWorkflow([str(folder / f"{name}.json") for name in names], workflow_type=kind, **parameters)
     loaded.initialize()
     assert loaded.check_properties() == []
     assert Path(loaded.bundle_root).samefile(BUNDLES / bundle)
@@ -320,11 +322,11 @@ def test_every_reference_names_something_of_its_config(bundle: str, name: str) -
 def test_all_runs_share_network_preprocessing_and_score(bundle: str) -> None:
     train = config(bundle, "train")
     model = ["image_size", "in_channels", "network_def", "preprocessing", "score"]
-    knobs = [key for key in train if f'"@{key}"' in json.dumps([train[part] for part in model[2:]])]
-    assert {"image_size", "in_channels"} <= {*model, *knobs} and len(knobs) > 8
+    parameters = [key for key in train if f'"@{key}"' in json.dumps([train[part] for part in model[2:]])]
+    assert {"image_size", "in_channels"} <= {*model, *parameters} and len(parameters) > 8
     for name in COMPLETE[1:]:
         other = config(bundle, name)
-        assert {key: other[key] for key in model + knobs} == {key: train[key] for key in model + knobs}, name
+        assert {key: other[key] for key in model + parameters} == {key: train[key] for key in model + parameters}, name
 
 
 # Processes
@@ -360,9 +362,9 @@ def test_plain_monai_command_trains_wherever_it_starts(
     bundle: str, place: str, tiny_network, tiny_data, tmp_path: Path
 ) -> None:
     folder = "configs" if place == "bundle" else f"bundles/{bundle}/configs"
-    knobs = tiny_network(bundle) | {"max_epochs": 1, "val_interval": 1, "warmup_epochs": 0, "batch_size": 4}
-    knobs |= {"dataset_dir": tiny_data(bundle), "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "train"}
-    words = [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
+    parameters = tiny_network(bundle) | {"max_epochs": 1, "val_interval": 1, "warmup_epochs": 0, "batch_size": 4}
+    parameters |= {"dataset_dir": tiny_data(bundle), "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "train"}
+    words = [word for name, value in parameters.items() for word in (f"--{name}", str(value))]
     command = ["-m", "monai.bundle", "run", "--config_file", f"{folder}/train.json", *words]
     done = run_python(*command, cwd=ROOT if place == "repository" else BUNDLES / bundle)
     assert done.returncode == 0, done.stderr

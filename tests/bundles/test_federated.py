@@ -16,11 +16,11 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from custom.commands.bundle import BUNDLES
+from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.federated.site import DetectorAlgo, make_site
 from custom.federated.weights import write_initial, write_model
-from custom.networks.weights import read_tensors, save_tensors
-from custom.reporting.results import read_results_csv
+from custom.runs.tables import read_results_csv
 from custom.synthetic.dataset import make_phantom
 
 TRAINING = {"a": 2, "b": 3}  # studies; the second site counts more
@@ -90,8 +90,8 @@ def federation(bundle: str, tiny_network, tmp_path_factory) -> Federation:
     for seed, (name, number) in enumerate(TRAINING.items(), start=1):
         sections = {"num_training": number, **SECTIONS}
         data[name] = Path(make_phantom(folder / f"data_{name}", anatomy, seed, **sections, **GEOMETRY[anatomy]))
-        knobs = {**tiny_network(bundle), **KNOBS, "seed": seed}
-        sites[name] = make_site(bundle, data[name], folder / name, ROUNDS, name=name, knobs=knobs)
+        parameters = {**tiny_network(bundle), **KNOBS, "seed": seed}
+        sites[name] = make_site(bundle, data[name], folder / name, ROUNDS, name=name, parameters=parameters)
     federation = Federation(sites, data)
     weights = sites["a"].get_weights().weights
     for name, site in sites.items():
@@ -170,7 +170,7 @@ def test_each_site_calibrates_the_one_model_for_itself(
         thresholds.add(state["pixel_threshold"])
 
         image = data / json.loads((data / "datalist.json").read_text())["test"][-1]["image"]
-        words = (image, "--weights", model, "--calibration", calibration, "--no-gate", "--output", results)
+        words = (image, "--weights", model, "--calibration", calibration, "--no-input-check", "--output", results)
         assert nomaly("detect", bundle, *words, **tiny_network(bundle)).code == 0
         [row] = read_results_csv(results / "results.csv")
         assert row.status == "ok" and 0 < row.p_value <= 1

@@ -27,11 +27,11 @@ IMAGES = {
 SCORE_TOLERANCE = 1e-4
 
 
-def detect(bundle: str, folder: Path, run: Callable[..., Any], **knobs: Any) -> dict[str, dict[str, Any]]:
+def detect(bundle: str, folder: Path, run: Callable[..., Any], **parameters: Any) -> dict[str, dict[str, Any]]:
     """Run the shipped weights on the golden images of a bundle: row and regions of each study."""
     words = ["detect", bundle, GOLDEN / IMAGES[bundle], "--output", folder, "--keep-identifiers"]
-    run(*words, write_images=False, **knobs)
-    regions = read_rows(folder / "lesions.csv")
+    run(*words, write_images=False, **parameters)
+    regions = read_rows(folder / "regions.csv")
     return {
         row["study"]: {
             "status": row["status"],
@@ -62,7 +62,7 @@ def test_every_bundle_has_golden_results() -> None:
 
 @pytest.mark.parametrize("bundle", IMAGES)
 def test_shipped_weights_give_the_golden_scores_p_values_and_decisions(bundle, nomaly, tmp_path) -> None:
-    found = detect(bundle, tmp_path / "scored", nomaly, gate=False)
+    found = detect(bundle, tmp_path / "scored", nomaly, input_check=False)
     checked = detect(bundle, tmp_path / "checked", nomaly)
     expected = json.loads((GOLDEN / "expected.json").read_text())[bundle]
     assert found.keys() == expected.keys()
@@ -76,13 +76,18 @@ def test_shipped_weights_give_the_golden_scores_p_values_and_decisions(bundle, n
 def write_expected() -> None:
     """Write expected.json from the weights as they are."""
 
-    def run(*words: Any, **knobs: Any) -> None:
-        cli.main([*map(str, words), *(word for knob, value in knobs.items() for word in (f"--{knob}", str(value)))])
+    def run(*words: Any, **parameters: Any) -> None:
+        cli.main(
+            [
+                *map(str, words),
+                *(word for parameter, value in parameters.items() for word in (f"--{parameter}", str(value))),
+            ]
+        )
 
     content = {}
     for bundle in IMAGES:
         with tempfile.TemporaryDirectory() as folder:
-            content[bundle] = detect(bundle, Path(folder, "scored"), run, gate=False)
+            content[bundle] = detect(bundle, Path(folder, "scored"), run, input_check=False)
             checked = detect(bundle, Path(folder, "checked"), run)
         for study, row in content[bundle].items():
             del row["status"]

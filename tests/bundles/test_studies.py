@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from custom.commands.bundle import BUNDLES
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 from dicom import write_film, write_series
 
 IDENTIFIERS = ("Doe", "Jane", "P-0001", "A-0001", "19700102")
@@ -47,25 +47,30 @@ def hospital(head, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(nomaly, knobs, hospital, tmp_path_factory):
+def exported(nomaly, parameters, hospital, tmp_path_factory):
     """What is printed, and the results folder, of a run over the export."""
     output = tmp_path_factory.mktemp("results") / "run"
-    return nomaly("detect", "ra_brain", hospital, "--output", output, gate=False, **knobs("ra_brain")), output
+    return (
+        nomaly("detect", "ra_brain", hospital, "--output", output, input_check=False, **parameters("ra_brain")),
+        output,
+    )
 
 
 def untimed(folder: Path) -> list[StudyResult]:
     return [replace(row, seconds=None) for row in read_results_csv(folder / "results.csv")]
 
 
-def test_series_gives_what_the_same_head_as_a_file_gives(nomaly, knobs, head, hospital, exported, tmp_path) -> None:
+def test_series_gives_what_the_same_head_as_a_file_gives(
+    nomaly, parameters, head, hospital, exported, tmp_path
+) -> None:
     nib.save(head, tmp_path / "head.nii.gz")
     words = (tmp_path / "head.nii.gz", "--output", tmp_path / "out")
-    assert nomaly("detect", "ra_brain", *words, gate=False, **knobs("ra_brain")).code == 0
+    assert nomaly("detect", "ra_brain", *words, input_check=False, **parameters("ra_brain")).code == 0
     (alone,) = untimed(tmp_path / "out")
     _, output = exported
-    (row,) = [row for row in untimed(output) if row.lesion_unit == "ml"]
-    assert replace(row, study="", score=0, lesion_volume=0) == replace(alone, study="", score=0, lesion_volume=0)
-    assert (row.score, row.lesion_volume) == (pytest.approx(alone.score, rel=1e-4), pytest.approx(alone.lesion_volume))
+    (row,) = [row for row in untimed(output) if row.region_unit == "ml"]
+    assert replace(row, study="", score=0, region_size=0) == replace(alone, study="", score=0, region_size=0)
+    assert (row.score, row.region_size) == (pytest.approx(alone.score, rel=1e-4), pytest.approx(alone.region_size))
     # a series is sorted along its normal, so its own third axis may run the other way
     mine, other = (
         nib.load(folder / name / "mask.nii.gz")
@@ -83,7 +88,7 @@ def world(mask: nib.Nifti1Image) -> np.ndarray:
 
 def test_segmentation_marks_in_each_frame_what_the_mask_marks(hospital, exported) -> None:
     _, output = exported
-    (row,) = [row for row in untimed(output) if row.lesion_unit == "ml"]
+    (row,) = [row for row in untimed(output) if row.region_unit == "ml"]
     mask = np.asarray(nib.load(output / row.study / "mask.nii.gz").dataobj) > 0
     segmentation = hd.seg.segread(output / row.study / "segmentation.dcm")
     places = {}
@@ -115,7 +120,7 @@ def test_broken_file_fails_alone_and_nothing_tells_who_the_patient_is(hospital, 
         for path in output.rglob("*")
         if path.is_file() and path.suffix in (".csv", ".json", ".html", ".md") and path.name != "key.csv"
     }
-    assert {"results.csv", "lesions.csv", "run.json", "report.html"} < set(written)
+    assert {"results.csv", "regions.csv", "run.json", "report.html"} < set(written)
     told = {name: word for name, text in (printed | written).items() for word in IDENTIFIERS if word in text}
     assert told == {}
     assert not [path for path in output.rglob("*") if any(word in str(path.name) for word in IDENTIFIERS)]
@@ -126,7 +131,7 @@ def test_broken_file_fails_alone_and_nothing_tells_who_the_patient_is(hospital, 
 
 def test_film_gets_its_map_and_report_as_dicom(hospital, exported) -> None:
     _, output = exported
-    (row,) = [row for row in untimed(output) if row.status == "ok" and row.lesion_unit != "ml"]
+    (row,) = [row for row in untimed(output) if row.status == "ok" and row.region_unit != "ml"]
     written = pydicom.dcmread(output / row.study / "map.dcm")
     assert (written.Rows, written.Columns, written.PatientID) == (64, 64, "P-0001")
     values = written.pixel_array * float(written.RescaleSlope) + float(written.RescaleIntercept)
@@ -134,10 +139,12 @@ def test_film_gets_its_map_and_report_as_dicom(hospital, exported) -> None:
     np.testing.assert_allclose(values, expected.squeeze().T, atol=expected.max() / 65535)
 
 
-def test_names_of_files_are_kept_if_asked(nomaly, knobs, hospital, tmp_path: Path) -> None:
+def test_names_of_files_are_kept_if_asked(nomaly, parameters, hospital, tmp_path: Path) -> None:
     film = hospital / "DICOM" / "Doe_Jane_chest"
     words = (film, "--output", tmp_path / "out", "--keep-identifiers")
-    assert nomaly("detect", "ra_brain", *words, gate=False, write_dicom=False, **knobs("ra_brain")).code == 0
+    assert (
+        nomaly("detect", "ra_brain", *words, input_check=False, write_dicom=False, **parameters("ra_brain")).code == 0
+    )
     assert [row.study for row in untimed(tmp_path / "out")] == ["Doe_Jane_chest"]
     assert not (tmp_path / "out" / "key.csv").exists()
     assert sorted(path.name for path in (tmp_path / "out" / "Doe_Jane_chest").iterdir()) == [
@@ -161,8 +168,8 @@ def films(tiny_data, tmp_path_factory) -> Path:
     return folder
 
 
-def command(films: Path, output: Path, knobs: dict, *words: str) -> list[str]:
-    options = [part for name, value in knobs.items() for part in (f"--{name}", str(value))]
+def command(films: Path, output: Path, parameters: dict, *words: str) -> list[str]:
+    options = [part for name, value in parameters.items() for part in (f"--{name}", str(value))]
     return ["-m", "custom.cli", "detect", "ra_chest", str(films), "--output", str(output), *words, *options]
 
 
@@ -173,37 +180,49 @@ def run_process(words: list[str], *launcher: str, **options) -> subprocess.Popen
 
 
 @pytest.fixture(scope="module")
-def whole(nomaly, knobs, films, tmp_path_factory) -> Path:
+def whole(nomaly, parameters, films, tmp_path_factory) -> Path:
     """Results of the films by one process that is not stopped."""
     output = tmp_path_factory.mktemp("whole") / "out"
-    assert nomaly("detect", "ra_chest", films, "--output", output, gate=False, **knobs("ra_chest")).code == 1
+    assert (
+        nomaly("detect", "ra_chest", films, "--output", output, input_check=False, **parameters("ra_chest")).code == 1
+    )
     return output
 
 
 def assert_same(output: Path, whole: Path) -> None:
     assert untimed(output) == untimed(whole)
-    assert (output / "lesions.csv").read_bytes() == (whole / "lesions.csv").read_bytes()
+    assert (output / "regions.csv").read_bytes() == (whole / "regions.csv").read_bytes()
     for path in whole.glob("case-*/*"):
         assert (output / path.relative_to(whole)).read_bytes() == path.read_bytes()
     assert not [path for path in output.rglob(".*")]
 
 
 @pytest.mark.parametrize("settings", [{"num_workers": 2}, {"studies_per_batch": 5}])
-def test_loading_processes_and_lists_of_studies_change_nothing(nomaly, knobs, films, whole, tmp_path, settings) -> None:
-    done = nomaly("detect", "ra_chest", films, "--output", tmp_path / "out", gate=False, **knobs("ra_chest") | settings)
+def test_loading_processes_and_lists_of_studies_change_nothing(
+    nomaly, parameters, films, whole, tmp_path, settings
+) -> None:
+    done = nomaly(
+        "detect",
+        "ra_chest",
+        films,
+        "--output",
+        tmp_path / "out",
+        input_check=False,
+        **parameters("ra_chest") | settings,
+    )
     rows, expected = untimed(tmp_path / "out"), untimed(whole)
     assert done.code == 1 and [row.study for row in rows] == [row.study for row in expected]
     for row, other in zip(rows, expected):
         # together in a network studies may differ in rounding
-        assert row == replace(other, score=row.score, p_value=row.p_value, lesion_volume=row.lesion_volume)
+        assert row == replace(other, score=row.score, p_value=row.p_value, region_size=row.region_size)
         assert row.score == (None if other.score is None else pytest.approx(other.score, rel=1e-4))
     if "num_workers" in settings:
         assert_same(tmp_path / "out", whole)
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_and_resumed_equals_one_that_is_not(knobs, films, whole, tmp_path: Path) -> None:
-    words = command(films, tmp_path / "out", knobs("ra_chest"), "--no-gate")
+def test_run_that_is_killed_and_resumed_equals_one_that_is_not(parameters, films, whole, tmp_path: Path) -> None:
+    words = command(films, tmp_path / "out", parameters("ra_chest"), "--no-input-check")
     records, kept = tmp_path / "out" / "records", {}
     for least in (5, 14):
         process = run_process([*words, *(["--resume"] if kept else [])], start_new_session=True)
@@ -223,8 +242,8 @@ def test_run_that_is_killed_and_resumed_equals_one_that_is_not(knobs, films, who
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_a_run_equal_one(knobs, films, whole, tmp_path: Path) -> None:
-    words = command(films, tmp_path / "out", knobs("ra_chest"), "--no-gate")
+def test_two_processes_that_share_a_run_equal_one(parameters, films, whole, tmp_path: Path) -> None:
+    words = command(films, tmp_path / "out", parameters("ra_chest"), "--no-input-check")
     process = run_process(words, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     printed = process.communicate()[0]
     assert printed.count("Running: python -m monai.bundle") == 1, printed

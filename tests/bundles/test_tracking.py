@@ -54,8 +54,8 @@ def test_trainings_that_share_a_server_have_a_run_each_and_a_stopped_one_goes_on
 
     def train(output: str, epochs: int) -> None:
         words = ("train", "ra_chest", "--dataset_dir", tiny_data("ra_chest"), "--output", tmp_path / output)
-        knobs = {**TRAINING, **tiny_network("ra_chest"), "max_epochs": epochs}
-        assert nomaly(*words, "--tracking", "mlflow", **knobs).code == 0
+        parameters = {**TRAINING, **tiny_network("ra_chest"), "max_epochs": epochs}
+        assert nomaly(*words, "--tracking", "mlflow", **parameters).code == 0
 
     def runs() -> dict[str, list[int]]:
         (experiment,) = (one for one in client.search_experiments() if one.name == "ra_chest")

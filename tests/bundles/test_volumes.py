@@ -11,10 +11,10 @@ import pytest
 from monai.bundle import ConfigParser
 
 from custom.commands.bundle import BUNDLES
+from custom.detector.weights import read_tensors
 from custom.inferers.volumes import VolumeInferer
-from custom.networks.weights import read_tensors
-from custom.reporting.results import read_results_csv
-from custom.transforms.source_geometry import to_source
+from custom.runs.source_geometry import to_source
+from custom.runs.tables import read_results_csv
 
 CONFIGS = {path.parent.name: path for path in sorted(BUNDLES.glob("*/configs"))}
 VOLUMETRIC = [name for name, folder in CONFIGS.items() if (folder / "train_3d.json").is_file()]
@@ -54,7 +54,7 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
         (
             ("evaluate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", weights)
             + ("--output", folder / "evaluation"),
-            {"alpha": ALPHA, "floor_epochs": 1},
+            {"alpha": ALPHA, "baseline_epochs": 1},
         ),
         (
             ("detect", "ra_brain", tiny_phantom / "unseen" / "head_with_lesion.nii.gz", "--overlay", "inference_3d")
@@ -62,8 +62,8 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
             {"alpha": ALPHA},
         ),
     ]
-    for words, knobs in steps:
-        done = nomaly(*words, **WINDOW, **knobs)
+    for words, parameters in steps:
+        done = nomaly(*words, **WINDOW, **parameters)
         assert done.code == 0, done.err
     return folder
 
@@ -75,10 +75,10 @@ def test_network_has_three_axes_and_is_calibrated_on_the_whole_slab(run: Path) -
     assert (summary["slices"], summary["plane"], summary["healthy_studies"]) == ([6, 6], 2 * [32 * 32], 5)
 
 
-def test_studies_are_evaluated_beside_the_floors(run: Path) -> None:
+def test_studies_are_evaluated_beside_the_baselines(run: Path) -> None:
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert (metrics["n_healthy"], metrics["n_abnormal"]) == (4, 4)
-    assert {"pca", "mean_image", "histogram"} <= metrics["floors"].keys()
+    assert {"pca", "mean_image", "histogram"} <= metrics["baselines"].keys()
     assert {row.status for row in read_results_csv(run / "evaluation" / "results.csv")} == {"ok"}
 
 
@@ -94,8 +94,8 @@ def test_results_lie_on_the_grid_of_the_oblique_head(run: Path, tiny_phantom: Pa
         assert np.isfinite(written.get_fdata()).all() and written.get_fdata().max() > 0, name
 
 
-def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_pictures: Path, tmp_path: Path) -> None:
-    words = ("detect", "ra_brain", tiny_pictures / "abnormal_000.png", "--overlay", "inference_3d")
+def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_images: Path, tmp_path: Path) -> None:
+    words = ("detect", "ra_brain", tiny_images / "abnormal_000.png", "--overlay", "inference_3d")
     done = nomaly(*words, "--weights", run / "models" / "model.pt", "--output", tmp_path, alpha=ALPHA, **WINDOW)
     (row,) = read_results_csv(tmp_path / "results.csv")
     assert (done.code, row.status) == (1, "failed")

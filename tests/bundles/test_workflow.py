@@ -16,10 +16,10 @@ from skimage.measure import label as label_components
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from custom.commands.bundle import BUNDLES, run_bundle
-from custom.data.notes import PHANTOM
-from custom.networks.weights import read_tensors
-from custom.reporting.results import StudyResult, read_results_csv
-from custom.transforms.study import case_name
+from custom.detector.weights import read_tensors
+from custom.runs.notes import PHANTOM
+from custom.runs.tables import StudyResult, read_results_csv
+from custom.studies.loading import case_name
 
 VARIANTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(BUNDLES.glob("*/variant.json"))}
 # Bundles of one method and one kind of images work alike: the first of each is enough.
@@ -82,8 +82,8 @@ def test_row_of_a_study_agrees_with_its_mask_and_calibration(bundle: str, detect
     else:
         white, unit, size = 255, "px", 1
     assert set(np.unique(mask)) == {0, white}
-    assert row.lesion_count == label_components(mask > 0, connectivity=mask.ndim).max()
-    assert (row.lesion_volume, row.lesion_unit) == (pytest.approx((mask > 0).sum() * size, rel=1e-5), unit)
+    assert row.region_count == label_components(mask > 0, connectivity=mask.ndim).max()
+    assert (row.region_size, row.region_unit) == (pytest.approx((mask > 0).sum() * size, rel=1e-5), unit)
     calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
     healthy = [study["score"] for study in calibration["studies"]]
     p_value = (1 + sum(score >= row.score for score in healthy)) / (len(healthy) + 1)
@@ -105,10 +105,10 @@ def test_run_information_names_what_made_the_results(bundle: str, detection, tra
 
 
 def test_detecting_twice_gives_identical_numbers_and_maps(
-    bundle: str, nomaly, knobs, detection, unseen, tmp_path: Path
+    bundle: str, nomaly, parameters, detection, unseen, tmp_path: Path
 ) -> None:
     words = ("--output", tmp_path / "again", "--keep-identifiers")
-    assert nomaly("detect", bundle, unseen(bundle), *words, **knobs(bundle)).code == 0
+    assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle)).code == 0
     assert untimed(tmp_path / "again") == untimed(detection(bundle))
     case = case_name(unseen(bundle))
     for name in ("map", "mask", "pseudo_healthy"):
@@ -118,26 +118,26 @@ def test_detecting_twice_gives_identical_numbers_and_maps(
 
 
 def test_inference_config_without_studies_takes_the_test_section(
-    bundle: str, knobs, evaluation, tiny_data, tmp_path: Path, quiet_process: None
+    bundle: str, parameters, evaluation, tiny_data, tmp_path: Path, quiet_process: None
 ) -> None:
     folders = {"dataset_dir": str(tiny_data(bundle)), "output_dir": str(tmp_path)}
-    run_bundle(bundle, ["inference"], {**knobs(bundle), **folders, "write_images": False})
+    run_bundle(bundle, ["inference"], {**parameters(bundle), **folders, "write_images": False})
     assert untimed(tmp_path) == untimed(evaluation(bundle))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["records"]  # no maps
 
 
 def test_lesions_of_a_study_have_a_table_that_agrees_with_its_row(bundle: str, detection) -> None:
     (row,) = read_results_csv(detection(bundle) / "results.csv")
-    with open(detection(bundle) / "lesions.csv", newline="") as table:
+    with open(detection(bundle) / "regions.csv", newline="") as table:
         lesions = list(csv.DictReader(table))
-    assert [lesion["study"] for lesion in lesions] == [row.study] * row.lesion_count
-    assert sum(float(lesion["size"]) for lesion in lesions) == pytest.approx(row.lesion_volume)
+    assert [lesion["study"] for lesion in lesions] == [row.study] * row.region_count
+    assert sum(float(lesion["size"]) for lesion in lesions) == pytest.approx(row.region_size)
     masses = [float(lesion["mass"]) for lesion in lesions]
     assert masses == sorted(masses, reverse=True) and min(masses) > 0
 
 
 def test_site_calibrates_beside_the_weights_and_its_decisions_follow(
-    bundle: str, nomaly, knobs, trained, tiny_data, tiny_network, tmp_path: Path
+    bundle: str, nomaly, parameters, trained, tiny_data, tiny_network, tmp_path: Path
 ) -> None:
     weights, before = trained(bundle) / "models" / "model.pt", files_of(trained(bundle) / "models")
     items = json.loads((tiny_data(bundle) / "datalist.json").read_text())
@@ -149,7 +149,7 @@ def test_site_calibrates_beside_the_weights_and_its_decisions_follow(
     assert (site["alpha"], site["healthy_studies"]) == (0.3, len(items["validation"]))
 
     image = tiny_data(bundle) / items["test"][0]["image"]
-    settings = {name: value for name, value in knobs(bundle).items() if name != "alpha"}
+    settings = {name: value for name, value in parameters(bundle).items() if name != "alpha"}
     words = (image, "--calibration", tmp_path / "site.json", "--output", tmp_path / "out")
     assert nomaly("detect", bundle, *words, **settings).code == 0
     run = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -191,17 +191,19 @@ def test_report_says_loudly_that_the_data_are_synthetic(bundle: str, evaluation)
 
 
 def test_evaluating_twice_gives_identical_metrics(
-    bundle: str, nomaly, knobs, evaluation, tiny_data, tmp_path: Path
+    bundle: str, nomaly, parameters, evaluation, tiny_data, tmp_path: Path
 ) -> None:
     words = ("--dataset_dir", tiny_data(bundle), "--output", tmp_path)
-    assert nomaly("evaluate", bundle, *words, floor_epochs=1, **knobs(bundle)).code == 0
+    assert nomaly("evaluate", bundle, *words, baseline_epochs=1, **parameters(bundle)).code == 0
     assert (tmp_path / "metrics.json").read_bytes() == (evaluation(bundle) / "metrics.json").read_bytes()
     assert untimed(tmp_path) == untimed(evaluation(bundle))
 
 
-def test_healthy_studies_get_synthetic_twins_when_asked(bundle: str, nomaly, knobs, tiny_data, tmp_path: Path) -> None:
+def test_healthy_studies_get_synthetic_twins_when_asked(
+    bundle: str, nomaly, parameters, tiny_data, tmp_path: Path
+) -> None:
     words = ("--dataset_dir", tiny_data(bundle), "--output", tmp_path)
-    done = nomaly("evaluate", bundle, *words, floor_epochs=1, synthetic_lesions=True, **knobs(bundle))
+    done = nomaly("evaluate", bundle, *words, baseline_epochs=1, synthetic_lesions=True, **parameters(bundle))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (done.code, metrics["n_healthy"], metrics["n_abnormal"]) == (0, 4, 8)
 

@@ -17,7 +17,7 @@ from custom.commands.benchmark_entries import Entry, check_names, entries_of, re
 from custom.commands.bundle import BUNDLES
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
-from custom.reporting.results import StudyResult, write_results_csv
+from custom.runs.tables import StudyResult, write_results_csv
 from custom.synthetic.lesions import with_synthetic_twins
 
 SCORES = [
@@ -85,7 +85,13 @@ def test_models_of_the_command_line_are_bundles_with_or_without_weights() -> Non
 
 def test_models_of_a_file_have_names_overlays_and_knobs(tmp_path: Path) -> None:
     items = [
-        {"name": "wide", "bundle": "ra_brain", "weights": "w.pt", "overlay": ["paper"], "knobs": {"channels": [4, 8]}},
+        {
+            "name": "wide",
+            "bundle": "ra_brain",
+            "weights": "w.pt",
+            "overlay": ["paper"],
+            "parameters": {"channels": [4, 8]},
+        },
         {"bundle": "bundles/memmc_covid", "weights": None},
     ]
     (tmp_path / "f.json").write_text(json.dumps(items))
@@ -102,7 +108,10 @@ def test_models_of_a_file_have_names_overlays_and_knobs(tmp_path: Path) -> None:
         ("{", r"--entries .* must be JSON: .*; correct it there\."),
         ("{}", r"--entries .* must be a list of models, got dict; put them in \[ \]\."),
         ('["ra_brain"]', r"item 0 must be an object with a bundle's name in `bundle`, got 'ra_brain'\."),
-        ('[{"bundle": "b", "knob": {}}]', r"item 0: `knob` must be one of name \(str\), bundle \(str\), .*got {}\."),
+        (
+            '[{"bundle": "b", "parameter": {}}]',
+            r"item 0: `parameter` must be one of name \(str\), bundle \(str\), .*got {}\.",
+        ),
         (
             '[{"bundle": "b", "overlay": "paper"}]',
             r"item 0: `overlay` must be one of .*overlay \(list\).*got 'paper'\.",
@@ -134,8 +143,8 @@ def test_names_that_cannot_be_folders_are_refused(names: list[str], message: str
 
 
 def test_knobs_of_all_come_before_those_of_a_model_and_reach_it_unchanged(nomaly, children, data, tmp_path) -> None:
-    knobs = {"channels": [4, 8], "score_mode": "5", "anatomy": "head", "amp": True, "floors_dir": None}
-    items = [{"name": "own", "bundle": "ra_brain", "weights": "w.pt", "overlay": ["demo"], "knobs": knobs}]
+    parameters = {"channels": [4, 8], "score_mode": "5", "anatomy": "head", "amp": True, "baselines_dir": None}
+    items = [{"name": "own", "bundle": "ra_brain", "weights": "w.pt", "overlay": ["demo"], "parameters": parameters}]
     (tmp_path / "f.json").write_text(json.dumps(items))
     words = ["--dataset_dir", data, "--output", tmp_path / "o", "--entries", tmp_path / "f.json"]
     assert nomaly("benchmark", *words, "--alpha=0.1", "--anatomy=chest").code == 0
@@ -143,7 +152,7 @@ def test_knobs_of_all_come_before_those_of_a_model_and_reach_it_unchanged(nomaly
     options, rest = cli.build_parser().parse_known_args(["evaluate", *command])
     assert (options.bundle, options.weights, options.overlay) == ("ra_brain", "w.pt", ["demo"])
     assert (options.dataset_dir, options.output) == (str(data), str(tmp_path / "o" / "own"))
-    assert parse_overrides(rest) == {"overwrite": True, "alpha": 0.1, **knobs}
+    assert parse_overrides(rest) == {"overwrite": True, "alpha": 0.1, **parameters}
 
 
 def test_failed_model_gets_a_row_with_its_reason_and_the_others_go_on(nomaly, children, data, tmp_path) -> None:
@@ -217,14 +226,16 @@ def test_model_whose_files_changed_is_not_passed_off_as_done(changed, nomaly, ch
     for name in ("w.pt", "calibration.json"):
         (tmp_path / name).write_bytes(b"one")
     words = ["benchmark", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o"]
-    knobs = {"weights": tmp_path / "w.pt", "calibration": tmp_path / "calibration.json"}
-    assert nomaly(*words, **knobs).code == nomaly(*words, **knobs).code == 0 and len(children["ra_brain"]) == 1
+    parameters = {"weights": tmp_path / "w.pt", "calibration": tmp_path / "calibration.json"}
+    assert (
+        nomaly(*words, **parameters).code == nomaly(*words, **parameters).code == 0 and len(children["ra_brain"]) == 1
+    )
     (tmp_path / changed).write_text((tmp_path / changed).read_text() + " ")
-    done = nomaly(*words, **knobs)
+    done = nomaly(*words, **parameters)
     assert done.code == 2 and f"asked for in another way ({tmp_path / changed} changed)" in done.err
     (tmp_path / changed).unlink()
     if changed != "data/datalist.json":
-        assert nomaly(*words, **knobs).code == 0 and len(children["ra_brain"]) == 1
+        assert nomaly(*words, **parameters).code == 0 and len(children["ra_brain"]) == 1
 
 
 def test_weights_that_the_bundle_found_itself_are_watched_too(nomaly, children, data, tmp_path, monkeypatch) -> None:
@@ -241,7 +252,9 @@ def test_other_request_for_the_same_folder_is_refused_before_anything_runs(nomal
     words = ["benchmark", "memmc_covid", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o"]
     nomaly(*words[:1], *words[2:])
     done = nomaly(*words, alpha=0.1)
-    assert done.code == 2 and "ra_brain holds results of a model asked for in another way (knobs changed)" in done.err
+    assert (
+        done.code == 2 and "ra_brain holds results of a model asked for in another way (parameters changed)" in done.err
+    )
     assert "memmc_covid" not in children and nomaly(*words, "--overwrite", alpha=0.1).code == 0
 
 
@@ -336,12 +349,12 @@ def test_patient_of_a_synthetic_twin_is_that_of_its_healthy_study() -> None:
 def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_network, nomaly, tmp_path: Path) -> None:
     pneumonia, covid = (str(trained(name) / "models" / "model.pt") for name in ("memmc_pneumonia", "memmc_covid"))
     items = [
-        {"name": "covid_max", "bundle": "memmc_covid", "weights": covid, "knobs": {"score_mode": "max"}},
+        {"name": "covid_max", "bundle": "memmc_covid", "weights": covid, "parameters": {"score_mode": "max"}},
         {"name": "broken", "bundle": "memmc_covid", "weights": "none.pt"},
     ]
     (tmp_path / "f.json").write_text(json.dumps(items))
     data, output = tiny_data("memmc_covid"), tmp_path / "o"
-    knobs = {**tiny_network("memmc_covid"), "floor_epochs": 1}
+    parameters = {**tiny_network("memmc_covid"), "baseline_epochs": 1}
     words = [
         f"memmc_pneumonia={pneumonia}",
         "--dataset_dir",
@@ -351,7 +364,7 @@ def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_ne
         "--entries",
         tmp_path / "f.json",
     ]
-    done = nomaly("benchmark", *words, **knobs)
+    done = nomaly("benchmark", *words, **parameters)
     rows = table_of(output)
     assert done.code == 1 and list(rows) == ["memmc_pneumonia", "covid_max", "broken"]
     assert rows["broken"]["note"].startswith("weights file none.pt must exist")
@@ -367,5 +380,5 @@ def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_ne
     lead = float(rows["covid_max"]["auroc"]) - float(rows["memmc_pneumonia"]["auroc"])
     assert float(rows["covid_max"]["auroc_difference"]) == pytest.approx(lead)
     assert "Synthetic images or lesions" in (output / "benchmark.html").read_text()
-    again = nomaly("benchmark", *words, **knobs)
+    again = nomaly("benchmark", *words, **parameters)
     assert again.code == 1 and again.out.count(": kept, made in ") == 2

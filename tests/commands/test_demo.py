@@ -10,7 +10,7 @@ import pytest
 
 from custom.commands import demo
 from custom.errors import NomalyError
-from custom.reporting.results import StudyResult, write_results_csv
+from custom.runs.tables import StudyResult, write_results_csv
 
 
 @pytest.fixture
@@ -25,7 +25,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
 def test_each_run_gets_only_the_knobs_that_it_has(ran) -> None:
     assert demo.run("ra_brain", "out", {"beta_rec": 2.0, "alpha": 0.1, "seed": 7}) == 0
-    given = {config: {name for name in ("beta_rec", "alpha", "seed") if name in knobs} for config, knobs in ran.items()}
+    given = {
+        config: {name for name in ("beta_rec", "alpha", "seed") if name in parameters}
+        for config, parameters in ran.items()
+    }
     assert given == {
         "train": {"beta_rec", "seed"},
         "calibrate": {"alpha", "seed"},
@@ -44,14 +47,16 @@ def test_each_run_gets_only_the_knobs_that_it_has(ran) -> None:
 )
 def test_all_runs_share_weights_and_write_into_the_output_folder(ran, bundle: str, unseen: str) -> None:
     demo.run(bundle, "out", {})
-    assert {knobs["ckpt_dir"] for knobs in ran.values()} == {str(Path("out/models"))}
-    folders = [knobs["output_dir"] for knobs in ran.values() if "output_dir" in knobs]
+    assert {parameters["ckpt_dir"] for parameters in ran.values()} == {str(Path("out/models"))}
+    folders = [parameters["output_dir"] for parameters in ran.values() if "output_dir" in parameters]
     assert folders == [str(Path("out") / name) for name in ("train", "evaluation", "unseen_study")]
     assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen") / unseen
 
 
 def test_knob_of_no_run_is_refused_before_the_training(ran) -> None:
-    with pytest.raises(NomalyError, match="no knob of train, calibrate, evaluate, inference is called max_epoch: see "):
+    with pytest.raises(
+        NomalyError, match="no parameter of train, calibrate, evaluate, inference is called max_epoch: see "
+    ):
         demo.run("ra_brain", "out", {"max_epoch": 1})
     assert ran == {}
 
@@ -60,9 +65,9 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
     """The summary of a demonstration that has written what it reads."""
     ends = {"low": low, "high": None if low is None else 1.0}
     metrics = {
-        **{"n_healthy": 4, "n_abnormal": 3, "alpha": 0.05, "best_floor": {"name": "blur"}},
+        **{"n_healthy": 4, "n_abnormal": 3, "alpha": 0.05, "best_baseline": {"name": "blur"}},
         "image": {"auroc": {"value": 0.9, **ends}},
-        "floors": {"blur": {"auroc": {"value": 0.6}}},
+        "baselines": {"blur": {"auroc": {"value": 0.6}}},
         "pixel": {"ap": {"value": 0.3}, "dice": {"value": 0.4}},
         "false_alarm_rate": {"value": 0.1},
     }
@@ -85,15 +90,15 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
     ],
 )
 def test_summary_tells_the_true_reason_where_there_is_no_p_value(note: str, told: str, tmp_path: Path) -> None:
-    assert told in summary_of(tmp_path, StudyResult("head", score=2.0, lesion_count=1, note=note))
+    assert told in summary_of(tmp_path, StudyResult("head", score=2.0, region_count=1, note=note))
 
 
 def test_summary_tells_p_value_and_interval(tmp_path: Path) -> None:
-    study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", lesion_count=1)
+    study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", region_count=1)
     text = summary_of(tmp_path, study)
     assert "score 2, p = 0.020, flag, 1 regions" in text and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
 
 
 def test_summary_bears_a_number_without_interval(tmp_path: Path) -> None:
-    text = summary_of(tmp_path, StudyResult("head", score=2.0, p_value=0.02, lesion_count=1), low=None)
+    text = summary_of(tmp_path, StudyResult("head", score=2.0, p_value=0.02, region_count=1), low=None)
     assert "image AUROC      0.900; 4 healthy, 3 with a lesion" in text

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from custom.commands import export
+from custom.detector.weights import read_tensors, save_tensors
 from custom.export import formats, parity
 from custom.export.formats import FILES, PACKAGES, load_runner
-from custom.networks.weights import read_tensors, save_tensors
 
 BUNDLES = ("ra_brain", "memmc_pneumonia")  # one of each method; a volume and a film
 MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def words(trained, tiny_data, tiny_network) -> Callable[..., dict]:
-    """Knobs of an export of the tiny detector of a bundle."""
+    """Parameters of an export of the tiny detector of a bundle."""
 
-    def knobs(bundle: str) -> dict:
+    def parameters(bundle: str) -> dict:
         weights = trained(bundle) / "models" / "model.pt"
         return {"weights": weights, "dataset_dir": tiny_data(bundle), "alpha": 0.2, **tiny_network(bundle)}
 
-    return knobs
+    return parameters
 
 
 @pytest.fixture(scope="session")
@@ -125,9 +125,9 @@ def test_documented_code_without_nomaly_says_what_the_detector_says(
         exec(fit, {})
     exec(detect, found)
 
-    knobs = {**words("memmc_pneumonia"), "weights": str(words("memmc_pneumonia")["weights"])}
+    parameters = {**words("memmc_pneumonia"), "weights": str(words("memmc_pneumonia")["weights"])}
     studies = {"studies": [str(tmp_path / "film.png")], "dataset_dir": None}
-    evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**knobs, **studies})
+    evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**parameters, **studies})
     item = dict(evaluator.data_loader.dataset[0])
     assert parity.reason_to_leave_out(evaluator, item) is None
     said = found["said"]
@@ -184,8 +184,8 @@ def test_file_does_not_tell_paths_of_the_machine_that_wrote_it(exported, name: s
 
 
 def test_detector_without_calibration_is_exported_without_p_value(nomaly, words, uncalibrated, tmp_path) -> None:
-    knobs = words("ra_brain") | {"weights": uncalibrated}
-    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **knobs)
+    parameters = words("ra_brain") | {"weights": uncalibrated}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **parameters)
     assert done.code == 0
     assert (
         "The graphs give no p-value (-1): the detector is not calibrated: run nomaly calibrate." in done.out + done.err
@@ -199,8 +199,8 @@ def test_detector_without_calibration_is_exported_without_p_value(nomaly, words,
 def test_difference_over_the_tolerance_ends_with_code_one(nomaly, words, tmp_path, monkeypatch) -> None:
     strict = {"map": 1e-3, "score": -1.0, "reconstruction": 1e-4}
     monkeypatch.setattr(parity, "tolerances_of", lambda map_head: strict)
-    knobs = words("memmc_pneumonia")
-    done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", "--format", "torchscript", **knobs)
+    parameters = words("memmc_pneumonia")
+    done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", "--format", "torchscript", **parameters)
     assert done.code == 1 and "NOT EQUAL: see " in done.out and "Do not use these files." in done.out
     assert not json.loads((tmp_path / "o" / "parity.json").read_text())["passed"]
 
@@ -211,19 +211,19 @@ def test_difference_over_the_tolerance_ends_with_code_one(nomaly, words, tmp_pat
         ({"weights": "no.pt"}, "weights file no.pt must exist: train the bundle first"),
         ({"image_size": 64}, "must hold weights of this network, but is of another architecture"),
         ({"format": "tflite"}, "--format must be one of onnx, torchscript, torch_export or all, got tflite."),
-        ({"imag_size": 64}, "no knob is called imag_size: did you mean image_size?"),
+        ({"imag_size": 64}, "no parameter is called imag_size: did you mean image_size?"),
     ],
 )
 def test_mistake_is_told_in_a_sentence(nomaly, words, tmp_path, more: dict, message: str) -> None:
-    knobs = {"format": "torchscript", **words("ra_brain"), **more}
-    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **knobs)
+    parameters = {"format": "torchscript", **words("ra_brain"), **more}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **parameters)
     assert done.code == 2 and message in done.err and not (tmp_path / "o").exists()
 
 
 def test_studies_of_another_size_than_the_graph_are_no_check(nomaly, words, tiny_data, tmp_path) -> None:
-    knobs = words("ra_brain") | {"studies": tmp_path / "none.nii.gz"}
+    parameters = words("ra_brain") | {"studies": tmp_path / "none.nii.gz"}
     (tmp_path / "none.nii.gz").write_bytes(b"no image")
-    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **knobs)
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **parameters)
     assert done.code == 2
     assert "the parity check needs at least one study that can be scored, got none (" in done.err
     assert not list((tmp_path / "o").iterdir())  # files that nothing has checked
@@ -253,8 +253,8 @@ def test_file_in_place_of_the_folder_is_told_first(nomaly, tmp_path) -> None:
 
 
 def test_wrong_weights_are_told_before_a_phantom_is_made(nomaly, tmp_path) -> None:
-    knobs = {"weights": "no.pt", "phantom_dir": tmp_path / "phantom", "format": "torchscript"}
-    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **knobs)
+    parameters = {"weights": "no.pt", "phantom_dir": tmp_path / "phantom", "format": "torchscript"}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **parameters)
     assert done.code == 2 and "weights file no.pt must exist" in done.err and not (tmp_path / "phantom").exists()
 
 
@@ -263,16 +263,16 @@ def test_data_set_without_test_studies_is_told(nomaly, words, tiny_data, tmp_pat
     datalist = json.loads((tiny_data("ra_brain") / "datalist.json").read_text()) | {"test": test}
     content = {name: items for name, items in datalist.items() if items is not None}
     (tmp_path / "datalist.json").write_text(json.dumps(content))
-    knobs = words("ra_brain") | {"dataset_dir": tmp_path, "format": "torchscript"}
-    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **knobs)
+    parameters = words("ra_brain") | {"dataset_dir": tmp_path, "format": "torchscript"}
+    done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **parameters)
     assert done.code == 2 and f"section `test` must list at least one study, {got}" in done.err
 
 
 def test_study_that_the_gate_would_refuse_still_checks_the_files(nomaly, words, tmp_path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    knobs = words("memmc_pneumonia") | {"studies": tmp_path / "noise.png", "format": "torchscript"}
-    done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", **knobs)
+    parameters = words("memmc_pneumonia") | {"studies": tmp_path / "noise.png", "format": "torchscript"}
+    done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", **parameters)
     assert done.code == 0 and "on 1 studies" in done.out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from custom.commands.monitor import read_series
-from custom.reporting.results import StudyResult, write_results_csv
+from custom.runs.tables import StudyResult, write_results_csv
 
 CALM = np.tile([0.2, 0.5, 0.9, 0.4, 0.7], 2)
 

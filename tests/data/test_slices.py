@@ -84,7 +84,7 @@ def test_windows_are_cut_from_every_slice_where_they_begin() -> None:
     assert windows[3][0].tolist() == [[12, 22, 32], [13, 23, 33], [14, 24, 34]]
 
 
-def test_data_set_and_floors_learn_from_windows_of_studies_of_any_size() -> None:
+def test_data_set_and_baseline_learn_from_windows_of_studies_of_any_size() -> None:
     studies = [{"image": torch.zeros(3, *size)} for size in ((4, 4, 2), (8, 5, 1))]
     assert SliceDataset(studies, lambda item: item, window=4, progress=False).images().shape == (2 + 4, 3, 4, 4)
     assert load_slices(studies, lambda item: item, window=4, progress=False).shape == (2 + 4, 3, 4, 4)

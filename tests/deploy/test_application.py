@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import dicom
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 from tests.support.servers import needs_environment
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_series_can_be_chosen_by_other_tags(bundles, tiny_data, tmp_path):
 def test_series_that_the_gate_refuses_gets_a_report_that_says_so(bundles, tiny_data, tmp_path):
     write_head(tmp_path / "study", tiny_data, 0, BodyPartExamined="KNEE")
 
-    run = deploy(bundles["ra_brain"], tmp_path / "study", tmp_path / "run", "--gate", "true")
+    run = deploy(bundles["ra_brain"], tmp_path / "study", tmp_path / "run", "--input_check", "true")
 
     [row] = run.rows.values()
     assert (run.code, row.status) == (0, "not_assessable"), run.told

@@ -39,7 +39,7 @@ def test_series_of_the_bundles_modalities_are_assessed_unless_told_otherwise(wor
 
     assert (found.bundle, found.input, found.output) == (BUNDLES / "ra_chest", tmp_path, tmp_path / "results")
     assert [bool(re.search(found.series["Modality"], word)) for word in ("CR", "DX", "MR", "CRX")] == [1, 1, 0, 0]
-    assert found.knobs == {}
+    assert found.parameters == {}
 
 
 def test_conditions_of_the_user_come_beside_the_modality_or_in_its_place(words):
@@ -49,7 +49,10 @@ def test_conditions_of_the_user_come_beside_the_modality_or_in_its_place(words):
 
 
 def test_other_options_are_knobs_of_detection(words):
-    assert read_options([*words, "--overwrite", "true", "--alpha=0.02"]).knobs == {"overwrite": True, "alpha": 0.02}
+    assert read_options([*words, "--overwrite", "true", "--alpha=0.02"]).parameters == {
+        "overwrite": True,
+        "alpha": 0.02,
+    }
 
 
 def test_container_tells_its_folders_and_holds_one_bundle(monkeypatch, tmp_path):

@@ -181,22 +181,22 @@ def test_air_counts_only_where_health_has_a_body(run_grey, grey_detector, monkey
     study = item()
     study["image"][:, :2] = 0.0  # half of the study is air
 
-    def explain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         healthy = x.clone()
         healthy[:, :, 0, 0] = 0.4  # where one row of pixels ought to be bright
         return torch.ones_like(x), healthy
 
-    monkeypatch.setattr(grey_detector, "explain", explain)
+    monkeypatch.setattr(grey_detector, "predict", predict)
     _, (found,) = run_grey([study])
     assert int(found["foreground"].sum()) == 2 * 4 * 2 + 2
 
 
 def test_map_is_nothing_where_both_images_are_black(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # dissimilarity of black and black means nothing, and need not even be a number
         return torch.full_like(x, 0.7).where(x > 0, torch.nan), torch.zeros_like(x)
 
-    monkeypatch.setattr(grey_detector, "explain", explain)
+    monkeypatch.setattr(grey_detector, "predict", predict)
     image = torch.zeros(1, 4, 4, 1)
     image[:, :2] = 0.5
     _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
@@ -243,10 +243,10 @@ def test_study_that_cannot_be_scored_fails_with_the_reason(run_grey) -> None:
 
 
 def test_error_of_the_software_ends_the_run(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explain(x: torch.Tensor) -> None:
+    def predict(x: torch.Tensor) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(grey_detector, "explain", explain)
+    monkeypatch.setattr(grey_detector, "predict", predict)
     with pytest.raises(RuntimeError, match="a bug"):
         run_grey([item()])
 
@@ -313,8 +313,8 @@ def test_studies_of_a_batch_are_judged_as_alone_whatever_their_shapes(run_grey, 
 
 def test_studies_of_one_shape_go_through_the_network_together(run_grey, grey_detector, monkeypatch) -> None:
     seen = []
-    explain = grey_detector.explain
-    monkeypatch.setattr(grey_detector, "explain", lambda x: seen.append(len(x)) or explain(x))
+    predict = grey_detector.predict
+    monkeypatch.setattr(grey_detector, "predict", lambda x: seen.append(len(x)) or predict(x))
     items = [item(case, slices=1) for case in "abcde"]
     run_grey(items, val_data_loader=in_batches(items, 4))
     assert seen == [4, 1]
@@ -344,7 +344,7 @@ def test_handlers_learn_of_a_run_without_studies(run_grey) -> None:
     assert Handler.events == ["started", "completed"]
 
 
-# The input gate
+# The input check
 
 
 def refuse_bright(image: torch.Tensor) -> list[str]:
@@ -357,7 +357,7 @@ def refuse_bright(image: torch.Tensor) -> list[str]:
 def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bool, scored: list[bool]) -> None:
     items = [item("bright", a=1.0), item("grey", a=0.6)]
     with caplog.at_level(logging.WARNING, "custom.engines.detection_evaluator"):
-        _, studies = run_grey(items, gate=refuse_bright, score_all=score_all)
+        _, studies = run_grey(items, input_check=refuse_bright, score_all=score_all)
     assert ["score" in study for study in studies] == scored
     assert [study["refusals"] for study in studies] == [["it is too bright", "it is too large"], []]
     warned = [] if score_all else ["Study bright is not assessable: it is too bright; it is too large"]
@@ -365,5 +365,5 @@ def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bo
 
 
 def test_study_that_the_gate_cannot_compare_fails_alone(run_grey) -> None:
-    _, studies = run_grey([item("odd", a=9.0), item("grey")], gate=refuse_bright)
+    _, studies = run_grey([item("odd", a=9.0), item("grey")], input_check=refuse_bright)
     assert [study.get("error") for study in studies] == ["no such image can be compared", None]

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from custom.data.slices import SliceDataset
 from custom.data.study_loader import StudyDataset, StudyLoader
 from custom.data.volumes import VolumeDataset
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.engines.mae_trainer import MaskedAutoencoderTrainer
 from custom.errors import NomalyError
@@ -29,7 +30,6 @@ from custom.handlers.loss_log import LossLog
 from custom.handlers.schedule import EpochSeed, PhasedLearningRate
 from custom.inferers.volumes import VolumeInferer
 from custom.losses.masked_autoencoder import MaskedPatchLoss
-from custom.networks.detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.patches import patchify
 from custom.scoring.score import StudyScore

@@ -20,13 +20,14 @@ from monai.transforms import Compose, EnsureTyped, RandAffined, RandFlipd
 from torch import nn
 
 from custom.data.slices import SliceDataset
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.ra_trainer import ReversedAutoencoderTrainer
 from custom.errors import NomalyError
 from custom.handlers.checkpoint import TrainingCheckpoint
 from custom.handlers.loss_log import LossLog
 from custom.handlers.schedule import EpochSeed, PhasedLearningRate
-from custom.losses.reversed_autoencoder import IntrospectiveObjective, squared_error
-from custom.networks.detector import AnomalyDetector
+from custom.losses.reversed_autoencoder import IntrospectiveObjective
+from custom.losses.squared_error import squared_error
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState
 from custom.errors import NomalyError
-from custom.export.detector import DECISIONS, TIE, ExportedDetector, Judgement, exported_detector, study_score
+from custom.export.detector import DECISIONS, TIE, CalibratedDecision, ExportedDetector, exported_detector, study_score
 from custom.scoring.anomaly_map import LpipsDistance
 from custom.scoring.score import StudyScore, foreground
 from custom.scoring.structural_similarity import StructuralSimilarityMap
@@ -26,15 +26,15 @@ def calibrated(scores, slices: int = 1, groups=None) -> CalibrationState:
     return state
 
 
-def judge(state: CalibrationState, score: float, slices: int = 1, group=None, **rule) -> tuple[float, int]:
+def decide(state: CalibrationState, score: float, slices: int = 1, group=None, **rule) -> tuple[float, int]:
     """p-value and decision of a score."""
-    judgement = Judgement(state, DecisionRule(**rule), group)
-    p_value, decision = judgement(torch.tensor(score), torch.zeros(slices, 1, 2, 2))
+    calibrated_decision = CalibratedDecision(state, DecisionRule(**rule), group)
+    p_value, decision = calibrated_decision(torch.tensor(score), torch.zeros(slices, 1, 2, 2))
     assert p_value.dtype == torch.float64 and decision.dtype == torch.int64
     return float(p_value), int(decision)
 
 
-# Judgement
+# CalibratedDecision
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def judge(state: CalibrationState, score: float, slices: int = 1, group=None, **
 )
 def test_judgement_of_nineteen_healthy_scores_is_that_of_the_rule(score: float, p_value: float, decision: int) -> None:
     state = calibrated(np.arange(1.0, 20.0))  # 1 to 19: p = (1 + number >= score) / 20
-    assert judge(state, score) == (pytest.approx(p_value, abs=1e-15), decision)
-    assert judge(state, score)[0] == state.p_value(score)
+    assert decide(state, score) == (pytest.approx(p_value, abs=1e-15), decision)
+    assert decide(state, score)[0] == state.p_value(score)
 
 
 def test_every_count_has_the_p_value_and_decision_of_the_calibration() -> None:
@@ -51,37 +51,39 @@ def test_every_count_has_the_p_value_and_decision_of_the_calibration() -> None:
     state, rule = calibrated(scores), DecisionRule(0.05, 0.95, 0.3)
     names = ["likely_normal", "uncertain", "flag"]
     for score in np.float32([0.0, *np.random.default_rng(1).gamma(2.0, size=60), 50.0]).tolist():
-        p_value, decision = judge(state, score, alpha=0.05, confidence=0.95, likely_normal_p=0.3)
+        p_value, decision = decide(state, score, alpha=0.05, confidence=0.95, likely_normal_p=0.3)
         assert (p_value, names[decision]) == (state.p_value(score), rule.decide(state.p_value(score), 75))
 
 
 def test_score_that_differs_from_a_healthy_one_in_the_last_bits_is_tied_with_it() -> None:
     state = calibrated(np.arange(1.0, 20.0))
-    assert judge(state, 10 * (1 + TIE / 2))[0] == judge(state, 10.0)[0] == state.p_value(10.0)
-    assert judge(state, 10 * (1 + 3 * TIE))[0] == state.p_value(10.001)
+    assert decide(state, 10 * (1 + TIE / 2))[0] == decide(state, 10.0)[0] == state.p_value(10.0)
+    assert decide(state, 10 * (1 + 3 * TIE))[0] == state.p_value(10.001)
 
 
 @pytest.mark.parametrize(("calibration_slices", "slices"), [(1, 2), (12, 1)])
 def test_picture_and_volume_are_not_judged_by_one_another(calibration_slices: int, slices: int) -> None:
     state = calibrated(np.arange(1.0, 20.0), calibration_slices)
-    assert judge(state, 20.0, slices) == (-1, -1)
-    assert judge(state, 20.0, calibration_slices) == (0.05, 2)
+    assert decide(state, 20.0, slices) == (-1, -1)
+    assert decide(state, 20.0, calibration_slices) == (0.05, 2)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 def test_score_that_is_no_number_has_no_p_value(score: float) -> None:
-    assert judge(calibrated(np.arange(1.0, 20.0)), score) == (-1, -1)
+    assert decide(calibrated(np.arange(1.0, 20.0)), score) == (-1, -1)
 
 
 def test_group_is_judged_by_its_own_healthy_studies() -> None:
     state = calibrated([*range(19), *range(100, 119)], groups=["a"] * 19 + ["b"] * 19)
-    assert judge(state, 50.0, group="a") == (0.05, 2) and judge(state, 50.0, group="b") == (1.0, 0)
+    assert decide(state, 50.0, group="a") == (0.05, 2) and decide(state, 50.0, group="b") == (1.0, 0)
 
 
 def test_refusal_gives_no_p_value_to_any_score() -> None:
-    judgement = Judgement(calibrated(np.arange(1.0, 20.0)), DecisionRule(), refusal="of other slices")
+    calibrated_decision = CalibratedDecision(
+        calibrated(np.arange(1.0, 20.0)), DecisionRule(), refusal="of other slices"
+    )
     for score in (-5.0, 0.0, 5.0):
-        assert [float(value) for value in judgement(torch.tensor(score), torch.zeros(1, 1, 2, 2))] == [-1, -1]
+        assert [float(value) for value in calibrated_decision(torch.tensor(score), torch.zeros(1, 1, 2, 2))] == [-1, -1]
 
 
 # Score
@@ -122,14 +124,16 @@ def test_score_of_structure_is_the_mean_over_slices() -> None:
 
 def test_module_says_of_a_study_what_the_evaluator_says(run_grey, grey_detector) -> None:
     study = torch.rand(1, 8, 8, 4, generator=torch.Generator().manual_seed(0)) * (torch.arange(8) > 3).view(1, 8, 1, 1)
-    grey_detector.explain = lambda x: ((x - 0.1).abs().mean(1, keepdim=True), torch.full_like(x, 0.04))
+    grey_detector.predict = lambda x: ((x - 0.1).abs().mean(1, keepdim=True), torch.full_like(x, 0.04))
     score = StudyScore("top_q", 0.1)
     grey_detector.calibration = calibrated(np.linspace(0.5, 0.95, 9), slices=4)
     grey_detector.calibration.fill(plane=(64, 64), pixel_threshold=9.0)
     evaluator, _ = run_grey([], score=score)
     grey_detector.calibration.fill_scoring(evaluator.scoring.stored())
     _, (item,) = run_grey([{"image": study, "case": "a"}], score=score)
-    module = ExportedDetector(grey_detector, score, 0.05, Judgement(grey_detector.calibration, evaluator.decision_rule))
+    module = ExportedDetector(
+        grey_detector, score, 0.05, CalibratedDecision(grey_detector.calibration, evaluator.decision_rule)
+    )
     anomaly_map, reconstruction, value, p_value, decision = module(study.movedim(-1, 0))
     assert torch.equal(anomaly_map.movedim(0, -1), item["pred"]) and (item["pred"] == 0).any()
     assert torch.equal(reconstruction.movedim(0, -1), item["reconstruction"])
@@ -140,15 +144,15 @@ def test_module_says_of_a_study_what_the_evaluator_says(run_grey, grey_detector)
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_empty_foreground_and_a_broken_map_have_neither_score_nor_p_value(grey_detector, value: float) -> None:
-    judgement = Judgement(calibrated(np.arange(1.0, 20.0)), DecisionRule())
-    module = ExportedDetector(grey_detector, StudyScore("mean"), 0.05, judgement)
+    calibrated_decision = CalibratedDecision(calibrated(np.arange(1.0, 20.0)), DecisionRule())
+    module = ExportedDetector(grey_detector, StudyScore("mean"), 0.05, calibrated_decision)
     broken = torch.full((1, 1, 4, 4), 0.5)
     broken[0, 0, 0, 0] = value
     for image, explain in (
         (torch.zeros(1, 1, 4, 4), lambda x: (x, torch.zeros_like(x))),
         (torch.ones(1, 1, 4, 4), lambda x: (broken, x)),
     ):
-        grey_detector.explain = explain
+        grey_detector.predict = explain
         _, _, score, p_value, decision = module(image)
         assert math.isnan(score) and (float(p_value), int(decision)) == (-1, -1)
 

@@ -7,7 +7,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, ScaleIntensityd
 
 from custom.commands.bundle import BUNDLES
-from custom.export.preprocessing import UNKNOWN, steps_told
+from custom.export.preprocessing import UNKNOWN, preprocessing_steps
 from custom.synthetic.lesions import SyntheticLesiond
 from custom.transforms.intensity import InvertFilmd
 from custom.transforms.resize import ResizeStudyd
@@ -17,14 +17,14 @@ from custom.transforms.resize import ResizeStudyd
 def test_each_step_of_a_bundle_but_the_drawing_of_lesions_is_told_with_its_arithmetic(bundle: str) -> None:
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLES / bundle / "configs" / "inference.json")))
     transforms = parser.get_parsed_content("preprocessing")
-    told = steps_told(transforms)
+    told = preprocessing_steps(transforms)
     names = [type(step).__name__ for step in transforms.transforms]
     assert [step["step"] for step in told] == [name for name in names if name != "SyntheticLesiond"]
     assert "SyntheticLesiond" in names and UNKNOWN not in [step["how"] for step in told]
 
 
 def test_settings_are_those_of_the_step() -> None:
-    resize, invert = steps_told(Compose([ResizeStudyd((64, 48)), SyntheticLesiond(), InvertFilmd("image")]))
+    resize, invert = preprocessing_steps(Compose([ResizeStudyd((64, 48)), SyntheticLesiond(), InvertFilmd("image")]))
     assert resize["settings"]["plane"] == [64, 48] and resize["settings"]["depth"] is None
     assert resize["how"].startswith(
         "Each axis that shrinks is first smoothed by a Gaussian of (length / target - 1) / 2"
@@ -33,6 +33,6 @@ def test_settings_are_those_of_the_step() -> None:
 
 
 def test_step_whose_arithmetic_is_not_known_is_told_by_its_name() -> None:
-    own, scale = steps_told(Compose([lambda item: item, ScaleIntensityd("image")]))
+    own, scale = preprocessing_steps(Compose([lambda item: item, ScaleIntensityd("image")]))
     assert own == {"step": "function", "settings": None, "how": UNKNOWN}
     assert (scale["step"], scale["how"]) == ("ScaleIntensityd", UNKNOWN)

@@ -88,9 +88,9 @@ def test_engines_of_the_overlay_fit_what_their_parts_take_and_give(
     bundle: str, trained, tiny_network, tiny_data, quiet_process: None
 ) -> None:
     files = [str(BUNDLES / bundle / "configs" / f"{name}.json") for name in ("inference", "inference_trt")]
-    knobs = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(tiny_data(bundle)), **tiny_network(bundle)}
+    parameters = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(tiny_data(bundle)), **tiny_network(bundle)}
     weights = str(trained(bundle) / "models" / "model.pt")
-    workflow = ConfigWorkflow(files, **knobs, weights=weights, **{"inferer#sw_batch_size": 2})
+    workflow = ConfigWorkflow(files, **parameters, weights=weights, **{"inferer#sw_batch_size": 2})
     workflow.initialize()
     network, inferer, handlers = map(workflow.parser.get_parsed_content, ("network", "inferer", "handlers"))
     added = [handler for handler in handlers if isinstance(handler, TrtHandler)]
@@ -99,7 +99,7 @@ def test_engines_of_the_overlay_fit_what_their_parts_take_and_give(
         network.get_submodule(name).register_forward_hook(
             lambda _, given, result, calls=calls: calls.append((given, result))
         )
-    inferer(torch.rand(3, 1, 32, 32, 5), network.explain)  # three volumes of five slices, two slices at a time
+    inferer(torch.rand(3, 1, 32, 32, 5), network.predict)  # three volumes of five slices, two slices at a time
 
     assert len(seen) == 2 and all(seen.values())
     for handler in added:

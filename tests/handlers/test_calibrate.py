@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
+from custom.detector.weights import read_tensors
 from custom.errors import NomalyError
-from custom.gate.input_gate import InputGate
 from custom.handlers.calibrate import Calibrate
-from custom.networks.weights import read_tensors
+from custom.input_check.check import InputCheck
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 
@@ -223,18 +223,21 @@ def test_gate_is_learned_from_all_studies_and_kept_with_weights_and_file(
     run_grey, grey_detector, tmp_path: Path
 ) -> None:
     run_grey([textured(number) for number in range(19)], val_handlers=[handler(grey_detector, tmp_path)])
-    gate = grey_detector.calibration.gate
-    assert int(gate.studies) == 19 and gate.limit("histogram") > 0 and gate.limit("edges") > 0
-    limits = read_tensors(tmp_path / "model.pt")["calibration.gate.limits"]
-    assert torch.equal(limits, gate.limits)
-    stored = json.loads((tmp_path / "calibration.json").read_text())["gate"]
+    input_check = grey_detector.calibration.input_check
+    assert int(input_check.studies) == 19 and input_check.limit("histogram") > 0 and input_check.limit("edges") > 0
+    limits = read_tensors(tmp_path / "model.pt")["calibration.input_check.limits"]
+    assert torch.equal(limits, input_check.limits)
+    stored = json.loads((tmp_path / "calibration.json").read_text())["input_check"]
     assert list(stored["limits"].values()) == limits.tolist()
-    reasons = InputGate(grey_detector).reasons
+    reasons = InputCheck(grey_detector).reasons
     assert [reasons(textured(number)["image"]) for number in range(19)] == [[]] * 19
     assert "the grey values are spread unlike" in reasons(0.1 * textured(0)["image"])[0]
 
 
 def test_gate_of_few_studies_knows_their_spacing_alone(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
-    assert int(grey_detector.calibration.gate.studies) == 4 and not grey_detector.calibration.gate.limits.any()
-    assert "The input gate knows spacing and size alone" in caplog.text
+    assert (
+        int(grey_detector.calibration.input_check.studies) == 4
+        and not grey_detector.calibration.input_check.limits.any()
+    )
+    assert "The input check knows spacing and size alone" in caplog.text

@@ -13,9 +13,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.handlers.checkpoint import TrainingCheckpoint
-from custom.networks.weights import read_tensors, save_tensors
 
 STEPS = 2  # of an epoch
 

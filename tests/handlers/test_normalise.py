@@ -9,8 +9,8 @@ from torch import nn
 
 from custom.data.slices import SliceDataset
 from custom.data.volumes import VolumeDataset
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.handlers.normalise import FitNormalisation
-from custom.networks.detector import AnomalyDetector
 from custom.scoring.anomaly_map import ResidualMap
 from custom.scoring.normalisation import HealthyNormalisation
 
@@ -38,7 +38,7 @@ def test_mean_of_healthy_maps_is_that_of_all_training_images() -> None:
     # by hand: |grey - 0.5| is 0.5 0.4 0.3 0.2 0.1 0 0.1 0.2 0.3 0.4, mean 0.25
     assert network.normalisation.mean.unique().tolist() == pytest.approx([0.25])
     assert int(network.normalisation.images) == 10
-    anomaly_map, _ = network.explain(torch.ones(1, 1, 4, 4))
+    anomaly_map, _ = network.predict(torch.ones(1, 1, 4, 4))
     deviation = (torch.tensor([0.5, 0.4, 0.3, 0.2, 0.1, 0, 0.1, 0.2, 0.3, 0.4]).square().mean() - 0.25**2).sqrt()
     assert anomaly_map.mean().item() == pytest.approx((0.25 / (1.1 * deviation)).item())
 

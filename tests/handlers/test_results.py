@@ -17,19 +17,19 @@ import pytest
 from monai.transforms import Compose, SpatialCrop
 from PIL import Image
 
-from custom.data.inputs import pending_items
-from custom.data.notes import WEIGHTS
+from custom.detector.weights import model_hash
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
-from custom.networks.weights import model_hash
-from custom.reporting import study_outputs
-from custom.reporting.records import StudyRecord
-from custom.reporting.results import read_results_csv
-from custom.reporting.study_outputs import StudyOutputs
+from custom.runs import study_outputs
+from custom.runs.inputs import pending_items
+from custom.runs.notes import WEIGHTS
+from custom.runs.records import StudyRecord
+from custom.runs.study_outputs import StudyOutputs
+from custom.runs.tables import read_results_csv
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
+from custom.studies.loading import LoadStudyd
 from custom.transforms.intensity import ScaleStudyIntensityd
-from custom.transforms.study import LoadStudyd
 
 PREPROCESSING = Compose([LoadStudyd(min_size=4), ScaleStudyIntensityd(lower=0, upper=100, target=1.0)])
 MAXIMUM = StudyScore("max")
@@ -63,9 +63,11 @@ def results(run_grey, grey_detector, tmp_path: Path):
     def run(*items: dict, **settings) -> Path:
         settings = {"title": "Anomalies found", "alpha": 0.2, "items": items} | settings
         handler = ResultsFolder(str(tmp_path / "out"), grey_detector, **settings)
-        gate = {name: getattr(grey_detector, name) for name in ("gate", "score_all") if hasattr(grey_detector, name)}
+        input_check = {
+            name: getattr(grey_detector, name) for name in ("input_check", "score_all") if hasattr(grey_detector, name)
+        }
         pending = pending_items(items, str(tmp_path / "out"), settings.get("resume", False))
-        run_grey(pending, PREPROCESSING, MAXIMUM, val_handlers=[handler], **gate)
+        run_grey(pending, PREPROCESSING, MAXIMUM, val_handlers=[handler], **input_check)
         return tmp_path / "out"
 
     return run
@@ -75,7 +77,7 @@ def test_row_has_score_decision_and_size_of_the_lesions(results, calibrated, hea
     (row,) = read_results_csv(results(head) / "results.csv")
     assert (row.study, row.status, row.error) == ("head", "ok", "")
     assert (row.score, row.p_value, row.decision) == (pytest.approx(0.5), pytest.approx(0.2), "flag")
-    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(3.0), "ml")
+    assert (row.region_count, row.region_size, row.region_unit) == (2, pytest.approx(3.0), "ml")
     assert (row.group, row.note) == (None, "")
 
 
@@ -87,10 +89,10 @@ def test_weights_of_phantoms_are_told_at_the_start_and_in_each_row(results, cali
 
 
 def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, head) -> None:
-    with open(results(head) / "lesions.csv", newline="") as table:
+    with open(results(head) / "regions.csv", newline="") as table:
         pair, single = csv.DictReader(table)
     # two voxels over 0.3 by 0.2 each, centre between (0, 0, 0) and (1, 0, 0); one dark voxel at (5, 6, 2); 10 mm a side
-    assert (pair["study"], pair["lesion"], pair["unit"], pair["position_unit"]) == ("head", "1", "ml", "mm")
+    assert (pair["study"], pair["region"], pair["unit"], pair["position_unit"]) == ("head", "1", "ml", "mm")
     assert [float(pair[key]) for key in "xyz"] == [-5, 0, 0] and float(pair["size"]) == pytest.approx(2)
     assert [float(single[key]) for key in "xyz"] == [-50, -60, 20]
     assert float(pair["mass"]) == pytest.approx(0.4) and float(pair["peak"]) == pytest.approx(0.5)
@@ -105,7 +107,7 @@ def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_p
     pixels[6, 0] = 0
     Image.fromarray(pixels).save(tmp_path / "film.png")
     folder = results({"image": str(tmp_path / "film.png"), "case": "film"})
-    with open(folder / "lesions.csv", newline="") as table:
+    with open(folder / "regions.csv", newline="") as table:
         rows = [(row["x"], row["y"], row["z"], row["position_unit"], row["unit"]) for row in csv.DictReader(table)]
     assert sorted(rows) == [("0.0", "6.0", "", "px", "px"), ("4.0", "2.0", "", "px", "px")]
 
@@ -117,7 +119,7 @@ def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results
     affine = np.array([[-2.0, 0, 0, 90], [0, 0, 3, 20], [0, 2, 0, 300], [0, 0, 0, 1]])  # axis 1 is the patient's height
     nib.save(nib.Nifti1Image(film, affine), tmp_path / "coronal.nii.gz")
     folder = results({"image": str(tmp_path / "coronal.nii.gz"), "case": "coronal"})
-    with open(folder / "lesions.csv", newline="") as table:
+    with open(folder / "regions.csv", newline="") as table:
         places = {tuple(float(row[key]) for key in "xyz"): row["position_unit"] for row in csv.DictReader(table)}
     assert places == {(80, 20, 308): "mm", (90, 20, 300): "mm"}  # affine @ (5, 4, 0, 1) and (0, 0, 0, 1)
     np.testing.assert_array_equal(nib.load(folder / "coronal" / "mask.nii.gz").affine, affine)
@@ -143,7 +145,7 @@ def test_study_that_the_evaluation_cannot_take_fails_alone(results, calibrated, 
     folder = results({**head, "case": "dark"}, head, evaluation=evaluation)
     rows = read_results_csv(folder / "results.csv")
     assert [(row.status, row.error) for row in rows] == [("failed", "the study shows no body"), ("ok", "")]
-    with open(folder / "lesions.csv", newline="") as table:
+    with open(folder / "regions.csv", newline="") as table:
         assert {row["study"] for row in csv.DictReader(table)} == {"head"}  # none of the failed study
 
 
@@ -152,7 +154,7 @@ def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) ->
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert row.note == "No p-value: calibrated on slices of 64 to 64 pixels, and this study's have 42."
-    assert (row.p_value, row.decision, row.lesion_count) == (None, None, 2)
+    assert (row.p_value, row.decision, row.region_count) == (None, None, 2)
     assert row.note.replace("'", "&#39;") in (folder / "report.html").read_text()
 
 
@@ -171,7 +173,7 @@ def test_maps_are_the_detectors_on_the_grid_of_the_file(results, calibrated, hea
 def test_healthy_study_has_no_lesions_and_no_unit(results, calibrated, head) -> None:
     calibrated.calibration.fill(pixel_threshold=0.6)
     (row,) = read_results_csv(results(head) / "results.csv")
-    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (0, 0, None)
+    assert (row.region_count, row.region_size, row.region_unit) == (0, 0, None)
 
 
 def test_lesion_of_a_film_stored_as_one_slice_is_an_area(results, calibrated, tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_lesion_of_a_film_stored_as_one_slice_is_an_area(results, calibrated, tm
     path = tmp_path / "film.nii.gz"
     nib.save(nib.Nifti1Image(film, np.diag([-10.0, -10.0, 10.0, 1.0])), path)
     (row,) = read_results_csv(results({"image": str(path), "case": "film"}) / "results.csv")
-    assert (row.lesion_count, row.lesion_volume, row.lesion_unit) == (2, pytest.approx(300.0), "mm2")
+    assert (row.region_count, row.region_size, row.region_unit) == (2, pytest.approx(300.0), "mm2")
 
 
 def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,7 +194,7 @@ def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: 
     assert record.message.startswith("The detector is not calibrated: no p-values, decisions")
     assert record.message.endswith("Run nomaly calibrate first.")
     (row,) = read_results_csv(folder / "results.csv")
-    assert (row.score, row.p_value, row.decision, row.lesion_count) == (pytest.approx(0.5), None, None, None)
+    assert (row.score, row.p_value, row.decision, row.region_count) == (pytest.approx(0.5), None, None, None)
     assert sorted(path.name for path in (folder / "head").iterdir()) == ["map.nii.gz", "pseudo_healthy.nii.gz"]
     assert json.loads((folder / "run.json").read_text())["calibration"]["pixel_threshold"] is None
     assert "Not calibrated" in (folder / "report.html").read_text()
@@ -201,9 +203,9 @@ def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: 
 def test_maps_are_left_out_where_not_wanted(results, calibrated, head) -> None:
     folder = results(head, write_images=False)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("lesions.csv", "records", "report.html", "results.csv", "run.json")
+        *("records", "regions.csv", "report.html", "results.csv", "run.json")
     ]
-    assert read_results_csv(folder / "results.csv")[0].lesion_count == 2
+    assert read_results_csv(folder / "results.csv")[0].region_count == 2
 
 
 def test_failed_study_has_a_row_and_a_place_in_the_report(results, calibrated, head, tmp_path: Path) -> None:
@@ -316,20 +318,20 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
     def full(passing: str, path: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("custom.transforms.source_geometry.os.replace", full)
+    monkeypatch.setattr("custom.runs.source_geometry.os.replace", full)
     with pytest.raises(NomalyError, match="No space left on device. What was there before .* free some space"):
         results(head, {**head, "case": "other"})
 
 
-# Studies that the gate refuses
+# Studies that the input check refuses
 
 
 def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated, head) -> None:
-    calibrated.gate = lambda image: ["the modality is CT"]
+    calibrated.input_check = lambda image: ["the modality is CT"]
     calibrated.score_all = True
     (row,) = read_results_csv(results(head) / "results.csv")
     assert (row.status, row.score) == ("ok", pytest.approx(0.5))
-    assert row.note == "Assessed in spite of the input gate: the modality is CT."
+    assert row.note == "Assessed in spite of the input check: the modality is CT."
 
 
 def test_volume_of_which_a_slab_is_assessed_says_which(results, calibrated, head, monkeypatch) -> None:
@@ -354,7 +356,7 @@ def test_nothing_of_an_earlier_run_stands_beside_a_refused_or_failed_study(resul
         (folder / case / earlier).write_text("of an earlier run")
     for record in (folder / "records").glob("*.json"):
         record.unlink()  # as after a kill between images and record
-    calibrated.gate = lambda image: ["it is a chest"]
+    calibrated.input_check = lambda image: ["it is a chest"]
     results(head, {"image": "/gone.nii.gz", "case": "gone"}, overwrite=True)
     assert not [path for case in ("head", "gone") for path in (folder / case).glob("*") if path.name == earlier]
 
@@ -372,12 +374,14 @@ def test_whatever_goes_wrong_in_writing_is_the_failure_of_its_study(results, cal
 
 
 def test_refused_study_has_a_row_with_the_reason_and_nothing_else(results, calibrated, head) -> None:
-    calibrated.gate = lambda image: ["the slices are 5 mm apart", "the modality is CT"] if image.max() > 0.9 else []
+    calibrated.input_check = lambda image: (
+        ["the slices are 5 mm apart", "the modality is CT"] if image.max() > 0.9 else []
+    )
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert (row.study, row.status, row.error) == ("head", "not_assessable", "")
     assert row.note == "Not assessable: the slices are 5 mm apart; the modality is CT."
-    assert (row.score, row.p_value, row.decision, row.lesion_count) == (None, None, None, None)
+    assert (row.score, row.p_value, row.decision, row.region_count) == (None, None, None, None)
     assert not (folder / "head").exists()
     report = (folder / "report.html").read_text()
     assert "1 study is not assessable" in report and '"assessed":false' in report.replace(" ", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.reporting.results import StudyResult, read_results_csv
+from custom.runs.tables import StudyResult, read_results_csv
 from tests.support.label_server import RENAMED, ROOT, Server, command, free_port, run_server
 
 

@@ -40,10 +40,10 @@ def test_volume_has_the_mask_map_and_numbers_of_nomaly_detect(server, detected, 
 
     # NumPy 1 there, NumPy 2 here: sums of float64 may be rounded in another order
     assert told["score"] == pytest.approx(row.score, rel=1e-6)
-    assert [told[name] for name in ("p_value", "decision", "lesion_count", "note")] == [
+    assert [told[name] for name in ("p_value", "decision", "region_count", "note")] == [
         row.p_value,
         row.decision,
-        row.lesion_count,
+        row.region_count,
         row.note,
     ]
     assert "Assessed were slices" in row.note

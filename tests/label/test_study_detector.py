@@ -15,10 +15,10 @@ from PIL import Image
 
 from custom import __version__
 from custom.commands.bundle import BUNDLES
-from custom.data.notes import PHANTOM, WEIGHTS
 from custom.errors import NomalyError
 from custom.label.study_detector import StudyDetector, check_options, read_threshold
-from custom.reporting.results import read_results_csv
+from custom.runs.notes import PHANTOM, WEIGHTS
+from custom.runs.tables import read_results_csv
 
 
 def study_of(data: Path, number: int = -1) -> Path:
@@ -30,9 +30,9 @@ def study_of(data: Path, number: int = -1) -> Path:
 def make_detector(trained, tiny_network):
     """A detector of a tiny bundle."""
 
-    def make(bundle: str, **knobs) -> StudyDetector:
+    def make(bundle: str, **parameters) -> StudyDetector:
         weights = trained(bundle) / "models" / "model.pt"
-        return StudyDetector(BUNDLES / bundle, weights, gate=False, **tiny_network(bundle), **knobs)
+        return StudyDetector(BUNDLES / bundle, weights, input_check=False, **tiny_network(bundle), **parameters)
 
     return make
 
@@ -66,18 +66,18 @@ def film_map(films, film, tmp_path_factory) -> np.ndarray:
 @pytest.mark.parametrize("bundle", ["ra_brain", "ra_chest"])
 def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_network, tiny_data, nomaly, tmp_path):
     study, weights = study_of(tiny_data(bundle)), trained(bundle) / "models" / "model.pt"
-    knobs = {"weights": weights, "gate": False, **tiny_network(bundle)}
-    assert nomaly("detect", bundle, study, "--output", tmp_path / "run", **knobs).code == 0
+    parameters = {"weights": weights, "input_check": False, **tiny_network(bundle)}
+    assert nomaly("detect", bundle, study, "--output", tmp_path / "run", **parameters).code == 0
     [row] = read_results_csv(tmp_path / "run" / "results.csv")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
 
     mask, told = make_detector(bundle)(str(study), tmp_path / "label")
     map_, _ = make_detector(bundle)(str(study), tmp_path / "map", output="map")
 
-    same = ("score", "p_value", "decision", "lesion_count", "lesion_unit", "note")
+    same = ("score", "p_value", "decision", "region_count", "region_unit", "note")
     assert [told[name] for name in same] == [getattr(row, name) for name in same]
     assert ("Assessed were slices" in told["note"]) == (bundle == "ra_brain")
-    assert told["lesion_volume"] == pytest.approx(row.lesion_volume, rel=1e-12)
+    assert told["region_size"] == pytest.approx(row.region_size, rel=1e-12)
     assert told["model_hash"] == run["model_hash"]
     mask_there, map_there = (tmp_path / "run" / row.study / file.name for file in (mask, map_))
     if bundle == "ra_brain":
@@ -116,7 +116,7 @@ def test_threshold_of_the_user_moves_regions_and_leaves_the_decision(films, film
     assert [told[name] for name in ("score", "p_value", "decision")] == [
         usual[name] for name in ("score", "p_value", "decision")
     ]
-    assert {lesion["p_value"] for lesion in told["lesions"]} == {None}
+    assert {region["p_value"] for region in told["regions"]} == {None}
     assert "threshold of your own" in told["note"] and "threshold of your own" not in usual["note"]
 
 
@@ -124,14 +124,14 @@ def test_no_region_is_over_a_threshold_above_the_map(films, film, tmp_path):
     file, told = films(film, tmp_path, threshold=1e6)
 
     assert not np.asarray(Image.open(file)).any()
-    assert (told["lesion_count"], told["lesion_volume"], told["lesions"]) == (0, 0, [])
+    assert (told["region_count"], told["region_size"], told["regions"]) == (0, 0, [])
 
 
 def test_what_is_told_is_plain_json(heads, tiny_data, tmp_path):
     _, told = heads(str(study_of(tiny_data("ra_brain"))), tmp_path)
 
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["lesions"] and set(told["lesions"][0]) >= {"size", "unit", "x", "y", "z", "peak", "p_value"}
+    assert told["regions"] and set(told["regions"][0]) >= {"size", "unit", "x", "y", "z", "peak", "p_value"}
 
 
 def test_volumes_make_three_dimensions_and_films_two(heads, films):
@@ -157,7 +157,7 @@ def test_uncalibrated_detector_gives_its_map_and_asks_for_a_threshold(train_tiny
         detector(film, tmp_path)
     file, told = detector(film, tmp_path, output="map")
     assert file.name == "map.png" and told["threshold"] is None and told["p_value"] is None
-    assert detector(film, tmp_path, threshold=0.001)[1]["lesion_count"] is not None
+    assert detector(film, tmp_path, threshold=0.001)[1]["region_count"] is not None
 
 
 def test_study_that_fails_tells_why_without_its_path(films, tmp_path):
@@ -170,19 +170,19 @@ def test_study_that_fails_tells_why_without_its_path(films, tmp_path):
 
 
 def test_study_that_the_gate_refuses_tells_why(films, film, tmp_path, monkeypatch):
-    monkeypatch.setattr(films.evaluator, "gate", lambda image: ["it shows a hand", "it is upside down"])
-    monkeypatch.setattr(films.evaluator, "score_all", False)  # the gate of these films is off
+    monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand", "it is upside down"])
+    monkeypatch.setattr(films.evaluator, "score_all", False)  # the input check of these films is off
 
     with pytest.raises(NomalyError, match=r"^Not assessable: it shows a hand; it is upside down\.$"):
         films(film, tmp_path)
 
 
 def test_study_that_the_gate_would_refuse_says_so_in_its_note(films, film, tmp_path, monkeypatch):
-    monkeypatch.setattr(films.evaluator, "gate", lambda image: ["it shows a hand"])
+    monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand"])
 
     _, told = films(film, tmp_path, threshold=0.001)
 
-    assert told["note"].startswith("Assessed in spite of the input gate: it shows a hand. The regions are over a thr")
+    assert told["note"].startswith("Assessed in spite of the input check: it shows a hand. The regions are over a thr")
 
 
 def test_phantoms_and_weights_that_have_seen_nothing_else_are_warned_of(films, film, trained, tiny_network, tmp_path):
@@ -190,7 +190,7 @@ def test_phantoms_and_weights_that_have_seen_nothing_else_are_warned_of(films, f
     weights = Path(shutil.copy(trained("ra_chest") / "models" / "model.pt", tmp_path))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (tmp_path / "provenance.json").write_text(json.dumps({"synthetic_training": True, "sha256": digest}))
-    of_phantoms = StudyDetector(BUNDLES / "ra_chest", weights, gate=False, **tiny_network("ra_chest"))
+    of_phantoms = StudyDetector(BUNDLES / "ra_chest", weights, input_check=False, **tiny_network("ra_chest"))
 
     assert films(film, tmp_path / "1")[1]["warnings"] == [PHANTOM]
     assert films(elsewhere, tmp_path / "2")[1]["warnings"] == []

@@ -80,8 +80,8 @@ def test_every_number_of_a_small_set_is_the_hand_derived_one() -> None:
     assert result["image"]["prevalence"] == 0.5
     assert result["false_alarm_rate"]["value"] == 1 / 4 and result["sensitivity"]["value"] == 3 / 4
     assert result["triage"]["abnormal"] == {"flag": 3 / 4, "uncertain": 1 / 4, "likely_normal": 0}
-    assert result["pixel"] is None and result["floors"] == {} and result["best_floor"] is None
-    assert result["n_without_mask"] is None and result["best_pixel_floor"] is None
+    assert result["pixel"] is None and result["baselines"] == {} and result["best_baseline"] is None
+    assert result["n_without_mask"] is None and result["best_pixel_baseline"] is None
     row = {"case": "f", "subject": "f", "label": 1, "group": "mass", "score": 6.0, "p_value": 0.05, "decision": "flag"}
     assert result["scores"][5] == row
 
@@ -159,13 +159,13 @@ def test_confident_mode_and_studies_without_a_p_value_are_told() -> None:
 def test_everything_that_is_missing_has_its_reason_and_json_has_no_nan(
     kept: slice, threshold: float, without: tuple, expected: dict
 ) -> None:
-    floors = {"pca": {"scores": np.arange(8.0)[kept], "pixel": None}}
+    baselines = {"pca": {"scores": np.arange(8.0)[kept], "pixel": None}}
     studies = table_of(kept, **{name: None for name in without})
-    result = evaluate_scores(studies, RULE, False, floors=floors, **map_parts(kept, threshold))
+    result = evaluate_scores(studies, RULE, False, baselines=baselines, **map_parts(kept, threshold))
     result = json.loads(json.dumps(result, allow_nan=False))
     reasons = result["not_computable"]
     assert expected.items() <= reasons.items()
-    assert missing({**result, "not_computable": {}}) - {"confidence", "gate"} <= set(reasons)
+    assert missing({**result, "not_computable": {}}) - {"confidence", "input_check"} <= set(reasons)
     assert all(reasons.values()) and "Inception" in reasons["reconstruction.ahi"]
     table = table_markdown(result)
     assert "not computable |" not in table and all(
@@ -182,22 +182,22 @@ def test_abnormal_studies_without_masks_leave_what_needs_none() -> None:
     assert result["lesions"]["false_positives_per_study"]["value"] == 1
     assert result["reconstruction"]["healthy_ssim"] is not None
     assert result["image"]["auroc"]["value"] == 14 / 16 and result["n_without_mask"] == 4
-    assert result["not_computable"]["best_pixel_floor"] == masks
+    assert result["not_computable"]["best_pixel_baseline"] == masks
 
 
-def test_best_floor_by_pixels_is_told_with_the_lead_over_it() -> None:
+def test_best_baseline_by_pixels_is_told_with_the_lead_over_it() -> None:
     parts, blind = map_parts(), map_parts()["pixel"]
     blind.pool.values = [np.zeros_like(values) for values in blind.pool.values]
-    floors = {
+    baselines = {
         "blind": {"scores": np.arange(8.0), "pixel": blind},
         "same": {"scores": np.zeros(8), "pixel": map_parts()["pixel"]},
         "without_map": {"scores": np.zeros(8), "pixel": None},
     }
-    result = evaluate_scores(table_of(), RULE, False, floors=floors, **parts)
-    assert result["best_floor"]["name"] == "blind" and result["floors"]["without_map"]["pixel_ap"] is None
-    assert result["floors"]["same"]["pixel_ap"] == result["pixel"]["ap"]["value"] > 0.5
-    assert result["floors"]["blind"]["pixel_ap"] == pytest.approx(result["pixel"]["prevalence"])
-    assert result["best_pixel_floor"] == {"name": "same", "ap_difference": {"value": 0, "low": None, "high": None}}
+    result = evaluate_scores(table_of(), RULE, False, baselines=baselines, **parts)
+    assert result["best_baseline"]["name"] == "blind" and result["baselines"]["without_map"]["pixel_ap"] is None
+    assert result["baselines"]["same"]["pixel_ap"] == result["pixel"]["ap"]["value"] > 0.5
+    assert result["baselines"]["blind"]["pixel_ap"] == pytest.approx(result["pixel"]["prevalence"])
+    assert result["best_pixel_baseline"] == {"name": "same", "ap_difference": {"value": 0, "low": None, "high": None}}
 
 
 def test_scores_without_maps_say_so() -> None:
@@ -206,12 +206,12 @@ def test_scores_without_maps_say_so() -> None:
     assert {part: result["not_computable"][part] for part in parts} == dict.fromkeys(parts, "no maps were evaluated")
 
 
-def test_floor_of_another_length_is_refused_by_name() -> None:
-    with pytest.raises(NomalyError, match=r"floors\['pca'\]\['scores'\] must have an entry a case, 8, got 0"):
-        evaluate_scores(table_of(), RULE, False, floors={"pca": {"scores": []}})
+def test_baseline_of_another_length_is_refused_by_name() -> None:
+    with pytest.raises(NomalyError, match=r"baselines\['pca'\]\['scores'\] must have an entry a case, 8, got 0"):
+        evaluate_scores(table_of(), RULE, False, baselines={"pca": {"scores": []}})
 
 
-def test_two_hundred_studies_with_six_floors_take_under_a_second() -> None:
+def test_two_hundred_studies_with_six_baseline_take_under_a_second() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 200)
     studies = StudyTable(
@@ -223,7 +223,7 @@ def test_two_hundred_studies_with_six_floors_take_under_a_second() -> None:
         p_values=generator.random(200),
         decisions=["flag", "uncertain"] * 100,
     )
-    floors = {f"f{i}": {"scores": generator.normal(labels)} for i in range(6)}
+    baselines = {f"f{i}": {"scores": generator.normal(labels)} for i in range(6)}
     start = time.process_time()
-    evaluate_scores(studies, RULE, False, floors=floors)
+    evaluate_scores(studies, RULE, False, baselines=baselines)
     assert time.process_time() - start < 1

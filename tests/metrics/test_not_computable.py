@@ -10,7 +10,7 @@ from custom.metrics.not_computable import NEEDS, NEVER, WORDS, reasons
 def bare(**changes: object) -> dict:
     """An evaluation of one healthy and one abnormal study with p-values, in which nothing is missing."""
     rows = [{"label": label, "p_value": 0.5, "decision": "flag"} for label in (0, 1)]
-    parts = {"pixel": {"threshold": 0.5}, "lesions": {}, "floors": {}, "groups": {}}
+    parts = {"pixel": {"threshold": 0.5}, "lesions": {}, "baselines": {}, "groups": {}}
     return {"n_healthy": 1, "n_abnormal": 1, "confidence": None, "scores": rows, **parts} | changes
 
 
@@ -21,8 +21,12 @@ def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
 @pytest.mark.parametrize(
     ("changes", "path", "reason"),
     [
-        ({"floors": {"a.b": {"pixel_ap": None}}}, "floors.a.b.pixel_ap", "this floor has no map"),
-        ({"floors": {"a": {"auroc": None}}, "n_healthy": 0}, "floors.a.auroc", "the test set has no healthy study"),
+        ({"baselines": {"a.b": {"pixel_ap": None}}}, "baselines.a.b.pixel_ap", "this baseline has no map"),
+        (
+            {"baselines": {"a": {"auroc": None}}, "n_healthy": 0},
+            "baselines.a.auroc",
+            "the test set has no healthy study",
+        ),
         ({"sensitivity": None, "scores": []}, "sensitivity", "no study has a p-value"),
         ({"groups": {"x": {"dice": None}}}, "groups.x.dice", "no study of this group has a lesion mask"),
         ({"pixel": {"threshold": None, "dice": None}, "lesions": None}, "pixel.dice", WORDS["threshold"]),

@@ -54,7 +54,7 @@ def test_many_pixels_are_counted_in_histograms_with_nearly_the_same_result() -> 
     assert {key: result[key] for key in same} == {key: exact[key] for key in same}
 
 
-def test_lead_over_the_best_floor_is_that_of_the_same_subjects_drawn_for_both() -> None:
+def test_lead_over_the_best_baseline_is_that_of_the_same_subjects_drawn_for_both() -> None:
     method, same, worse = filled_evaluation(), filled_evaluation(), PixelEvaluation(0.15, 0.16)
     for i in range(12):
         values, truth = skewed_map(i, lesion=i % 2 == 1)
@@ -125,6 +125,8 @@ def test_mismatched_or_broken_studies_are_refused_by_name() -> None:
     assert list(evaluation.subjects) == ["a"] and len(evaluation.overlap.subjects) == len(evaluation.pool.values) == 1
 
 
-def test_floor_of_other_studies_is_refused_by_name() -> None:
-    with pytest.raises(NomalyError, match=r"floors\['pca'\]\['pixel'\] must hold the method's studies in their order"):
+def test_baseline_of_other_studies_is_refused_by_name() -> None:
+    with pytest.raises(
+        NomalyError, match=r"baselines\['pca'\]\['pixel'\] must hold the method's studies in their order"
+    ):
         filled_evaluation(4).lead({"pca": filled_evaluation(3)})

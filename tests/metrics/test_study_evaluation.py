@@ -1,4 +1,4 @@
-"""A labelled run as the evaluator tells it, study by study, beside the floors."""
+"""A labelled run as the evaluator tells it, study by study, beside the baselines."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def study(seed: int, lesion: bool, **changes: object) -> dict[str, Any]:
 
 
 def evaluation(studies: list[dict], training: int = 0, **settings: object) -> dict:
-    """Evaluate the studies with floors fitted on so many discs."""
+    """Evaluate the studies with baselines fitted on so many discs."""
     items = [{"image": disc(100 + i)} for i in range(training)]
     arguments = {"score": StudyScore("max"), "calibration": calibration(), "alpha": None, "synthetic": True}
-    handler = StudyEvaluation(items, lambda item: item, None, floor_epochs=1, **(arguments | settings))
+    handler = StudyEvaluation(items, lambda item: item, None, baseline_epochs=1, **(arguments | settings))
     handler.start()
     for item in studies:
         handler.add(item)
@@ -74,8 +74,8 @@ def test_perfect_detector_has_perfect_numbers_in_every_part() -> None:
     assert result["ra_detection"]["scale_free"]["f1"] == 1
     assert result["reconstruction"]["healthy_mae"]["value"] == 0
     assert result["reconstruction"]["healthy_ssim"]["value"] == 1
-    assert list(result["floors"]) == ["brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder"]
-    assert [name for name, floor in result["floors"].items() if floor["pixel_ap"] is None] == [
+    assert list(result["baselines"]) == ["brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder"]
+    assert [name for name, baseline in result["baselines"].items() if baseline["pixel_ap"] is None] == [
         "brightness",
         "histogram",
     ]
@@ -121,17 +121,17 @@ def test_abnormal_study_without_a_mask_counts_for_ranking_alone(caplog: pytest.L
     )
 
 
-def test_dark_study_is_scored_by_every_floor_and_does_not_end_the_evaluation() -> None:
+def test_dark_study_is_scored_by_every_baseline_and_does_not_end_the_evaluation() -> None:
     dark = {"image": torch.zeros(1, 20, 20, 1), "foreground": torch.ones(1, 20, 20, 1, dtype=torch.bool)}
     result = evaluation([study(0, False), study(1, True), study(2, False, **dark)], training=6)
-    assert result["n_healthy"] == 2 and all(floor["auroc"] is not None for floor in result["floors"].values())
+    assert result["n_healthy"] == 2 and all(baseline["auroc"] is not None for baseline in result["baselines"].values())
 
 
 @pytest.mark.parametrize("broken", ["pred", "reconstruction", "image"])
 def test_study_that_fails_leaves_nothing_of_itself(broken: str) -> None:
     items = [{"image": disc(100 + i)} for i in range(6)]
     arguments = {"score": StudyScore("max"), "calibration": calibration(), "alpha": None, "synthetic": True}
-    handlers = [StudyEvaluation(items, lambda item: item, None, floor_epochs=1, **arguments) for _ in range(2)]
+    handlers = [StudyEvaluation(items, lambda item: item, None, baseline_epochs=1, **arguments) for _ in range(2)]
     for handler in handlers:
         handler.start()
         handler.add(study(0, False))
@@ -143,10 +143,12 @@ def test_study_that_fails_leaves_nothing_of_itself(broken: str) -> None:
     assert first == second and len(first["scores"]) == 2
 
 
-def test_lead_over_the_best_floor_by_pixels_is_paired() -> None:
+def test_lead_over_the_best_baseline_by_pixels_is_paired() -> None:
     result = evaluation([study(seed, lesion=seed % 2 == 1) for seed in range(10)], training=6)
-    best = result["best_pixel_floor"]
-    aps = {name: floor["pixel_ap"] for name, floor in result["floors"].items() if floor["pixel_ap"] is not None}
+    best = result["best_pixel_baseline"]
+    aps = {
+        name: baseline["pixel_ap"] for name, baseline in result["baselines"].items() if baseline["pixel_ap"] is not None
+    }
     assert best["name"] == max(aps, key=aps.get)
     assert best["ap_difference"]["value"] == pytest.approx(1 - max(aps.values()))
     assert best["ap_difference"]["low"] <= best["ap_difference"]["value"] <= best["ap_difference"]["high"]
@@ -196,14 +198,14 @@ def test_share_that_the_gate_would_refuse_is_told_and_counted_all_the_same() -> 
     studies = [study(seed, lesion=seed > 3, refusals=["too dark"] if seed == 1 else []) for seed in range(8)]
     result = evaluation(studies)
     # by hand: one of four healthy studies, none of four abnormal ones; Clopper and Pearson's bounds of 1/4
-    assert result["gate"]["healthy"] == {
+    assert result["input_check"]["healthy"] == {
         "value": 0.25,
         "low": pytest.approx(0.0063, abs=1e-4),
         "high": pytest.approx(0.8059, abs=1e-4),
     }
-    assert result["gate"]["abnormal"]["value"] == 0 and result["n_healthy"] == 4
+    assert result["input_check"]["abnormal"]["value"] == 0 and result["n_healthy"] == 4
     assert (
-        "| Share of the healthy that the input gate would refuse | 0.250 [0.006, 0.806] | 4 healthy; counted in"
+        "| Share of the healthy that the input check would refuse | 0.250 [0.006, 0.806] | 4 healthy; counted in"
         in table_markdown(result)
     )
-    assert evaluation([study(0, False), study(1, True)])["gate"] is None
+    assert evaluation([study(0, False), study(1, True)])["input_check"] is None

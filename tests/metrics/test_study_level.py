@@ -114,10 +114,10 @@ def test_groups_rank_against_all_healthy_studies() -> None:
     assert list(unnamed) == ["ungrouped"] and unnamed["ungrouped"]["n"] == 4
 
 
-def test_lead_over_the_best_floor_is_the_difference_of_paired_resamplings() -> None:
+def test_lead_over_the_best_baseline_is_the_difference_of_paired_resamplings() -> None:
     studies = large_set()
-    floors = {"flat": {"scores": [0.0] * 60}, "same": {"scores": studies.scores - 9}}
-    lead = studies.lead(floors)
+    baselines = {"flat": {"scores": [0.0] * 60}, "same": {"scores": studies.scores - 9}}
+    lead = studies.lead(baselines)
     assert (lead["name"], lead["auroc_difference"]) == ("same", {"value": 0.0, "low": 0.0, "high": 0.0})
 
 

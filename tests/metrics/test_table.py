@@ -1,4 +1,4 @@
-"""The Markdown table and the floor sentence."""
+"""The Markdown table and the baseline sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def complete() -> dict:
         | {"pixel_false_positive_rate": 0.05, "false_positive_rate": 0.0625, "prevalence": 0.0125}
         | {"n_healthy": 4, "n_abnormal": 3},
         "n_without_mask": 1,
-        "best_pixel_floor": {"name": "pca", "ap_difference": {"value": 0.1, "low": -0.05, "high": 0.2}},
+        "best_pixel_baseline": {"name": "pca", "ap_difference": {"value": 0.1, "low": -0.05, "high": 0.2}},
         "lesions": {
             "n": 9,
             "sensitivity": rate,
@@ -57,7 +57,7 @@ def complete() -> dict:
             "scale_free": None,
         },
         "reconstruction": {"healthy_mae": rate, "healthy_ssim": rate, "conserve": rate, "correct": rate, "index": 0.5},
-        "floors": {"pca": {"auroc": rate, "auprc": rate, "pixel_ap": 0.4}},
+        "baselines": {"pca": {"auroc": rate, "auprc": rate, "pixel_ap": 0.4}},
         "not_computable": {
             "pixel.dice": "why not",
             "ra_detection.scale_free": "no threshold",
@@ -78,7 +78,7 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
         "Lesions",
         "Boxes, as for the Reversed Autoencoder",
         "Pseudo-healthy images",
-        "Floors",
+        "Baselines",
     ]
     assert all(line.count("|") == 4 for line in lines if line.startswith("|"))
 
@@ -100,7 +100,7 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
         "| 0.250 / 0.375 | 7 boxes |",
         "| Scale-free | not computable: no threshold |  |",
         "| Harmonic mean of the two | 0.500 | 3 abnormal |",
-        "| Floor pca: pixel AP | 0.400 | 4 healthy, 3 abnormal |",
+        "| Baseline pca: pixel AP | 0.400 | 4 healthy, 3 abnormal |",
     ],
 )
 def test_row_reads_as_it_should(row: str) -> None:
@@ -123,9 +123,9 @@ def test_number_without_an_interval_stands_alone() -> None:
     assert "| AUROC | 0.500 | 4 healthy, 4 abnormal |" in table_markdown(alone)
 
 
-def test_verdict_on_the_floors_ends_the_table() -> None:
+def test_verdict_on_the_baseline_ends_the_table() -> None:
     last = table_markdown(complete()).splitlines()[-1]
-    assert "Marking pixels, the method is ahead of the best floor (pca), but the lead is within chance" in last
+    assert "Marking pixels, the method is ahead of the best baseline (pca), but the lead is within chance" in last
 
 
 def test_part_without_any_lesion_is_told_in_two_rows() -> None:
@@ -135,7 +135,7 @@ def test_part_without_any_lesion_is_told_in_two_rows() -> None:
     assert rows == [] and "Lesions hit by the calibrated mask" in table_markdown(found)
 
 
-def test_broken_promise_is_told_before_the_verdict_on_the_floors() -> None:
+def test_broken_promise_is_told_before_the_verdict_on_the_baselines() -> None:
     broken = complete()
     broken["false_alarm_rate"] = {"value": 0.25, "low": 0.1, "high": 0.5}
     lines = table_markdown(broken).splitlines()

@@ -42,8 +42,8 @@ def evaluation(**changes):
         "false_alarm_rate": stat(0.06, 0.01, 0.3),
         "sensitivity": stat(0.5, 0.2, 0.8),
         "pixel": {"ap": stat(0.4, 0.3, 0.5), "dice": None},
-        "floors": {"blur": {"auroc": stat(0.6)}, "mean": {"auroc": stat(0.8)}},
-        "best_floor": {"name": "mean", "auroc_difference": stat(0.11, 0.02, 0.2)},
+        "baselines": {"blur": {"auroc": stat(0.6)}, "mean": {"auroc": stat(0.8)}},
+        "best_baseline": {"name": "mean", "auroc_difference": stat(0.11, 0.02, 0.2)},
     }
     return {**base, **changes}
 
@@ -80,7 +80,7 @@ def test_row_takes_every_number_from_where_it_stands() -> None:
     found = row()
     assert list(found) == list(TITLES)
     assert found["auroc"] == stat(0.91, 0.85, 0.97) and found["pixel_ap"]["value"] == 0.4 and found["dice"] is None
-    assert (found["best_floor"], found["best_floor_auroc"], found["beats_floor"]) == ("mean", 0.8, "yes")
+    assert (found["best_baseline"], found["best_baseline_auroc"], found["beats_baseline"]) == ("mean", 0.8, "yes")
     assert (found["studies_per_second"], found["parameters_millions"], found["threads"]) == (4.0, 1.5, 2)
     assert (found["device"], found["weight_hash"], found["seed"]) == ("cpu", "0123456789abcdef", 3)
 
@@ -96,8 +96,8 @@ def test_row_takes_every_number_from_where_it_stands() -> None:
         (None, None),
     ],
 )
-def test_floor_is_beaten_only_beyond_chance(lead, verdict) -> None:
-    assert row(best_floor={"name": "mean", "auroc_difference": lead})["beats_floor"] == verdict
+def test_baseline_is_beaten_only_beyond_chance(lead, verdict) -> None:
+    assert row(best_baseline={"name": "mean", "auroc_difference": lead})["beats_baseline"] == verdict
 
 
 def test_weights_are_told_by_the_hash_that_a_run_of_any_version_has() -> None:
@@ -109,11 +109,11 @@ def test_weights_are_told_by_the_hash_that_a_run_of_any_version_has() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"image": None, "pixel": None, "floors": None, "best_floor": None}, {"image": {"auroc": {}}, "more": 1}],
+    [{}, {"image": None, "pixel": None, "baselines": None, "best_baseline": None}, {"image": {"auroc": {}}, "more": 1}],
 )
 def test_evaluation_of_another_version_gives_what_it_has(content) -> None:
     found = benchmark_row("model", "ra_brain", {"n_healthy": 3, **content})
-    assert found["n_healthy"] == 3 and found["auroc"] is None and found["beats_floor"] is None
+    assert found["n_healthy"] == 3 and found["auroc"] is None and found["beats_baseline"] is None
     assert "| model |" in table_markdown([found]) and stat_svg([found], "auroc") == ""
 
 
@@ -231,7 +231,7 @@ def test_dot_and_interval_stand_at_their_values() -> None:
     assert float(drawing.find("circle").get("cx")) == pytest.approx(170 + 0.91 * 300)
     bars = [(float(item.get("x1")), float(item.get("x2"))) for item in drawing.findall("line")]
     assert (170 + 0.85 * 300, 170 + 0.97 * 300) in [pytest.approx(bar) for bar in bars]
-    assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best floor, 0.8
+    assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best baseline, 0.8
 
 
 def test_promised_rate_is_marked_beside_the_false_alarms() -> None:

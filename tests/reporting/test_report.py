@@ -8,18 +8,18 @@ import re
 import numpy as np
 import pytest
 
-from custom.reporting.case_view import case_view
+from custom.rendering.case_view import case_view
 from custom.reporting.page import RESEARCH_NOTE
 from custom.reporting.report import _score_at, write_report
-from custom.reporting.results import LesionResult, StudyResult
+from custom.runs.tables import RegionResult, StudyResult
 from pages import Page
 
 EVIL = '<script>alert("x")</script>\'&'
 RUN = {"command": "nomaly detect ra_brain a.nii", "seed": 0, "versions": {"torch": "2.13.0"}, "inputs": ["a", EVIL]}
 STUDIES = [
-    StudyResult("calm", score=0.1, p_value=0.8, decision="likely_normal", lesion_count=0, lesion_volume=0.0),
+    StudyResult("calm", score=0.1, p_value=0.8, decision="likely_normal", region_count=0, region_size=0.0),
     StudyResult("broken", "failed", error=f"cut off {EVIL}; copy it again"),
-    StudyResult(EVIL, score=0.9, p_value=0.02, decision="flag", lesion_count=2, lesion_volume=3.5, lesion_unit="mm2"),
+    StudyResult(EVIL, score=0.9, p_value=0.02, decision="flag", region_count=2, region_size=3.5, region_unit="mm2"),
     StudyResult("odd", score=0.7, p_value=0.12, decision="uncertain", seconds=1.25, note=f"Two views {EVIL}"),
 ]
 
@@ -42,8 +42,8 @@ def evaluation(**changes):
             "enlarged_ventricles": {"n": 2, "auroc": stat(0.9), "sensitivity": stat(1.0, 0.2, 1.0), "dice": None}
         },
         "pixel": {"ap": stat(0.4, 0.3, 0.5), "dice": stat(0.35, 0.2, 0.5), "best_dice": 0.44},
-        "floors": {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7), "auprc": stat(0.5), "pixel_ap": 0.1}},
-        "best_floor": {"name": "mean_intensity", "auroc_difference": stat(0.31, 0.2, 0.4)},
+        "baselines": {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7), "auprc": stat(0.5), "pixel_ap": 0.1}},
+        "best_baseline": {"name": "mean_intensity", "auroc_difference": stat(0.31, 0.2, 0.4)},
         "scores": [
             {"case": "calm", "label": 0, "group": None, "score": 0.1, "p_value": 0.8, "decision": "likely_normal"},
             {"case": "odd", "label": 1, "group": "mass", "score": 0.7, "p_value": 0.12, "decision": "uncertain"},
@@ -67,7 +67,7 @@ def source_of(tmp_path, view=None, **changes):
         "run": RUN,
         "studies": STUDIES,
         "views": {} if view is None else {"calm": view, EVIL: view},
-        "lesions": {EVIL: [LesionResult(EVIL, 1, 3.5, "mm2", 1.0, 2.0, None, "px", 0.9, 1.0, 0.02)]},
+        "regions": {EVIL: [RegionResult(EVIL, 1, 3.5, "mm2", 1.0, 2.0, None, "px", 0.9, 1.0, 0.02)]},
         "evaluation": None,
         "alpha": 0.05,
         "healthy_scores": [0.01 * k for k in range(40)],
@@ -101,7 +101,9 @@ def test_security_policy_admits_only_the_script_of_the_report(tmp_path):
 
 
 def test_every_text_is_escaped_and_reads_as_given(tmp_path, view):
-    source = source_of(tmp_path, view, evaluation=evaluation(floors={EVIL: {"auroc": {}, "auprc": {}, "pixel_ap": 1}}))
+    source = source_of(
+        tmp_path, view, evaluation=evaluation(baselines={EVIL: {"auroc": {}, "auprc": {}, "pixel_ap": 1}})
+    )
     page = Page(source)
     assert "alert(" not in re.sub(r"&lt;script&gt;alert\(&#34;x&#34;\)", "", source, flags=re.I)
     for text in (f"Ward {EVIL}", f"Synthetic phantom data {EVIL}", f"cut off {EVIL}; copy it again", f"a, {EVIL}"):
@@ -141,7 +143,7 @@ def test_data_of_a_case_stands_in_one_block_of_json(tmp_path, view):
     assert sorted(blocks) == ["1", "3"]
     first = json.loads(blocks["1"])
     assert first["view"]["depth"] == 3 and first["view"]["positions"] == {"1": 1}
-    assert first["lesions"][0]["size"] == "3.50 mm²"
+    assert first["regions"][0]["size"] == "3.50 mm²"
 
 
 def test_decision_rule_is_taken_from_the_run_where_it_is_not_told(tmp_path):
@@ -205,7 +207,7 @@ def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
         "Image AUROC 0.91 95 % CI 0.85 – 0.97",
         "Realised false alarms 6.2 % 95 % CI 0.2 – 30 % Promised: at most 5 %",
         "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best of all pixels pooled 0.44",
-        "Ranking studies, the method beats the best floor (mean intensity): its AUROC differs by +0.310 [+0.200, ",
+        "Ranking studies, the method beats the best baseline (mean intensity): its AUROC differs by +0.310 [+0.200, ",
         "Enlarged ventricles 2 0.90",
         "odd Two views",
         "Uncertain 0.120 0.7000 Mass",
@@ -236,15 +238,15 @@ def test_evaluation_shows_triage_and_lesions_by_size(tmp_path):
 
 def test_evaluation_that_cannot_be_computed_says_why(tmp_path):
     reasons = {"image.auroc": "the test set has no abnormal study"}
-    empty = evaluation(pixel=None, floors={}, groups={}, scores=[], sensitivity=None, image={"auroc": None})
+    empty = evaluation(pixel=None, baselines={}, groups={}, scores=[], sensitivity=None, image={"auroc": None})
     assert "Not computable: the test set has no abnormal study" in text_of(
         tmp_path, evaluation={**empty, "not_computable": reasons}
     )
     text = text_of(tmp_path, evaluation=empty)
-    assert "Not computable from these data" in text and "Against the floors" not in text
+    assert "Not computable from these data" in text and "Against the baselines" not in text
 
 
-@pytest.mark.parametrize("left_out", ["image", "pixel", "floors", "groups", "scores", "alpha", "false_alarm_rate"])
+@pytest.mark.parametrize("left_out", ["image", "pixel", "baselines", "groups", "scores", "alpha", "false_alarm_rate"])
 def test_evaluation_of_an_older_version_still_reports(tmp_path, left_out):
     older = evaluation()
     del older[left_out]

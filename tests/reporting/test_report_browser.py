@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from custom.reporting.case_view import case_view, input_view
+from custom.rendering.case_view import case_view, input_view
 from custom.reporting.report import write_report
-from custom.reporting.results import LesionResult, StudyResult
+from custom.runs.tables import RegionResult, StudyResult
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 STUDIES = [
-    StudyResult("alpha", score=0.9, p_value=0.01, decision="flag", lesion_count=2, lesion_volume=4.0, lesion_unit="ml"),
+    StudyResult("alpha", score=0.9, p_value=0.01, decision="flag", region_count=2, region_size=4.0, region_unit="ml"),
     StudyResult("beta", score=0.5, p_value=0.1, decision="uncertain", note="Two views; the first was taken."),
     StudyResult("gamma", score=0.1, p_value=0.8, decision="likely_normal"),
     StudyResult("delta", "failed", error="The file is cut off: copy it again."),
@@ -43,9 +43,9 @@ def picture_view():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    found = [LesionResult("alpha", k, 2.0, "ml", 1.0, 2.0, 3.0, "mm", 0.9, 1.0, 0.02) for k in (1, 2)]
+    found = [RegionResult("alpha", k, 2.0, "ml", 1.0, 2.0, 3.0, "mm", 0.9, 1.0, 0.02) for k in (1, 2)]
     views = {"alpha": volume_view(), "beta": picture_view(), "gamma": picture_view()}
-    settings = {"lesions": {"alpha": found}, "alpha": 0.05, "healthy_scores": [0.01 * k for k in range(60)]}
+    settings = {"regions": {"alpha": found}, "alpha": 0.05, "healthy_scores": [0.01 * k for k in range(60)]}
     run = {"calibration": {"pixel_threshold": 0.4}}
     write_report(path, "Ward", ["Synthetic data"], run, STUDIES, views, **settings)
     return path
@@ -275,9 +275,9 @@ def test_lesion_click_jumps_to_its_slice_and_marks_it(page):
     assert slice_number(page) == "8 of 10"
     assert page.locator(".regions path.marked").get_attribute("data-region") == "2"
     assert page.locator(".tag").inner_text() == "2"
-    page.locator("#lesions tbody tr").first.click()
+    page.locator("#region-table tbody tr").first.click()
     assert slice_number(page) == "3 of 10" and page.locator(".tag").inner_text() == "1"
-    assert page.locator("#lesions .marked").count() == 1
+    assert page.locator("#region-table .marked").count() == 1
 
 
 def test_outlines_can_be_taken_away_each(page):

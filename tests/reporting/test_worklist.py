@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from custom.calibration.decision import DecisionRule
-from custom.reporting.case_view import case_view
-from custom.reporting.results import LesionResult, StudyResult
+from custom.rendering.case_view import case_view
 from custom.reporting.worklist import fit_views, summary_sentences, worklist, worklist_key
+from custom.runs.tables import RegionResult, StudyResult
 
 RULE = DecisionRule(0.05, None, 0.2)
 
@@ -75,26 +75,26 @@ def test_summary_counts_studies_that_the_calibration_does_not_cover():
 def test_worklist_tells_decision_truth_and_lesions_of_each_study(view):
     run = [
         StudyResult("b", score=0.5, p_value=0.4, decision="likely_normal"),
-        StudyResult("a", score=0.7, p_value=0.01, decision="flag", lesion_volume=3.5, lesion_unit="mm2"),
+        StudyResult("a", score=0.7, p_value=0.01, decision="flag", region_size=3.5, region_unit="mm2"),
         StudyResult("c", "failed", error="x"),
     ]
-    found = LesionResult("a", 1, 3.5, "mm2", -12.4, 7.6, 30.0, "mm", 0.51234, 2.0, 0.0244)
+    found = RegionResult("a", 1, 3.5, "mm2", -12.4, 7.6, 30.0, "mm", 0.51234, 2.0, 0.0244)
     truth = {"scores": [{"case": "a", "label": 1, "group": "enlarged_heart"}, {"case": "b", "label": 0, "group": None}]}
     first, second, third = worklist(run, {"a": view}, {"a": [found]}, truth, 10**9)
     assert [case["number"] for case in (first, second, third)] == [1, 2, 3]
     assert [case["decision"] for case in (first, second, third)] == ["Flagged", "Likely normal", "Failed"]
     assert [case["truth"] for case in (first, second, third)] == ["Enlarged heart", "Healthy", None]
     assert (first["score"], first["extent"], first["unit"]) == ("0.7000", "3.50", "mm²")
-    assert first["data"]["lesions"] == [
+    assert first["data"]["regions"] == [
         {"number": 1, "size": "3.50 mm²", "position": "12 L, 8 A, 30 S mm", "peak": "0.512", "p": "0.024"}
     ]
     assert first["thumbnail"].startswith("data:image/webp") and second["data"] is None
 
 
 def test_position_in_a_picture_has_two_numbers(view):
-    found = LesionResult("a", 1, 9, "px", 12.0, 7.0, None, "px", 0.5, 2.0)
+    found = RegionResult("a", 1, 9, "px", 12.0, 7.0, None, "px", 0.5, 2.0)
     (case,) = worklist([StudyResult("a", score=1.0)], {}, {"a": [found]}, None, 10**9)
-    assert case["data"]["lesions"][0]["position"] == "12, 7 px" and case["data"]["lesions"][0]["p"] == "–"
+    assert case["data"]["regions"][0]["position"] == "12, 7 px" and case["data"]["regions"][0]["p"] == "–"
 
 
 def test_views_that_fit_are_kept_as_they_are(view):

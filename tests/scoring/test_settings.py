@@ -7,8 +7,8 @@ import json
 import pytest
 from torch import nn
 
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
-from custom.networks.detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, ResidualMap
 from custom.scoring.normalisation import HealthyNormalisation

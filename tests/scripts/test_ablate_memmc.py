@@ -41,9 +41,9 @@ def test_steps_of_all_variants_are_timed_and_written(ablate, tmp_path: Path, cap
 
 def test_each_variant_is_trained_with_its_own_knobs_and_the_same_others(ablate, tmp_path: Path, monkeypatch) -> None:
     runs: list[tuple[str, dict]] = []
-    monkeypatch.setattr(ablate, "run_bundle", lambda bundle, configs, knobs: runs.append((configs[0], knobs)))
+    monkeypatch.setattr(ablate, "run_bundle", lambda bundle, configs, parameters: runs.append((configs[0], parameters)))
     monkeypatch.setattr(
-        "custom.networks.weights.read_tensors",
+        "custom.detector.weights.read_tensors",
         lambda path: {"best": {"synthetic_auroc": 0.75, "healthy_error": 3.0}},
     )
     for number in range(5):
@@ -52,19 +52,21 @@ def test_each_variant_is_trained_with_its_own_knobs_and_the_same_others(ablate, 
         (folder / "metrics.json").write_text('{"image": {"auroc": {"value": 0.9, "low": 0.8, "high": 1.0}}}')
     words = ["--dataset_dir", "films", "--output", str(tmp_path), "--max_epochs", "3"]
     ablate.main(["memmc_pneumonia", *words, *TINY])
-    trainings = [knobs for config, knobs in runs if config == "train"]
-    assert [(knobs.get("memory_slots", "full"), knobs.get("levels", "full")) for knobs in trainings] == [
+    trainings = [parameters for config, parameters in runs if config == "train"]
+    assert [(parameters.get("memory_slots", "full"), parameters.get("levels", "full")) for parameters in trainings] == [
         (0, 0),
         (0, 1),
         ("full", 0),
         (0, "full"),
         ("full", "full"),
     ]
-    assert {knobs["max_epochs"] for knobs in trainings} == {3} and {knobs["dataset_dir"] for knobs in trainings} == {
-        "films"
-    }
-    evaluations = [knobs for config, knobs in runs if config == "evaluate"]
-    assert len(evaluations) == 5 and all("max_epochs" not in knobs and knobs["overwrite"] for knobs in evaluations)
+    assert {parameters["max_epochs"] for parameters in trainings} == {3} and {
+        parameters["dataset_dir"] for parameters in trainings
+    } == {"films"}
+    evaluations = [parameters for config, parameters in runs if config == "evaluate"]
+    assert len(evaluations) == 5 and all(
+        "max_epochs" not in parameters and parameters["overwrite"] for parameters in evaluations
+    )
     assert (tmp_path / "ablation.md").read_text().count("| 0.750 | 3.0 | 0.900 [0.800, 1.000] |") == 5
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom.networks.weights import read_tensors
+from custom.detector.weights import read_tensors
 from custom.synthetic.dataset import make_phantom
 from tests.support.scripts import load_script
 
@@ -110,8 +110,8 @@ def command(sites: dict[str, Path], output: Path, *words: str | Path) -> subproc
 @without_spaces
 @pytest.mark.slow  # a minute
 def test_nvflare_averages_two_sites_by_their_slices(sites: dict[str, Path], tiny_network, tmp_path: Path) -> None:
-    knobs = tiny_network("ra_chest") | KNOBS
-    words = [word for name, value in knobs.items() for word in (f"--{name}", json.dumps(value))]
+    parameters = tiny_network("ra_chest") | KNOBS
+    words = [word for name, value in parameters.items() for word in (f"--{name}", json.dumps(value))]
     done = command(sites, tmp_path / "run", *words)
     assert done.returncode == 0, done.stderr
 
@@ -128,8 +128,8 @@ def test_nvflare_averages_two_sites_by_their_slices(sites: dict[str, Path], tiny
 @without_spaces
 @pytest.mark.slow  # half a minute
 def test_what_stops_a_site_is_told_in_its_own_words(sites: dict[str, Path], tiny_network, tmp_path: Path) -> None:
-    knobs = tiny_network("ra_chest") | KNOBS | {"batch_size": 2}  # site a has one film
-    words = [word for name, value in knobs.items() for word in (f"--{name}", json.dumps(value))]
+    parameters = tiny_network("ra_chest") | KNOBS | {"batch_size": 2}  # site a has one film
+    words = [word for name, value in parameters.items() for word in (f"--{name}", json.dumps(value))]
     done = command(sites, tmp_path / "run", *words)
     assert done.returncode == 2
     told = done.stderr.splitlines()[-1]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 import dicom
-from custom.reporting.dicom.objects import write_dicom_objects
-from custom.reporting.results import LesionResult, StudyResult
+from custom.runs.dicom.objects import write_dicom_objects
+from custom.runs.tables import RegionResult, StudyResult
 
 RUN = {"nomaly": "1.2.3", "bundle": "ra_brain", "model_hash": "ab" * 32, "alpha": 0.05}
 SHAPE = (11, 9, 5)
@@ -24,7 +24,7 @@ def oblique_affine() -> np.ndarray:
 
 
 def labels() -> np.ndarray:
-    """Lesion 1 of one voxel, lesion 3 of three in two slices; number 2 is missing."""
+    """Region 1 of one voxel, region 3 of three in two slices; number 2 is missing."""
     array = np.zeros(SHAPE, np.int32)
     array[3, 7, 1] = 1
     array[8, 2, 3:5] = array[8, 3, 3] = 3
@@ -38,14 +38,14 @@ def anomaly_map() -> np.ndarray:
     return array
 
 
-def lesions(numbers=(1, 3), unit: str = "ml", p_value: float | None = 0.125) -> list[LesionResult]:
+def regions(numbers=(1, 3), unit: str = "ml", p_value: float | None = 0.125) -> list[RegionResult]:
     """Lesions of size 0.5, 1.5, ... by number."""
-    return [LesionResult("case-1", n, n - 0.5, unit, 1, 2, 3, "mm", n / 10, 4.0, p_value) for n in numbers]
+    return [RegionResult("case-1", n, n - 0.5, unit, 1, 2, 3, "mm", n / 10, 4.0, p_value) for n in numbers]
 
 
 def result(**fields) -> StudyResult:
     """A flagged study with two findings."""
-    found = {"score": 1.25, "p_value": 0.03125, "decision": "flag", "lesion_count": 2, "seconds": 0.5}
+    found = {"score": 1.25, "p_value": 0.03125, "decision": "flag", "region_count": 2, "seconds": 0.5}
     return StudyResult("case-1", **{**found, **fields})
 
 
@@ -65,7 +65,7 @@ def write(kind: str, folder: Path, **changes) -> dict[str, Path]:
     arrays, unit = {"map": anomaly_map(), "labels": labels()}, "ml"
     if kind in ("slice", "film"):
         arrays, unit = {"map": arrays["map"][..., 4], "labels": labels().max(axis=2)}, "mm2"
-    given = {"arrays": arrays, "result": result(), "lesions": lesions(unit=unit), "run": RUN}
+    given = {"arrays": arrays, "result": result(), "regions": regions(unit=unit), "run": RUN}
     tags = {name: value for name, value in changes.items() if name not in (*given, "files")}
     given |= {name: value for name, value in changes.items() if name in given}
     files = changes.get("files") or sources(kind, folder, **tags)

@@ -80,14 +80,14 @@ def command(*words: str | Path) -> list[str]:
 
 
 @contextmanager
-def run_server(words: list[str | Path], port: int, studies: Path, log: Path, **knobs) -> Iterator[Server]:
+def run_server(words: list[str | Path], port: int, studies: Path, log: Path, **parameters) -> Iterator[Server]:
     """A server for as long as it is needed; its end is seen to be an orderly one."""
     passing = log.with_name("passing")
     passing.mkdir()
     environment = {**os.environ, "TMPDIR": str(passing), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     with open(log, "w") as stream:
         words = [*map(str, words), "--studies", str(studies), "--port", str(port)]
-        process = subprocess.Popen(words, env=environment, stdout=stream, stderr=subprocess.STDOUT, **knobs)
+        process = subprocess.Popen(words, env=environment, stdout=stream, stderr=subprocess.STDOUT, **parameters)
         try:
             running = Server(f"http://127.0.0.1:{port}", studies, passing)
             wait_for(running, process, log)

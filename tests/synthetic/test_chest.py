@@ -4,32 +4,32 @@ import numpy as np
 import pytest
 
 from custom.errors import NomalyError
-from custom.synthetic.chest import chest_picture, chest_with_lungs
+from custom.synthetic.chest import chest_image, chest_with_lungs
 
 
 @pytest.mark.parametrize("size", [32, 64, 97])
 def test_a_picture_has_the_asked_size_and_grey_levels(size):
-    picture = chest_picture(0, size)
+    picture = chest_image(0, size)
     assert picture.shape == (1, size, size) and picture.dtype == np.float32
     assert 0.0 <= picture.min() < 0.15 and 0.8 < picture.max() <= 1.0
 
 
 def test_same_seed_repeats_and_another_seed_differs():
-    np.testing.assert_array_equal(chest_picture(4, 48), chest_picture(4, 48))
-    assert np.abs(chest_picture(4, 48) - chest_picture(5, 48)).mean() > 0.03
+    np.testing.assert_array_equal(chest_image(4, 48), chest_image(4, 48))
+    assert np.abs(chest_image(4, 48) - chest_image(5, 48)).mean() > 0.03
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_one_seed_shows_the_same_person_at_all_sizes(seed):
-    small, large = chest_picture(seed, 64)[0], chest_picture(seed, 128)[0]
+    small, large = chest_image(seed, 64)[0], chest_image(seed, 128)[0]
     halved = large.reshape(64, 2, 64, 2).mean((1, 3))
     assert np.corrcoef(small.ravel(), halved.ravel())[0, 1] > 0.985
-    stranger = chest_picture(seed + 50, 64)[0]
+    stranger = chest_image(seed + 50, 64)[0]
     assert np.abs(small - halved).mean() < 0.4 * np.abs(small - stranger).mean()
 
 
 def test_persons_share_their_structure():
-    pictures = np.stack([chest_picture(seed, 32)[0].ravel() for seed in range(12)])
+    pictures = np.stack([chest_image(seed, 32)[0].ravel() for seed in range(12)])
     correlation = np.corrcoef(pictures)[np.triu_indices(12, 1)]
     assert 0.6 < correlation.mean() < 0.97
 
@@ -57,4 +57,4 @@ def test_the_heart_makes_the_patients_left_lung_the_smaller_one(seed):
 @pytest.mark.parametrize("size", [16, 1024])
 def test_a_size_out_of_bounds_is_refused(size):
     with pytest.raises(NomalyError, match=f"size must be 32 to 512 pixels, got {size}"):
-        chest_picture(0, size)
+        chest_image(0, size)

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from custom.errors import NomalyError
-from custom.synthetic.chest import chest_picture, chest_with_lungs
+from custom.synthetic.chest import chest_image, chest_with_lungs
 from custom.synthetic.chest_lesions import EFFECTS, draw_lesion
 
 GROUPS = tuple(EFFECTS)
@@ -14,7 +14,7 @@ IN_LUNGS = tuple(group for group in GROUPS if group != "device")
 
 @pytest.fixture(scope="module")
 def film():
-    return chest_picture(7, 64)
+    return chest_image(7, 64)
 
 
 def changed(film, group, seed, strength=(0.6, 1.0)):
@@ -37,7 +37,7 @@ def test_the_groups_are_those_of_chest_reports():
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_changes_what_its_mask_marks(group, size):
-    film = chest_picture(11, size)
+    film = chest_image(11, size)
     for seed in range(2):
         image, mask = draw_lesion(film, group, seed)
         assert image.shape == film.shape and image.dtype == np.float32
@@ -107,7 +107,7 @@ def test_ground_glass_and_heart_take_both_sides_and_fluid_one(film):
 
 
 def test_a_nodule_is_small_and_round():
-    film = chest_picture(3, 128)
+    film = chest_image(3, 128)
     for seed in range(4):
         spread = np.cov(np.argwhere(draw_lesion(film, "nodule", seed)[1]).T)
         low, high = np.linalg.eigvalsh(spread)
@@ -123,7 +123,7 @@ def test_a_colour_film_changes_alike_in_all_channels(film):
 
 
 def test_a_film_that_is_not_square_can_hold_every_group():
-    film = chest_picture(9, 96)[:, :, ::2]
+    film = chest_image(9, 96)[:, :, ::2]
     for group in GROUPS:
         image, mask = draw_lesion(film, group, 1)
         assert image.shape == film.shape and mask.any()

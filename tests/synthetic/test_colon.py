@@ -7,13 +7,13 @@ import pytest
 from scipy import ndimage
 
 from custom.errors import NomalyError
-from custom.synthetic.colon import colon_picture, smooth_noise
+from custom.synthetic.colon import colon_image, smooth_noise
 
 
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     """Sixteen views (16, 3, 64, 64)."""
-    return np.stack([colon_picture(seed, 64) for seed in range(16)])
+    return np.stack([colon_image(seed, 64) for seed in range(16)])
 
 
 def test_picture_is_rgb_float32_between_zero_and_one(pictures):
@@ -23,26 +23,26 @@ def test_picture_is_rgb_float32_between_zero_and_one(pictures):
 
 
 def test_equal_seeds_give_equal_pictures_and_others_differ():
-    assert np.array_equal(colon_picture(3, 48), colon_picture(3, 48))
-    assert np.abs(colon_picture(3, 48) - colon_picture(4, 48)).mean() > 0.02
+    assert np.array_equal(colon_image(3, 48), colon_image(3, 48))
+    assert np.abs(colon_image(3, 48) - colon_image(4, 48)).mean() > 0.02
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_one_seed_shows_the_same_view_at_two_sizes(seed):
-    small = ndimage.gaussian_filter(colon_picture(seed, 64), (0, 2, 2))
-    large = colon_picture(seed, 128).reshape(3, 64, 2, 64, 2).mean((2, 4))
+    small = ndimage.gaussian_filter(colon_image(seed, 64), (0, 2, 2))
+    large = colon_image(seed, 128).reshape(3, 64, 2, 64, 2).mean((2, 4))
     assert np.corrcoef(small.ravel(), ndimage.gaussian_filter(large, (0, 2, 2)).ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("size", [32, 101])
 def test_odd_and_smallest_sizes_are_drawn(size):
-    assert colon_picture(0, size).shape == (3, size, size)
+    assert colon_image(0, size).shape == (3, size, size)
 
 
 @pytest.mark.parametrize("size", [31, 513, 64.0])
 def test_size_outside_its_range_is_refused(size):
     with pytest.raises(NomalyError, match=f"size must be a whole number from 32 to 512 pixels, got {size}"):
-        colon_picture(0, size)
+        colon_image(0, size)
 
 
 def test_mucosa_is_red_before_green_before_blue(pictures):

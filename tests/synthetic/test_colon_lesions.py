@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from custom.errors import NomalyError
-from custom.synthetic.colon import colon_picture
+from custom.synthetic.colon import colon_image
 from custom.synthetic.colon_lesions import EFFECTS, draw_lesion
 
 GROUPS = ("sessile_polyp", "pedunculated_polyp", "flat_lesion", "bleeding", "ulcer")
@@ -31,7 +31,7 @@ def test_the_five_groups_are_known():
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("seed", range(3))
 def test_lesion_gives_float_picture_in_range_and_a_mask_on_the_change(group, seed):
-    image = colon_picture(seed, 64)
+    image = colon_image(seed, 64)
     changed, mask = draw_lesion(image, group, seed)
     assert changed.shape == image.shape and changed.dtype == np.float32
     assert changed.min() >= 0.0 and changed.max() <= 1.0
@@ -42,7 +42,7 @@ def test_lesion_gives_float_picture_in_range_and_a_mask_on_the_change(group, see
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_equal_seeds_give_equal_lesions_and_the_input_is_left_alone(group):
-    image = colon_picture(1, 64)
+    image = colon_image(1, 64)
     before = image.copy()
     first, second = (draw_lesion(image, group, 5) for _ in range(2))
     assert np.array_equal(image, before)
@@ -53,7 +53,7 @@ def test_equal_seeds_give_equal_lesions_and_the_input_is_left_alone(group):
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("seed", range(4))
 def test_picture_is_unchanged_far_from_the_lesion(group, seed):
-    image = colon_picture(2, 96)
+    image = colon_image(2, 96)
     changed, mask = draw_lesion(image, group, seed)
     touched = (changed != image).any(0)
     # half the longest extent is 0.225 of the side; shadows and rims reach no farther than that beyond the body

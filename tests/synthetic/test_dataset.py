@@ -10,8 +10,8 @@ import pytest
 from monai.transforms import LoadImage, Orientation
 from PIL import Image
 
-from custom.data.datalist import load_datalist
 from custom.errors import NomalyError
+from custom.studies.datalist import load_datalist
 from custom.synthetic.dataset import dataset_or_phantom, is_phantom, make_phantom
 from custom.synthetic.head import head_volume
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 from custom.errors import NomalyError
 from custom.synthetic.limb import Limb
 from custom.synthetic.phantoms import PHANTOMS
-from custom.synthetic.wrist import wrist_picture, wrist_with_bones
+from custom.synthetic.wrist import wrist_image, wrist_with_bones
 from custom.synthetic.wrist_lesions import EFFECTS, draw_lesion
 
 GROUPS = tuple(EFFECTS)
@@ -15,7 +15,7 @@ GROUPS = tuple(EFFECTS)
 
 @pytest.fixture(scope="module")
 def film():
-    return wrist_picture(7, 64)
+    return wrist_image(7, 64)
 
 
 def changed(film, group, seed, strength=(0.6, 1.0)):
@@ -30,7 +30,7 @@ def test_the_groups_are_those_of_a_wrist_data_set():
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_changes_what_its_mask_marks(group, size):
-    film = wrist_picture(11, size)
+    film = wrist_image(11, size)
     for seed in range(3):
         image, mask = draw_lesion(film, group, seed)
         assert image.shape == film.shape and image.dtype == np.float32
@@ -74,7 +74,7 @@ def test_lesions_of_bone_lie_on_bone(group):
 
 def test_a_fracture_darkens_a_narrow_line():
     for seed in range(6):
-        film = wrist_picture(seed, 128)
+        film = wrist_image(seed, 128)
         change, mask = changed(film, "fracture", seed, (0.9, 1.0))
         assert change.min() < -0.08
         dark = change < 0.5 * change.min()
@@ -84,7 +84,7 @@ def test_a_fracture_darkens_a_narrow_line():
 @pytest.mark.parametrize("group", ["metal", "foreign_body"])
 def test_metal_and_foreign_bodies_are_brighter_than_what_they_lie_on(group):
     for seed in range(5):
-        film = wrist_picture(30 + seed, 64)
+        film = wrist_image(30 + seed, 64)
         image, mask = draw_lesion(film, group, seed, (0.9, 1.0))
         change = (image - film)[0]
         assert change.max() > 0.05 and change.max() > -change.min()
@@ -93,7 +93,7 @@ def test_metal_and_foreign_bodies_are_brighter_than_what_they_lie_on(group):
 
 def test_a_swelling_puts_tissue_where_air_was():
     for seed in range(5):
-        film = wrist_picture(40 + seed, 64)
+        film = wrist_image(40 + seed, 64)
         limb = Limb.of(film[0])
         change, mask = changed(film, "soft_tissue", seed)
         new = mask & (limb.depth < 0)
@@ -135,7 +135,7 @@ def test_a_colour_film_changes_alike_in_all_channels(film):
 
 
 def test_a_film_that_is_not_square_can_hold_every_group():
-    film = wrist_picture(9, 96)[:, 12:84]
+    film = wrist_image(9, 96)[:, 12:84]
     for group in GROUPS:
         image, mask = draw_lesion(film, group, 1)
         assert image.shape == film.shape and mask.any()

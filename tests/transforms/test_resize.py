@@ -9,8 +9,8 @@ from monai.data import MetaTensor
 from monai.transforms import Resize
 
 from custom.errors import NomalyError
+from custom.runs.source_geometry import to_source
 from custom.transforms.resize import ResizeStudyd
-from custom.transforms.source_geometry import to_source
 
 
 def study(*shape: int) -> MetaTensor:

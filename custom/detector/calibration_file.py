@@ -1,0 +1,138 @@
+"""A calibration as a small JSON file, tied to the weights that it was made with.
+
+A site calibrates on its own healthy studies without touching the weights: the file goes where they go, and is refused
+by others.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom.calibration.decision import DecisionRule
+from custom.calibration.state import CalibrationState, group_name
+from custom.earlier_names import CALIBRATION_KEYS, current_name
+from custom.errors import NomalyError
+from custom.files import atomic_write
+from custom.input_check.file import input_check_content, read_input_check
+
+NUMBERS = ("pixel_threshold", "pixel_false_positive_rate", "minimum_region", "false_regions_per_study")
+LISTS = ("slices", "plane")
+
+
+def write_calibration(
+    path: str | Path, state: CalibrationState, model_hash: str, studies: list[dict[str, Any]], info: dict[str, Any]
+) -> None:
+    """Write what a state holds, for people to read and for ``load_calibration``.
+
+    Args:
+        path: of the file; replaced atomically.
+        state: of a calibrated detector.
+        model_hash: of the detector's weights, without calibration.
+        studies: for each healthy study its name ``study``, ``score``, ``mass`` and ``group``; written as they are.
+        info: what else to tell, such as date and bundle.
+
+    Raises:
+        NomalyError: if it cannot be written.
+    """
+    rule = state.decision_rule
+    content = {
+        "model_hash": model_hash,
+        **info,
+        "healthy_studies": len(studies),
+        "alpha": rule.alpha,
+        "confidence": rule.confidence,
+        "likely_normal_p": rule.likely_normal_p,
+        **{name: getattr(state, name).item() for name in NUMBERS},
+        **{name: getattr(state, name).tolist() for name in LISTS},
+        "scoring": state.scoring_settings,
+        "group_field": state.group_field,
+        "input_check": input_check_content(state.input_check),
+        "studies": sorted(studies, key=lambda study: study["score"]),
+    }
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def load_calibration(path: str | Path, state: CalibrationState, model_hash: str) -> None:
+    """Fill a state from a file of ``write_calibration``.
+
+    Raises:
+        NomalyError: if the file is missing, is no calibration, or is of other weights.
+    """
+    content = _read(Path(path))
+    if content["model_hash"] != model_hash:
+        raise NomalyError(
+            f"calibration {path} must be of these weights ({model_hash}), but is of {content['model_hash']}: scores of "
+            "other weights cannot be compared. Calibrate these weights (nomaly calibrate), or give the weights that it "
+            "is of."
+        )
+    try:
+        rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])
+        values = {name: content[name] for name in (*NUMBERS, *LISTS)}
+        scores, masses, groups = _studies(content)
+        _check_numbers(scores, masses, values)
+        scoring = _scoring(content)
+        input_check = read_input_check(
+            content.get("input_check")
+        )  # absent from files that are older than the input check
+    except (KeyError, TypeError, ValueError) as error:
+        raise NomalyError(
+            f"calibration {path} must be a whole file of nomaly calibrate, but {type(error).__name__}: {error}. Make "
+            "it anew."
+        ) from error
+    state.fill_healthy(scores, masses, groups, content["group_field"])
+    state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
+    state.fill_scoring(scoring)
+    state.input_check.load_state_dict(input_check.state_dict())
+
+
+def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[str] | None]:
+    """Scores, masses and groups (None without a field) of the healthy studies."""
+    studies = content["studies"]
+    if len(studies) != content["healthy_studies"]:
+        raise ValueError(f"healthy_studies is {content['healthy_studies']}, and there are {len(studies)}")
+    groups = None
+    if content["group_field"] is not None:
+        if any(study["group"] is None for study in studies):
+            raise ValueError(f"each study must have a group, as group_field is {content['group_field']}")
+        groups = [group_name(study["group"]) for study in studies]
+    return [float(study["score"]) for study in studies], [float(study["mass"]) for study in studies], groups
+
+
+def _scoring(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the scores were made with; of releases before they were kept, mode and checksum."""
+    scoring = content["scoring"] if "scoring" in content else {"version": 0, "checksum": content["score_rule"]}
+    if not isinstance(scoring, dict) or "version" not in scoring:
+        raise ValueError(f"scoring must be settings with their version, got {scoring!r}")
+    return scoring
+
+
+def _check_numbers(scores: list[float], masses: list[float], values: dict[str, Any]) -> None:
+    """Refuse numbers that no calibration has."""
+    if not np.isfinite([*scores, *masses, *(values[name] for name in NUMBERS)]).all():
+        raise ValueError("scores, masses and thresholds must be finite")
+    if values["minimum_region"] < 1:
+        raise ValueError(f"minimum_region must be at least 1, got {values['minimum_region']}")
+    for name in LISTS:
+        if len(values[name]) != 2:
+            raise ValueError(f"{name} must be two numbers, got {values[name]}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Content of the file, with its hash at least."""
+    if not path.is_file():
+        raise NomalyError(f"calibration {path} must be a file, found none: make it with nomaly calibrate.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NomalyError(f"calibration {path} must be JSON: {error}. Make it anew with nomaly calibrate.") from None
+    if not isinstance(content, dict) or "model_hash" not in content or not content.get("studies"):
+        raise NomalyError(
+            f"calibration {path} must be a file of nomaly calibrate, with model_hash and studies. Make it anew."
+        )
+    return {current_name(key, CALIBRATION_KEYS): value for key, value in content.items()}

@@ -1,0 +1,27 @@
+"""Names that this release replaced: accepted for one release more where files and commands of users hold them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+
+logger = logging.getLogger(__name__)
+
+PARAMETERS = {"gate": "input_check", "floors_dir": "baselines_dir", "floor_epochs": "baseline_epochs"}
+COLUMNS = {"lesion_count": "region_count", "lesion_volume": "region_size", "lesion_unit": "region_unit"}
+ENTRY_FIELDS = {"knobs": "parameters"}
+CALIBRATION_KEYS = {"gate": "input_check"}
+
+
+def current_name(name: str, names: Mapping[str, str]) -> str:
+    """The name of today for one of these earlier names, with a warning at its first use; any other name as it is."""
+    if name in names:
+        _warn(name, names[name])
+    return names.get(name, name)
+
+
+@lru_cache(maxsize=None)
+def _warn(earlier: str, name: str) -> None:
+    """Warn once of an earlier name."""
+    logger.warning("%r is now called %r: the earlier name is accepted for one release more.", earlier, name)

@@ -1,0 +1,112 @@
+"""What the input check measures of a study's image: grey values, colours, edges, fine detail and the network's code.
+
+All are of the preprocessed image (C, X, Y, Z) with values in [0, 1]. None needs truth, and a lesion moves each but a
+little: none looks at single pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from custom.data.slices import study_slices
+from custom.data.volumes import study_windows
+from custom.input_check.poses import CELLS, DIRECTIONS, POSES
+
+QUANTILES = 64
+SIDE = 64  # pixels of the grid on which edges and detail are measured, whatever the size of the study
+BANDS = 5
+
+
+def describe(image: Tensor, network: nn.Module) -> dict[str, np.ndarray]:
+    """All descriptors of a study (C, X, Y, Z), by name, float64; ``edges`` for each of the :data:`POSES`.
+
+    ``colours`` is of images with several channels alone, ``latent`` of networks that have one.
+    """
+    image = torch.as_tensor(image).as_subclass(Tensor).detach().float().cpu()
+    slices = on_grid(image)
+    found = {
+        "histogram": quantiles(image),
+        "edges": np.stack([edges(turned(slices, pose)) for pose in POSES]),
+        "detail": detail(slices),
+    }
+    if len(image) > 1:
+        found["colours"] = quantiles(image[1:] - image[:-1])
+    code = latent(image, network)
+    return found if code is None else found | {"latent": code}
+
+
+def quantiles(image: Tensor) -> np.ndarray:
+    """(C * 64,) values that equal shares of each channel's pixels lie below."""
+    shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return np.quantile(image.flatten(1).double().numpy(), shares, axis=1).T.ravel()
+
+
+def on_grid(image: Tensor) -> Tensor:
+    """Slices (Z, C, 64, 64) of a study (C, X, Y, Z): means over the pixels of each cell of the grid."""
+    return F.adaptive_avg_pool2d(image.permute(3, 0, 1, 2), SIDE)
+
+
+def turned(slices: Tensor, pose: tuple[bool, int]) -> Tensor:
+    """Slices (Z, C, X, Y) mirrored and turned."""
+    mirrored, turns = pose
+    return torch.rot90(slices.flip(2) if mirrored else slices, turns, (2, 3))
+
+
+def edges(slices: Tensor) -> np.ndarray:
+    """(128,) how strong the edges of each direction are in each of 4 x 4 cells, relative to all, mean over slices.
+
+    Histogram of oriented gradients (Dalal and Triggs, CVPR 2005) with signed directions; the square root makes
+    Euclidean distances those of Hellinger.
+    """
+    grey = slices.mean(1)
+    along_x = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    along_y = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    direction = torch.atan2(along_y, along_x) * (DIRECTIONS / (2 * math.pi)) % DIRECTIONS
+    lower = direction.floor()
+    strength, upper_part = torch.hypot(along_x, along_y), direction - lower
+    histogram = strength.new_zeros(len(grey), DIRECTIONS, *strength.shape[1:])
+    for index, part in ((lower, 1 - upper_part), (lower + 1, upper_part)):
+        histogram.scatter_add_(1, (index.long() % DIRECTIONS)[:, None], (strength * part)[:, None])
+    cells = F.adaptive_avg_pool2d(histogram, CELLS).double().mean(0).flatten()
+    return (cells / cells.sum().clamp(min=1e-9)).sqrt().numpy()
+
+
+def detail(slices: Tensor) -> np.ndarray:
+    """(C * 10,) log energy of the five finest octaves of a Laplacian pyramid, and how evenly each is spread.
+
+    Noise, blur and synthetic drawings differ here from what a scanner or camera makes.
+    """
+    values = []
+    for _ in range(BANDS):
+        coarse = F.avg_pool2d(slices, 2)
+        band = slices - F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        energy = band.square().mean((0, 2, 3)).double()
+        evenness = band.abs().mean((0, 2, 3)).double().square()
+        values += [torch.log(energy + 1e-8), torch.log(evenness + 1e-8) - torch.log(energy + 1e-8)]
+        slices = coarse
+    return torch.cat(values).numpy()
+
+
+def latent(image: Tensor, network: nn.Module, batch: int = 16) -> np.ndarray | None:
+    """(D,) mean over a study's slices or windows of the network's code; None where it has none."""
+    reconstructor = getattr(network, "reconstructor", None)
+    if not hasattr(reconstructor, "latent"):
+        return None
+    sides = tuple(reconstructor.image_size)
+    if len(sides) == 2 and sides[0] == sides[1]:
+        parts = study_slices(image, sides[0])
+    else:
+        parts = study_windows(image, (*sides, 1)[:3], overlap=0.0)
+        parts = [part.reshape(len(image), *sides) for part in parts]
+    device = next(reconstructor.parameters()).device
+    with torch.no_grad():
+        codes = [
+            reconstructor.latent(torch.stack(parts[start : start + batch]).to(device)).double().cpu()
+            for start in range(0, len(parts), batch)
+        ]
+    return torch.cat(codes).mean(0).numpy()

@@ -1,0 +1,170 @@
+"""Pixels of pictures: grey levels, the colours of the anomaly map, WebP bytes, and a batch as one picture.
+
+Arrays come in MONAI's order: `[x, y]` is shown at column x, row y, so a volume in LPS stands as a radiologist hangs it
+(nose up, the patient's left on the right of the picture).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from custom.errors import NomalyError
+
+# Neighbouring levels cannot be told apart, and pictures of few colours compress several times better.
+_LEVELS = 64
+# The colour map inferno (CC0, N. Smith and S. van der Walt) without its dark end, which would hide the anatomy rather
+# than mark it.
+_INFERNO = (
+    "7f1e6c 8d2369 9d2964 ab2f5e b93556 c73e4c d34743 de5238 e8602d ef6e21 f57d15 f98e09 fc9f07 fcb014 fac42a f6d543 "
+    "f2e661 f3f68a"
+).split()
+_THUMBNAIL_SIDE = 112  # twice the shown size, for dense screens
+
+
+def strongest_slice(anomaly_map: ArrayLike) -> int:
+    """Index along the last axis of the slice with the largest sum of the map.
+
+    Args:
+        anomaly_map: (X, Y, Z) or (1, X, Y, Z), larger = more abnormal. Infinity and NaN count as 0.
+    """
+    values = np.nan_to_num(as_array(anomaly_map), posinf=0.0, neginf=0.0)
+    return int(np.argmax(values.sum(tuple(range(values.ndim - 1)))))
+
+
+def image_grid(
+    image: ArrayLike,
+    reconstruction: ArrayLike,
+    anomaly_map: ArrayLike | None = None,
+    *,
+    max_cases: int = 8,
+    vmax: float | None = None,
+) -> NDArray[np.uint8]:
+    """Draw a batch for TensorBoard: a column a case; rows input, pseudo-healthy and, if given, map over the input.
+
+    Args:
+        image: (B, C, X, Y) or (B, C, X, Y, Z), C = 1 or 3, values in [0, 1]; of a volume the middle slice is shown,
+            or the strongest slice of its map.
+        reconstruction: pseudo-healthy images, shaped as `image`.
+        anomaly_map: (B, 1, ...), larger = more abnormal.
+        max_cases: number of columns at most.
+        vmax: map value that gets the full colour; None takes the batch's largest.
+
+    Returns:
+        (H, W, 3) uint8; pass it to `SummaryWriter.add_image(..., dataformats="HWC")`.
+    """
+    images, reconstructions = as_array(image)[:max_cases], as_array(reconstruction)[:max_cases]
+    maps = None if anomaly_map is None else as_array(anomaly_map)[:max_cases]
+    if images.ndim == 5:
+        depths = [images.shape[-1] // 2] * len(images) if maps is None else [strongest_slice(m) for m in maps]
+        images = np.stack([a[..., z] for a, z in zip(images, depths)])
+        reconstructions = np.stack([a[..., z] for a, z in zip(reconstructions, depths)])
+        maps = None if maps is None else np.stack([a[..., z] for a, z in zip(maps, depths)])
+    rows = [[to_rgb(as_plane("image", a)) for a in row] for row in (images, reconstructions)]
+    if maps is not None:
+        full = float(np.nanmax(maps)) if vmax is None else vmax
+        fields = [as_plane("anomaly_map", m)[..., 0] for m in maps]
+        rows.append([lay_over(base, map_colours(field, full)) for base, field in zip(rows[0], fields)])
+    framed = [[np.pad(tile, ((1, 1), (1, 1), (0, 0))) for tile in row] for row in rows]
+    return np.concatenate([np.concatenate(row, axis=1) for row in framed], axis=0).astype(np.uint8)
+
+
+def as_array(values: ArrayLike) -> NDArray[np.float32]:
+    """Tensor or array as float32 in memory."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().float().numpy()
+    return np.asarray(values, dtype=np.float32)
+
+
+def as_plane(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    """Bring (X, Y) or (C, X, Y) to rows, columns, channels: (Y, X, C).
+
+    Raises:
+        NomalyError: it is not one slice of one or three channels.
+    """
+    array = as_array(values)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[0] not in (1, 3):
+        raise NomalyError(
+            f"{name} must be (X, Y) or (C, X, Y) with C = 1 or 3, got {np.shape(values)}. Pick one slice."
+        )
+    return array.transpose(2, 1, 0)
+
+
+def to_rgb(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(Y, X, 1 or 3) in [0, 1] -> (Y, X, 3) in 0..255; what is not finite becomes black."""
+    grey = (np.nan_to_num(np.clip(plane, 0, 1)) * 255).round().astype(np.uint8)
+    return np.broadcast_to(grey, (*grey.shape[:2], 3))
+
+
+def map_colours(field: NDArray[np.float32], vmax: float) -> NDArray[np.uint8]:
+    """Colour and opacity of map values: (Y, X) -> (Y, X, 4) in 0..255, to be laid over the input.
+
+    The colour grows more opaque with the value, smoothly from 8 % to 70 % of `vmax`, so that the everyday residual of
+    healthy tissue leaves no veil over the anatomy. A value that is not finite is drawn as the largest, so that it can
+    never pass for normal.
+    """
+    share = np.nan_to_num(np.clip(field / max(vmax, 1e-8), 0, 1), nan=1.0)
+    share = (share * (_LEVELS - 1)).round() / (_LEVELS - 1)
+    rise = np.clip((share - 0.08) / 0.62, 0, 1)
+    opacity = 0.92 * rise * rise * (3 - 2 * rise)
+    return np.dstack([_colours()[(share * 255).astype(int)], (opacity * 255).round()]).astype(np.uint8)
+
+
+def lay_over(base: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(Y, X, 3) under (Y, X, 4), as a browser would show them."""
+    opacity = layer[..., 3:].astype(np.float32) / 255
+    return (base + (layer[..., :3].astype(np.float32) - base) * opacity).round().astype(np.uint8)
+
+
+def colour_scale() -> str:
+    """The colours from 0 to vmax as a CSS gradient."""
+    stops = map_colours(np.linspace(0, 1, 17, dtype=np.float32)[None], 1.0)[0]
+    return f"linear-gradient(90deg, {', '.join(f'rgb({r} {g} {b} / {a / 255:.2f})' for r, g, b, a in stops.tolist())})"
+
+
+def webp(pixels: NDArray[np.uint8], **options: Any) -> bytes:
+    """(Y, X, 3 or 4) in 0..255 as the bytes of a WebP; `options` as Pillow's, such as quality or lossless."""
+    return _encoded(Image.fromarray(np.ascontiguousarray(pixels)), **options)
+
+
+def reencoded(content: bytes, quality: int, side: int | None = None) -> bytes:
+    """A WebP at a lower quality and, if `side` is given, with its longest side at most that."""
+    picture = Image.open(io.BytesIO(content))
+    if side is not None:
+        picture.thumbnail((side, side))
+    return _encoded(picture, quality=quality, alpha_quality=quality)
+
+
+def thumbnail(pixels: NDArray[np.uint8], ratio: float) -> bytes:
+    """A small WebP of (Y, X, 3), width over height as `ratio` says."""
+    longest = _THUMBNAIL_SIDE
+    size = (longest, max(1, round(longest / ratio))) if ratio > 1 else (max(1, round(longest * ratio)), longest)
+    return _encoded(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), quality=80)
+
+
+def data_uri(content: bytes) -> str:
+    """A WebP as an address that needs no file."""
+    return f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _encoded(picture: Image.Image, **options: Any) -> bytes:
+    """Bytes of a WebP."""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", method=2, **options)
+    return stream.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _colours() -> NDArray[np.float32]:
+    """256 colours in 0..255, (256, 3), interpolated between those of `_INFERNO`."""
+    stops = np.array([list(bytes.fromhex(colour)) for colour in _INFERNO], dtype=np.float32)
+    places = np.linspace(0, 255, len(stops))
+    return np.stack([np.interp(np.arange(256), places, channel) for channel in stops.T], axis=1).astype(np.float32)

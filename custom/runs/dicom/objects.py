@@ -1,0 +1,96 @@
+"""What a run found in one study, as DICOM objects of the same study: segmentation, map and structured report."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from custom.errors import NomalyError
+from custom.files import atomic_write
+from custom.runs.dicom.findings import number_findings
+from custom.runs.dicom.identity import KINDS, Identity
+from custom.runs.dicom.images import make_map, make_segmentation
+from custom.runs.dicom.report import make_report
+from custom.runs.dicom.source import read_source
+from custom.runs.tables import RegionResult, StudyResult
+from custom.studies.dicom_headers import quiet_dicom
+
+logger = logging.getLogger(__name__)
+
+
+def write_dicom_objects(
+    folder: str | os.PathLike[str],
+    files: Sequence[str | os.PathLike[str]],
+    arrays: Mapping[str, np.ndarray],
+    result: StudyResult,
+    regions: Sequence[RegionResult],
+    run: Mapping[str, Any],
+) -> dict[str, Path]:
+    """Write ``segmentation.dcm`` (if there is a region), ``map.dcm`` (if there is a map) and ``report.dcm``.
+
+    The objects belong to the study of the files and to new series of their own, and tell the patient's name, id, birth
+    date and sex as the files do: a PACS needs them to file the objects beside the images. Nothing else that a person
+    typed is copied. All UIDs follow from the content: see `Identity`.
+
+    Args:
+        folder: of the study; made if absent. Objects of an earlier run that are not written anew are removed.
+        files: the study's DICOM files in the order of the third axis; one for a film or a multi-frame file.
+        arrays: "map" float32, larger = more abnormal, and "labels" of integers (0 = nothing, n = region number), each
+            (X, Y) or (X, Y, Z) on the grid of the files: X = column, Y = row, Z = file or frame. Either may be absent.
+        result: the study's numbers.
+        regions: the findings, those in "labels".
+        run: at least "nomaly" (version), "bundle", "model_hash" and "alpha".
+
+    Returns:
+        The path of each object that was written, by kind: "segmentation", "map", "report".
+
+    Raises:
+        NomalyError: the files cannot be told in DICOM objects, or these cannot be written.
+    """
+    folder = Path(folder)
+    for kind in KINDS:
+        with suppress(OSError):  # not there; or not to be removed, which is told when it is written
+            (folder / f"{kind}.dcm").unlink()
+    with quiet_dicom():
+        try:
+            objects = _make_objects(files, arrays, result, regions, run)
+        except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+            if isinstance(error, NomalyError):
+                raise
+            logger.debug("No DICOM objects", exc_info=True)  # its text may name the patient
+            raise NomalyError(
+                f"The DICOM files of study {result.study} lack what objects that refer to them need, or tell it oddly "
+                f"({type(error).__name__}). The other results are complete; check the files with dciodvfy."
+            ) from error
+        paths = {kind: folder / f"{kind}.dcm" for kind in objects}
+        for kind, path in paths.items():
+            with atomic_write(path, "wb") as stream:
+                pydicom.dcmwrite(stream, objects[kind], enforce_file_format=True)
+    return paths
+
+
+def _make_objects(
+    files: Sequence[str | os.PathLike[str]],
+    arrays: Mapping[str, np.ndarray],
+    result: StudyResult,
+    regions: Sequence[RegionResult],
+    run: Mapping[str, Any],
+) -> dict[str, Dataset]:
+    """Make all objects of a study, by kind."""
+    source = read_source(files)
+    identity = Identity(source, arrays, result, regions, run)
+    findings = number_findings(regions)
+    images: dict[str, Dataset] = {}
+    if findings:
+        images["segmentation"] = make_segmentation(source, arrays["labels"], findings, identity)
+    if "map" in arrays:
+        images["map"] = make_map(source, arrays["map"], identity)
+    return {**images, "report": make_report(source, result, findings, images, identity)}

@@ -1,0 +1,88 @@
+"""What made the results of a run, for run.json and for those who go on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from ignite.engine import Engine
+from torch import nn
+
+from custom.calibration.conformal import minimum_n
+from custom.calibration.decision import DecisionRule
+from custom.detector.weights import model_hash, weight_hash
+from custom.studies.privacy import printable, without_studies
+
+
+def run_info(
+    network: nn.Module,
+    rule: DecisionRule,
+    info: Mapping[str, Any],
+    notes: Sequence[str],
+    private_words: str | Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """What ``run.json`` and the report's end tell of a run.
+
+    Args:
+        network: the detector.
+        rule: how p-values become decisions.
+        info: what else to tell.
+        notes: what must be said loudly.
+        private_words: studies as the user named them, which the command is not to tell.
+    """
+    calibration = network.calibration
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": printable(shlex.join(without_studies(sys.argv, private_words))),
+        **info,
+        "decision_rule": asdict(rule),
+        "model_hash": model_hash(network),
+        "calibration": {
+            "healthy_studies": len(calibration.healthy_scores),
+            "pixel_threshold": float(calibration.pixel_threshold) if calibration.is_calibrated else None,
+            "pixel_false_positive_rate": float(calibration.pixel_false_positive_rate),
+            "minimum_region": int(calibration.minimum_region),
+            "false_regions_per_study": float(calibration.false_regions_per_study),
+            "groups": {name: calibration.healthy_count(name) for name in calibration.group_names},
+            "least_studies_for_alpha": minimum_n(rule.alpha, rule.confidence),
+        },
+        "notes": list(notes),
+    }
+
+
+def fingerprint(engine: Engine, network: nn.Module, rule: DecisionRule) -> dict[str, Any]:
+    """What must be equal for two runs to give the same results of a study."""
+    parts = [
+        getattr(engine, name)
+        for name in ("scoring", "foreground_threshold", "study_group", "autocast", "input_check", "score_all")
+    ]
+    parts += [getattr(engine.inferer, name, None) for name in ("window", "overlap")]
+    parts += [engine.data_loader.dataset.transform]
+    settings = repr([described(part) for part in parts])
+    return {
+        "model": model_hash(network),
+        "calibration": weight_hash(network.calibration.state_dict()),
+        "decision_rule": asdict(rule),
+        "settings": hashlib.sha256(settings.encode()).hexdigest()[:16],
+    }
+
+
+def described(part: Any) -> Any:
+    """The plain values that an object was made with, to any depth; of what has no settings, such as a network, its
+    name.
+    """
+    if isinstance(part, (bool, int, float, str, bytes)) or part is None:
+        return part
+    if isinstance(part, (list, tuple)):
+        return [described(item) for item in part]
+    if isinstance(part, Mapping):
+        return {str(key): described(item) for key, item in part.items()}
+    name = type(part).__name__
+    if isinstance(part, nn.Module) or not type(part).__module__.startswith(("custom", "monai.transforms")):
+        return name
+    return [name, {key: described(value) for key, value in sorted(vars(part).items()) if key != "R"}]

@@ -1,0 +1,134 @@
+"""What a run has found so far, one file a study: a run that was stopped goes on from them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from custom.files import atomic_write
+from custom.rendering.case_view import CaseView, Outline, SliceView
+from custom.runs.tables import RegionResult, StudyResult
+
+FOLDER = "records"
+
+
+@dataclass
+class StudyRecord:
+    """Row and regions of a study, its layers for the report (None where there are none), and what its files were."""
+
+    result: StudyResult
+    regions: list[RegionResult]
+    view: CaseView | None = None
+    source: str = ""
+
+
+class StudyRecords:
+    """The records of a results folder. Each is written whole or not at all, after the images of its study: what has a
+    record is done.
+
+    Args:
+        folder: of the run; several processes may share it.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder) / FOLDER
+
+    def write(self, record: StudyRecord) -> None:
+        """Keep what was found in a study.
+
+        Raises:
+            NomalyError: if it cannot be written.
+        """
+        view = None if record.view is None else _encoded(asdict(record.view))
+        rows = {"result": asdict(record.result), "regions": [asdict(row) for row in record.regions]}
+        content = {**rows, "view": view, "source": record.source}
+        with atomic_write(self._path(record.result.study)) as file:
+            json.dump(content, file, ensure_ascii=False)
+
+    def read(self, case: str, with_view: bool = True) -> StudyRecord | None:
+        """The record of a study; None if there is none, or none of this version."""
+        try:
+            content = json.loads(self._path(case).read_text(encoding="utf-8"))
+            view = _view(content["view"]) if with_view and content["view"] is not None else None
+            regions = [RegionResult(**row) for row in content["regions"]]
+            return StudyRecord(StudyResult(**content["result"]), regions, view, content["source"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def done(self, items: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Cases that need not be done again: those whose files are what they were. A failed one is tried anew."""
+        records = {item["case"]: (item, self.read(item["case"], with_view=False)) for item in items}
+        return {
+            case
+            for case, (item, record) in records.items()
+            if record is not None and record.result.status != "failed" and record.source == source_digest(item["image"])
+        }
+
+    def cases(self) -> Iterator[str]:
+        """Studies that have a record; what is no record of ours is passed over."""
+        for path in sorted(self.folder.glob("*.json")):
+            if self.read(path.stem, with_view=False):
+                yield path.stem
+
+    def forget(self, case: str) -> None:
+        """Remove the record of a study, and the folder with the last one unless something else is in it."""
+        self._path(case).unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def clear(self) -> None:
+        """Forget all."""
+        for case in self.cases():
+            self.forget(case)
+
+    def _path(self, case: str) -> Path:
+        """File of a study."""
+        return self.folder / f"{case}.json"
+
+
+def source_digest(image: str | os.PathLike | Sequence[str]) -> str:
+    """Fingerprint of the files of a study: their places, sizes and times of change."""
+    paths = [Path(image)] if isinstance(image, (str, os.PathLike)) else [Path(path) for path in image]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    facts = [(os.fsencode(file.absolute()), *_facts(file)) for file in files]
+    return hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:16]
+
+
+def _facts(file: Path) -> tuple[int, int]:
+    """Size and time of change of a file; nothing of one that cannot be seen."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _encoded(value: Any) -> Any:
+    """The value with text in the place of bytes."""
+    if isinstance(value, dict):
+        return {key: _encoded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encoded(item) for item in value]
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+
+
+def _view(content: dict[str, Any]) -> CaseView:
+    """Read back what `asdict` and `_encoded` made of a view."""
+    slices = tuple(_slice(part) for part in content["slices"])
+    thumbnail = base64.b64decode(content["thumbnail"])
+    return CaseView(**{**content, "size": tuple(content["size"]), "slices": slices, "thumbnail": thumbnail})
+
+
+def _slice(content: dict[str, Any]) -> SliceView:
+    """Read back a slice of a view."""
+    pictures = {name: base64.b64decode(content[name]) for name in ("image", "pseudo_healthy", "overlay")}
+    regions = {int(number): Outline(**outline) for number, outline in content["regions"].items()}
+    truth = None if content["truth"] is None else Outline(**content["truth"])
+    return SliceView(content["index"], **pictures, regions=regions, truth=truth)

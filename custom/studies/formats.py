@@ -1,0 +1,111 @@
+"""What files a study comes in, how a study is named after them, and the one form of error for a bad one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import psutil
+
+from custom.errors import NomalyError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + IMAGE_SUFFIXES
+DICOM_MARK, MARK_OFFSET = b"DICM", 128  # PS3.10 section 7.1
+GIB = 2**30
+COPIES = 6  # of a float32 image that are held at once on its way to a report
+
+
+def case_name(image: str | PathLike | Sequence[str]) -> str:
+    """Return the name of a study: its file's or folder's name without a known image suffix."""
+    name = study_path(image).name
+    for suffix in STUDY_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def study_path(image: str | PathLike | Sequence[str]) -> Path:
+    """Return the path that stands for a study: its one file or folder, else the folder that holds all its files."""
+    if isinstance(image, (str, PathLike)):
+        return Path(image)
+    if len(image) == 1:
+        return Path(image[0])
+    return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in image]) if image else "series")
+
+
+def load_error(path: str | PathLike, problem: str, next_step: str) -> NomalyError:
+    """Build the one form of error about a study's files: file, rule and value, next step."""
+    return NomalyError(f"Study {path}: {problem}. {next_step}")
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM, by its suffix or the mark that such files carry.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if path.suffix.lower() == ".dcm":
+        return True
+    with path.open("rb") as stream:
+        stream.seek(MARK_OFFSET)
+        return stream.read(len(DICOM_MARK)) == DICOM_MARK
+
+
+def check_access(path: Path) -> None:
+    """Refuse a path that does not exist, may not be read, or is an empty file.
+
+    Raises:
+        NomalyError: with the reason.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        step = "Check the path for spelling and mounts."
+        raise load_error(path, "the file must exist, but there is none", step) from None
+    except OSError as error:
+        step = "Check its permissions, its links and the mount."
+        raise load_error(path, f"it may not be read ({error.strerror})", step) from error
+    kind, needed = ("folder", os.R_OK | os.X_OK) if path.is_dir() else ("file", os.R_OK)
+    if not os.access(path, needed):
+        step = "Give the user who runs this the permission to read it."
+        raise load_error(path, f"the {kind} may not be read (permission denied)", step)
+    if kind == "file" and status.st_size == 0:
+        raise load_error(path, "the file must hold an image, but it is empty (0 bytes)", "Copy or export it again.")
+
+
+def check_memory(path: Path, values: int) -> None:
+    """Refuse an image that is too large for the free memory, before its pixels are read.
+
+    Args:
+        path: of the study.
+        values: number of its voxels, times the channels.
+
+    Raises:
+        NomalyError: if `COPIES` copies in float32 do not fit.
+    """
+    needed, free = 4 * COPIES * values, psutil.virtual_memory().available
+    if needed > free:
+        raise load_error(
+            path,
+            f"the image must fit into the free memory, but its {values} values need about {needed / GIB:.1f} GiB and "
+            f"{free / GIB:.1f} GiB are free",
+            "Give fewer slices or a coarser image, close other programs, or use a machine with more memory.",
+        )
+
+
+def unreadable(path: Path, error: Exception) -> NomalyError:
+    """Build the error about a file that its reader failed on."""
+    if isinstance(error, PermissionError):
+        step = "Give the user who runs this the permission to read it."
+        return load_error(path, "the file may not be read (permission denied)", step)
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or ["no reason given"]
+    reason = lines[-1].split("): ", 1)[-1] if lines[-1].startswith("ITK ERROR") else lines[0]
+    return load_error(
+        path,
+        f"the file must be a readable PNG, JPEG, NIfTI or DICOM image, but the reader failed "
+        f"({type(error).__name__}: {reason[:200]})",
+        "The file may be truncated or of another format: open it in a viewer, then copy or export it again.",
+    )

@@ -1,0 +1,41 @@
+"""The deployable module says what its parts say."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from custom.detector.anomaly_detector import AnomalyDetector
+from custom.networks.memmc_mae import MemMCMaskedAutoencoder
+from custom.scoring.anomaly_map import ResidualMap
+
+
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Grey(nn.Module):
+    """Health is mid grey."""
+
+    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, 0.5)
+
+
+def test_map_compares_the_image_with_what_is_rebuilt() -> None:
+    anomaly_map, x_hat = AnomalyDetector(Grey(), ResidualMap()).predict(images())
+    assert torch.equal(x_hat, torch.full_like(images(), 0.5))
+    torch.testing.assert_close(anomaly_map, (images() - 0.5).abs().mean(1, keepdim=True))
+
+
+def test_ensemble_also_says_how_much_its_members_differ() -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
+    network = MemMCMaskedAutoencoder(2, 3, 16, 4, **sizes, masks=4)
+    detector = AnomalyDetector(network, ResidualMap()).eval()
+    with torch.no_grad():
+        anomaly_map, x_hat, deviation = detector.predict(images())
+        mean, per_channel = network.ensemble_statistics(images())
+        assert torch.equal(detector(images()), anomaly_map) and torch.equal(detector.reconstruct(images()), x_hat)
+    assert torch.equal(x_hat, mean.clamp(0, 1)) and 0 <= x_hat.min() and x_hat.max() <= 1
+    torch.testing.assert_close(deviation, per_channel.mean(1, keepdim=True))
+    assert deviation.shape == (2, 1, 16, 16) and deviation.min() > 0

@@ -1,0 +1,152 @@
+"""A calibration file gives back what it was written from, and only to the weights that it is of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from custom.calibration.decision import DecisionRule
+from custom.calibration.state import CalibrationState
+from custom.detector.calibration_file import load_calibration, write_calibration
+from custom.errors import NomalyError
+
+STUDIES = [
+    {"study": "b", "score": 0.3, "mass": 2.0, "group": "GE"},
+    {"study": "a", "score": 0.1, "mass": 0.0, "group": "Siemens"},
+]
+
+
+def state_of(studies: list[dict], field: str | None = "scanner") -> CalibrationState:
+    state = CalibrationState()
+    names = [study["group"] for study in studies] if field else None
+    state.fill_healthy([s["score"] for s in studies], [s["mass"] for s in studies], names, field)
+    state.fill(decision=(0.1, 0.9, 0.4), pixel_threshold=0.7, pixel_false_positive_rate=0.02, minimum_region=5)
+    state.fill(false_regions_per_study=0.5, slices=(2, 9), plane=(64, 80))
+    state.fill_scoring({"version": 1, "score": {"mode": "mean"}})
+    generator = np.random.default_rng(0)
+    state.input_check.learn(
+        [np.array([0.7, np.nan, 200.0])] * 20, [{"detail": generator.normal(size=10)} for _ in range(20)]
+    )
+    return state
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_calibration(tmp_path / "site.json", state_of(STUDIES), "abc", STUDIES, {"date": "2026-01-02"})
+    return tmp_path / "site.json"
+
+
+@pytest.mark.parametrize("field", ["scanner", None])
+def test_state_read_back_equals_the_one_written(tmp_path: Path, field: str | None) -> None:
+    saved, loaded = state_of(STUDIES, field), CalibrationState()
+    write_calibration(tmp_path / "site.json", saved, "abc", STUDIES, {})
+    load_calibration(tmp_path / "site.json", loaded, "abc")
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.4)
+    assert loaded.input_check.limit("detail") > 0
+
+
+def test_file_that_is_older_than_the_input_gate_leaves_it_empty(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["input_check"]
+    file.write_text(json.dumps(content))
+    state = state_of(STUDIES)
+    load_calibration(file, state, "abc")
+    assert state.is_calibrated and not state.input_check.is_learned
+
+
+def test_file_of_an_earlier_release_keeps_its_mode_and_checksum(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["scoring"]
+    file.write_text(json.dumps(content | {"score_rule": [1.0, 4294967295.0]}))
+    state = CalibrationState()
+    load_calibration(file, state, "abc")
+    assert state.scoring_settings == {"version": 0, "checksum": [1.0, 4294967295.0]}
+
+
+def test_broken_gate_is_refused_before_anything_changes(file: Path) -> None:
+    content = json.loads(file.read_text())
+    del content["input_check"]["limits"]["pose"]
+    file.write_text(json.dumps(content))
+    state = CalibrationState()
+    with pytest.raises(NomalyError, match="must be a whole file of nomaly calibrate, but KeyError: 'pose'"):
+        load_calibration(file, state, "abc")
+    assert not state.is_calibrated and not state.input_check.is_learned
+
+
+def test_file_can_be_read_by_people(file: Path) -> None:
+    content = json.loads(file.read_text())
+    assert [study["study"] for study in content["studies"]] == ["a", "b"]  # ascending by score
+    assert (content["healthy_studies"], content["alpha"], content["confidence"]) == (2, 0.1, 0.9)
+    assert (content["model_hash"], content["date"], content["minimum_region"]) == ("abc", "2026-01-02", 5)
+
+
+def test_calibration_of_other_weights_is_refused(file: Path) -> None:
+    state = CalibrationState()
+    with pytest.raises(
+        NomalyError, match=r"site.json must be of these weights \(xyz\), but is of abc: scores of other"
+    ):
+        load_calibration(file, state, "xyz")
+    assert not state.is_calibrated
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "must be a file of nomaly calibrate, with model_hash and studies"),
+        ('{"model_hash": "abc", "studies": []}', "must be a file of nomaly calibrate, with model_hash and studies"),
+        ('{"model_hash": "abc", "studies": [{}]}', "must be a whole file of nomaly calibrate, but KeyError: 'alpha'"),
+    ],
+    ids=["cut off", "a list", "empty", "without the rest"],
+)
+def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(NomalyError, match=message):
+        load_calibration(file, CalibrationState(), "abc")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixel_threshold": float("nan")}, "ValueError: scores, masses and thresholds must be finite"),
+        (
+            {"studies": [{**STUDIES[0], "score": float("inf")}, STUDIES[1]]},
+            "scores, masses and thresholds must be finite",
+        ),
+        ({"studies": STUDIES[:1]}, "ValueError: healthy_studies is 2, and there are 1"),
+        (
+            {"studies": [{**STUDIES[0], "group": None}, STUDIES[1]]},
+            "each study must have a group, as group_field is scan",
+        ),
+        ({"scoring": 3}, "ValueError: scoring must be settings with their version, got 3"),
+        ({"plane": [16]}, r"plane must be two numbers, got \[16\]"),
+        ({"minimum_region": 0}, "minimum_region must be at least 1, got 0"),
+        ({"alpha": 2.0}, r"alpha must be in \(0, 1\), got 2.0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
+)
+def test_file_changed_to_what_no_calibration_holds_is_refused(file: Path, change: dict, message: str) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    state = CalibrationState()
+    with pytest.raises(NomalyError, match=message):
+        load_calibration(file, state, "abc")
+    assert not state.is_calibrated
+
+
+def test_scanners_that_are_numbers_are_names_after_reading(file: Path) -> None:
+    studies = [{**study, "group": number} for study, number in zip(STUDIES, (1, 2.0))]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"studies": studies}))
+    state = CalibrationState()
+    load_calibration(file, state, "abc")
+    assert state.group_names == ["1", "2"]
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NomalyError, match="nowhere.json must be a file, found none: make it with nomaly calibrate"):
+        load_calibration(tmp_path / "nowhere.json", CalibrationState(), "abc")

@@ -1,0 +1,24 @@
+"""Names that were replaced still work where users' files and commands hold them, with one warning each."""
+
+from __future__ import annotations
+
+import logging
+
+from custom import earlier_names
+from custom.commands.overrides import parse_overrides
+from custom.earlier_names import COLUMNS, current_name
+
+
+def test_earlier_parameters_of_a_command_line_are_accepted_with_one_warning_each(caplog) -> None:
+    earlier_names._warn.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert parse_overrides(["--gate", "false", "--floor_epochs=3"]) == {"input_check": False, "baseline_epochs": 3}
+        parse_overrides(["--gate", "true"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "'gate' is now called 'input_check': the earlier name is accepted for one release more.",
+        "'floor_epochs' is now called 'baseline_epochs': the earlier name is accepted for one release more.",
+    ]
+
+
+def test_name_of_today_is_taken_as_it_is(caplog) -> None:
+    assert current_name("region_count", COLUMNS) == "region_count" and not caplog.records
