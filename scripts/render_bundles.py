@@ -3,11 +3,17 @@
     python scripts/render_bundles.py            write bundles/*/configs/*.json
     python scripts/render_bundles.py --check    fail if a committed config differs from its sources
 
-Tools of MONAI's world read one config file, so each rendered file is complete. variant.json names the method (a folder
-of _base) and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name
-the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A source with
-``_images_`` is for these kinds of images alone. A parameter of variant.json replaces the top-level key of that name
-wherever it stands.
+MONAI's tools read a single config file, so every rendered file is complete. variant.json names the method (a folder of
+_base) and the kind of images (a file of _base/images), and sets parameters. Each source in _base and in the method's
+folder becomes one config:
+
+- ``_NAME_:`` without a value, at any depth, inserts the entries of the part NAME. Parts are the entries of common.yaml,
+  of the method's parts.yaml and of the images' file. A later entry of the same name replaces an inserted one in place.
+- ``_images_`` lists the kinds of images that a source is for (default: all).
+- ``_overlay_: true`` marks a config that is merged over another one; ``_new_`` lists the keys that only it has.
+
+A parameter in variant.json replaces the top-level key of that name in every config that has it. An entry with the name
+of an overlay changes that overlay only.
 """
 
 from __future__ import annotations
@@ -22,66 +28,82 @@ import yaml
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 WIDTH = 120
+NOTE = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
+
+Config = dict[str, Any]
 
 
 def render_bundle(folder: Path) -> dict[str, str]:
     """Text of every config of a bundle by file name."""
     variant = json.loads((folder / "variant.json").read_text())
-    base = BUNDLES / "_base"
-    method, images, parameters = (
-        base / variant["method"],
-        base / "images" / f"{variant['images']}.yaml",
-        variant["parameters"],
-    )
-    parts_files = (base / "common.yaml", method / "parts.yaml", images)
-    parts = {name: part for path in parts_files for name, part in yaml.safe_load(path.read_text()).items()}
-    paths = [path for path in (*base.glob("*.yaml"), *method.glob("*.yaml")) if path not in parts_files]
-    sources = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(paths, key=lambda path: path.stem)}
-    kinds = {stem: source.pop("_images_", [variant["images"]]) for stem, source in sources.items()}
-    configs = {stem: include_parts(sources[stem], parts) for stem in sources if variant["images"] in kinds[stem]}
-    overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
-
+    configs = read_sources(variant["method"], variant["images"])
+    overlays = {name for name, config in configs.items() if config.pop("_overlay_", False)}
     if strange := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
         sys.exit(
-            f"{folder.name}/variant.json: {', '.join(strange)} is no overlay; there are {', '.join(sorted(overlays))}"
+            f"{folder.name}/variant.json: {', '.join(strange)} is not an overlay; the overlays are "
+            f"{', '.join(sorted(overlays))}"
         )
-    known = set().union(*(configs[stem] for stem in configs if stem not in overlays))
+    parameters = variant["parameters"]
+    known = set().union(*(configs[name] for name in configs if name not in overlays))
     refuse_unknown(parameters, known, f"{folder.name}/variant.json")
-    texts = {}
-    for stem, config in configs.items():
-        if stem in overlays:
+    for name, config in configs.items():
+        if name in overlays:
             new = set(config.pop("_new_", []))
-            config = config | variant.get(stem, {})
-            refuse_unknown(config, known | new, f"{folder.name}: {stem}")
+            configs[name] = config | variant.get(name, {})
+            refuse_unknown(configs[name], known | new, f"{folder.name}: {name}")
         else:
-            config = {key: parameters.get(key, value) for key, value in config.items()}
-        note = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
-        text = dump({"_note_": note, **config}).replace("{bundle}", folder.name)
-        texts[f"{stem}.json"] = text + "\n"
-    texts["logging.conf"] = (base / "logging.conf").read_text()
-    return texts
+            configs[name] = {key: parameters.get(key, value) for key, value in config.items()}
+    texts = {f"{name}.json": dump({"_note_": NOTE, **config}) + "\n" for name, config in configs.items()}
+    texts = {name: text.replace("{bundle}", folder.name) for name, text in texts.items()}
+    return texts | {"logging.conf": (BUNDLES / "_base" / "logging.conf").read_text()}
 
 
-def include_parts(source: dict[str, Any], parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The source with each key ``_include...`` replaced by the entries of the parts that it lists."""
-    config: dict[str, Any] = {}
-    for key, value in source.items():
-        entries = (
-            [part for name in value for part in parts[name].items()] if key.startswith("_include") else [(key, value)]
-        )
-        config.update(entries)
+def read_sources(method: str, images: str) -> dict[str, Config]:
+    """Sources for a method and a kind of images by name, with their parts inserted."""
+    base = BUNDLES / "_base"
+    parts_files = [base / "common.yaml", base / method / "parts.yaml", base / "images" / f"{images}.yaml"]
+    parts = {name: part for path in parts_files for name, part in read(path).items()}
+    paths = [path for path in (*base.glob("*.yaml"), *(base / method).glob("*.yaml")) if path not in parts_files]
+    sources = {path.stem: read(path) for path in sorted(paths, key=lambda path: path.stem)}
+    return {
+        name: insert_parts(source, parts)
+        for name, source in sources.items()
+        if images in source.pop("_images_", [images])
+    }
+
+
+def read(path: Path) -> Config:
+    """A YAML file."""
+    config: Config = yaml.safe_load(path.read_text())
     return config
 
 
-def refuse_unknown(parameters: dict[str, Any], known: set[str], where: str) -> None:
-    """Exit if a parameter replaces nothing: the merging of configs would add a misspelt key in silence."""
+def insert_parts(value: Any, parts: dict[str, Config]) -> Any:
+    """The value with each ``_NAME_:`` replaced by the entries of that part, at any depth."""
+    if isinstance(value, list):
+        return [insert_parts(item, parts) for item in value]
+    if not isinstance(value, dict):
+        return value
+    config: Config = {}
+    for key, entry in value.items():
+        if entry is None and key.startswith("_") and key.endswith("_"):
+            if key[1:-1] not in parts:
+                sys.exit(f"{key}: no part of this name; the parts are {', '.join(sorted(parts))}")
+            config.update(insert_parts(parts[key[1:-1]], parts))
+        else:
+            config[key] = insert_parts(entry, parts)
+    return config
+
+
+def refuse_unknown(parameters: Config, known: set[str], where: str) -> None:
+    """Exit if a parameter replaces no key: merging configs would silently add a misspelt one."""
     unknown = sorted(key for key in parameters if key.split("#")[0] not in known)
     if unknown:
         sys.exit(f"{where}: no config has {', '.join(unknown)}; known parameters: {', '.join(sorted(known))}")
 
 
 def dump(value: Any, indent: int = 0) -> str:
-    """JSON in which whatever fits stands on one line."""
+    """JSON with each value on one line if it fits."""
     flat = json.dumps(value)
     if not isinstance(value, (dict, list)) or (len(flat) + indent <= WIDTH - 40 and indent > 0):
         return flat
@@ -95,7 +117,7 @@ def dump(value: Any, indent: int = 0) -> str:
 def main() -> None:
     """Write or check the rendered files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
     check = parser.parse_args().check
     stale = []
     for variant in sorted(BUNDLES.glob("*/variant.json")):
@@ -108,7 +130,7 @@ def main() -> None:
                     path.write_text(text)
     if check and stale:
         sys.exit("differs from its sources, run python scripts/render_bundles.py: " + ", ".join(stale))
-    print("\n".join(stale) if stale else "all configs equal their sources")
+    print("\n".join(stale) if stale else "all configs match their sources")
 
 
 if __name__ == "__main__":

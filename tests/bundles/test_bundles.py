@@ -90,7 +90,7 @@ def test_committed_configs_equal_what_their_sources_render_to(bundle: str, rende
 
 
 @every_bundle
-def test_bundle_is_settings_and_words_alone(bundle: str) -> None:
+def test_bundle_contains_only_settings_and_texts(bundle: str) -> None:
     made_by_use = {"data", "models", "output"}
     files = [path.relative_to(BUNDLES / bundle) for path in (BUNDLES / bundle).rglob("*") if path.is_file()]
     kept = {path for path in files if path.parts[0] not in made_by_use}
@@ -127,7 +127,7 @@ def test_new_bundle_costs_a_variant_and_no_python(
 
 
 @every_bundle
-def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
+def test_misspelt_parameter_of_a_variant_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     variant = json.loads(path.read_text())
     path.write_text(json.dumps(variant | {"parameters": variant["parameters"] | {"imagesize": 64}}))
@@ -138,7 +138,7 @@ def test_misspelt_knob_of_a_variant_is_refused(bundle: str, render: ModuleType, 
 
 
 @every_bundle
-def test_misspelt_knob_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
+def test_misspelt_parameter_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"demo": {"max_epoch": 1}}))
     with pytest.raises(SystemExit, match=f"^{bundle}: demo: no config has max_epoch; known parameters: .*max_epochs"):
@@ -149,7 +149,9 @@ def test_misspelt_knob_of_an_overlay_is_refused(bundle: str, render: ModuleType,
 def test_misspelt_name_of_an_overlay_is_refused(bundle: str, render: ModuleType, copied: Path) -> None:
     path = copied / bundle / "variant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"demos": {"max_epochs": 1}}))
-    with pytest.raises(SystemExit, match=f"^{bundle}/variant.json: demos is no overlay; there are demo, .*multi_gpu"):
+    with pytest.raises(
+        SystemExit, match=f"^{bundle}/variant.json: demos is not an overlay; the overlays are demo, .*multi_gpu"
+    ):
         render.main()
 
 
@@ -161,7 +163,7 @@ def test_overlay_for_other_kinds_of_images_is_not_rendered(render: ModuleType, c
 
 
 @every_bundle
-def test_config_edited_by_hand_fails_the_check_and_is_rendered_anew(
+def test_config_edited_by_hand_fails_the_check_and_is_rendered_again(
     bundle: str, render: ModuleType, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copied / bundle / "configs" / "train.json"
@@ -180,7 +182,7 @@ def test_config_edited_by_hand_fails_the_check_and_is_rendered_anew(
 
 
 @pytest.fixture
-def tiny_knobs(trained, tiny_network, tiny_data, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+def tiny_parameters(trained, tiny_network, tiny_data, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """Overrides with which a workflow can be made in no time: asking for its properties makes all its parts."""
 
     def parameters(bundle: str) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def test_workflow_has_all_properties_wherever_it_starts(
     bundle: str,
     place: str,
     workflow: str,
-    tiny_knobs,
+    tiny_parameters,
     quiet_process: None,
     one_process: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,7 +221,7 @@ def test_workflow_has_all_properties_wherever_it_starts(
     monkeypatch.chdir(ROOT if place == "repository" else BUNDLES / bundle)
     folder = Path("bundles") / bundle / "configs" if place == "repository" else Path("configs")
     # What the overrides know only from train.json is no parameter of the other configs.
-    parameters = {key: value for key, value in tiny_knobs(bundle).items() if key in config(bundle, names[0])}
+    parameters = {key: value for key, value in tiny_parameters(bundle).items() if key in config(bundle, names[0])}
     loaded = ConfigWorkflow([str(folder / f"{name}.json") for name in names], workflow_type=kind, **parameters)
     loaded.initialize()
     assert loaded.check_properties() == []
@@ -227,10 +229,10 @@ def test_workflow_has_all_properties_wherever_it_starts(
 
 
 @every_bundle
-def test_property_check_sees_a_metric_of_another_name(bundle: str, tiny_knobs, quiet_process: None) -> None:
+def test_property_check_sees_a_metric_of_another_name(bundle: str, tiny_parameters, quiet_process: None) -> None:
     path = BUNDLES / bundle / "configs" / "train.json"
     wrong = {"validate#evaluator#key_val_metric": "@validate#additional_metrics"}
-    loaded = ConfigWorkflow(str(path), workflow_type="train", **tiny_knobs(bundle), **wrong)
+    loaded = ConfigWorkflow(str(path), workflow_type="train", **tiny_parameters(bundle), **wrong)
     loaded.initialize()
     assert loaded.check_properties() == ["val_key_metric"]
 
