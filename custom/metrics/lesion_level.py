@@ -20,9 +20,9 @@ HIT_OVERLAP = 0.1  # share of a lesion's pixels that one region must cover
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # the operating points of LUNA16 (Setio et al., MedIA 42, 2017)
 # Thresholds of the FROC sweep as multiples of the calibrated one: fixed before any test study is seen, 15 % apart.
 THRESHOLD_MULTIPLES = tuple(2 ** (step / 5) for step in range(-10, 31))
-# Least and most pixels on the network's grid: how well a network resolves a lesion depends on how many pixels it covers.
-# 32 pixels are a disc 6 pixels across, less than one patch of a masked autoencoder; 128 a disc 13 across. The limits are
-# fixed, since terciles would change with the test set.
+# Least and most pixels on the network's grid, which determine how visible a lesion is to the network: 32 pixels are a
+# disc 6 pixels across, less than one patch of a masked autoencoder; 128 a disc 13 across. The limits are fixed, since
+# terciles would change with the test set.
 SIZES: dict[str, tuple[int, int | None]] = {"small": (1, 31), "medium": (32, 127), "large": (128, None)}
 
 

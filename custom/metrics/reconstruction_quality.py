@@ -89,7 +89,7 @@ class ReconstructionQuality:
 
 
 def slice_similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-    """Mean SSIM of two slices (C, X, Y), as scikit-image computes it, and its map (X, Y); NaN if a side has fewer than 3 pixels."""
+    """scikit-image's mean SSIM of two slices (C, X, Y) and its map (X, Y); NaN if a side has fewer than 3 pixels."""
     side = min(WINDOW, *x.shape[1:])
     window = side if side % 2 else side - 1
     if window < 3:

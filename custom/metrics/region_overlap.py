@@ -19,7 +19,7 @@ MAX_FALSE_POSITIVE_RATE = 0.3  # Bergmann et al. 2021
 
 
 class OverlapStudy(NamedTuple):
-    """One measured study: its patient, number of lesions, and histograms (BINS,) of lesion overlap and healthy pixels."""
+    """One measured study: patient, number of lesions, and histograms (BINS,) of lesion overlap and healthy pixels."""
 
     subject: str
     lesions: int

@@ -173,8 +173,8 @@ class StudyEvaluation:
         cases = [row["case"] for row in self.studies if row["label"] and row["case"] not in self.pixels.subjects]
         if cases:
             logger.warning(
-                "Abnormal studies left out of pixel, lesion and box metrics, as they have no lesion mask or an empty one "
-                "on the network's grid (%d): %s%s.",
+                "Abnormal studies left out of pixel, lesion and box metrics, as they have no lesion mask or an empty "
+                "one on the network's grid (%d): %s%s.",
                 len(cases),
                 ", ".join(map(str, cases[:10])),
                 "" if len(cases) <= 10 else " and others",

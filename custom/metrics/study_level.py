@@ -1,4 +1,4 @@
-"""The study-level part of an evaluation: ranking, decisions and groups of one test set, all with the same resamplings."""
+"""The study-level part of an evaluation: ranking, decisions and groups of one test set, with common resamplings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def baseline_verdicts(evaluation: Evaluation) -> list[Verdict]:
 
 
 def false_alarm_sentence(evaluation: Evaluation) -> str | None:
-    """That the target false-alarm rate is exceeded, if the interval of the realised rate is above it; otherwise None."""
+    """That the target false-alarm rate is exceeded, if the realised rate's interval is above it; otherwise None."""
     rate, alpha = evaluation.get("false_alarm_rate"), evaluation.get("alpha")
     if alpha is None or rate is None or rate["low"] is None or rate["low"] <= alpha:
         return None

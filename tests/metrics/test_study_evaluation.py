@@ -116,8 +116,8 @@ def test_abnormal_study_without_a_mask_counts_for_ranking_only(caplog: pytest.Lo
     assert (result["pixel"]["n_healthy"], result["pixel"]["n_abnormal"], result["n_without_mask"]) == (1, 1, 1)
     assert "left out of pixels, lesions and boxes | 1 |" in table_markdown(result)
     assert caplog.messages[-1] == (
-        "Abnormal studies left out of pixel, lesion and box metrics, as they have no lesion mask or an empty one on the "
-        "network's grid (1): case2."
+        "Abnormal studies left out of pixel, lesion and box metrics, as they have no lesion mask or an empty one on "
+        "the network's grid (1): case2."
     )
 
 
