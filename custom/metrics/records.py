@@ -1,7 +1,7 @@
 """The result of an evaluation, as metrics.json holds it.
 
-The records are dictionaries with typed keys, so that JSON holds them as they are. None is a number that cannot be
-computed; ``not_computable`` gives the reason.
+The records are dictionaries with typed keys, so that they are written to JSON unchanged. None means that a
+number cannot be computed; ``not_computable`` gives the reason.
 """
 
 from __future__ import annotations

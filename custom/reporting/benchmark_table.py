@@ -190,7 +190,7 @@ def table_markdown(rows: Sequence[Row]) -> str:
     lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
     table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
     notes = [
-        "Intervals are 95 %; with too few studies there is none. The AUROC difference is paired, over the studies that "
+        "Intervals are 95 %; too few studies give none. The AUROC difference is paired, over the studies that "
         "both models share."
     ]
     if any(row["synthetic"] for row in rows):

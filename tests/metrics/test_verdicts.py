@@ -79,7 +79,7 @@ def test_without_an_interval_there_are_too_few_studies_to_decide(value: float) -
     ]
 
 
-def test_what_was_not_measured_has_no_verdict_and_the_sentence_says_so() -> None:
+def test_without_a_comparison_there_is_no_verdict_and_the_sentence_states_it() -> None:
     nothing = {"best_baseline": None, "best_pixel_baseline": None, "baselines": {"brightness": {"pixel_ap": None}}}
     assert baseline_verdicts(nothing) == baseline_verdicts({}) == []
     assert baseline_sentence(nothing) == (

@@ -54,7 +54,7 @@ def test_a_2d_image_is_a_case_of_one_slice():
 
 
 @pytest.mark.parametrize("depth, kept", [(1, [0]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
-def test_a_case_that_was_not_assessed_shows_its_image_alone(depth, kept):
+def test_a_case_that_was_not_scored_shows_only_its_image(depth, kept):
     image = volume(depth)[0]
     view = input_view(image, (1.0, 2.0), max_slices=5)
     assert [s.index for s in view.slices] == kept and kept[view.shown] == depth // 2

@@ -221,7 +221,7 @@ def test_volume_opens_at_its_strongest_slice_and_scrolls(page):
     assert slice_number(page) == "10 of 10"
 
 
-def test_letters_of_the_patients_sides_stand_where_they_are_known(page):
+def test_letters_of_the_patients_sides_are_shown_if_known(page):
     open_case(page, "alpha")
     frame = page.locator("[data-layer=map] .frame")
     box = frame.bounding_box()
