@@ -12,6 +12,12 @@ PARAMETERS = {"gate": "input_check", "floors_dir": "baselines_dir", "floor_epoch
 COLUMNS = {"lesion_count": "region_count", "lesion_volume": "region_size", "lesion_unit": "region_unit"}
 ENTRY_FIELDS = {"knobs": "parameters"}
 CALIBRATION_KEYS = {"gate": "input_check"}
+EVALUATION_KEYS = {
+    "gate": "input_check",
+    "floors": "baselines",
+    "best_floor": "best_baseline",
+    "best_pixel_floor": "best_pixel_baseline",
+}
 
 
 def current_name(name: str, names: Mapping[str, str]) -> str:

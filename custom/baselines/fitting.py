@@ -1,8 +1,8 @@
-"""All baselines, fitted: simple detectors that any learned method must beat, on the same healthy training slices.
+"""Fitting of all baselines: simple detectors on the same healthy training slices, to compare learned methods with.
 
 Each baseline has ``score(study (C, X, Y, Z)) -> float`` and ``map(study) -> (1, X, Y, Z) or None``, larger = more
 abnormal. Studies are stacks of slices along Z, values in [0, 1], on the training slices' grid or larger: a larger slice
-is reconstructed in overlapping windows, as the method's own network does it.
+is reconstructed in overlapping windows, as by the method's own network.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 def fit_baselines(
     train: Tensor, epochs: int = 20, seed: int = 0, score: ScoreRule | None = None
 ) -> dict[str, Baseline]:
-    """All baselines, fitted.
+    """Fit all baselines.
 
     Args:
         train: (N, C, H, W) healthy slices in [0, 1].
         epochs: passes over `train` for the autoencoder.
-        seed: seed of the autoencoder's weights and batches; the other baselines draw nothing.
-        score: rule (map (1, *S), foreground (1, *S), study, reconstruction (C, *S)) -> score of the baselines that
-            reconstruct, and of the intensity: give the method's own; None = ``StudyScore("top_q")``.
+        seed: seed of the autoencoder's weights and batches; the other baselines are deterministic.
+        score: rule (map (1, *S), foreground (1, *S), study, reconstruction (C, *S)) -> score, for the intensity
+            baseline and those that reconstruct; pass the method's own. None = ``StudyScore("top_q")``.
 
     Returns:
         "brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder" -> baseline.
@@ -52,13 +52,13 @@ def fit_baselines(
 
 
 def reference_errors(train: Tensor, validation: Tensor, components: tuple[int, ...] = (8, 32)) -> dict[str, float]:
-    """Summed squared error an image of the mean image and of PCA reconstructions of healthy validation slices.
+    """Summed squared error per image of the mean image and of PCA reconstructions of healthy validation slices.
 
-    A method whose healthy error does not come below them has learned no more than a linear model.
+    A method whose healthy error is not below them has learned no more than a linear model.
 
     Args:
-        train: (N, C, H, W) slices on which mean and components are fitted.
-        validation: (M, C, H, W) slices whose error is told, averaged over the M images.
+        train: (N, C, H, W) slices to fit mean and components.
+        validation: (M, C, H, W) slices; their errors are averaged over the M images.
         components: numbers of principal components.
 
     Returns:
@@ -68,6 +68,6 @@ def reference_errors(train: Tensor, validation: Tensor, components: tuple[int, .
     centred = validation.float().flatten(1) - mean
     coordinates = centred @ basis.T
     energy = centred.square().sum(1)
-    # the basis is orthonormal: what k components explain is the sum of k squared coordinates
+    # the basis is orthonormal: k components explain the sum of k squared coordinates
     errors = {f"pca_{k}": (energy - coordinates[:, :k].square().sum(1)).mean().item() for k in components}
     return {"mean_image": energy.mean().item(), **errors}

@@ -1,4 +1,4 @@
-"""Baselines that look at the intensities alone: brightness, histogram, and the equalised intensity itself."""
+"""Baselines of intensities only: brightness, histogram, and the equalised intensity."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Baseline(ABC):
         """Score of a study (C, X, Y, Z), larger = more abnormal."""
 
     def map(self, study: Tensor) -> Tensor | None:
-        """Anomaly map (1, X, Y, Z) of a study, or None for a baseline that has none."""
+        """Anomaly map (1, X, Y, Z) of a study, larger = more abnormal; None for a baseline without maps."""
         return None
 
     def slices(self, study: Tensor) -> Tensor:
@@ -49,18 +49,17 @@ class Baseline(ABC):
 
 
 class FeatureBaseline(Baseline):
-    """A baseline that scores slices by a number each; a study has the mean over its slices that show a body.
+    """A baseline that scores each slice; the study score is the mean over the slices that show a body.
 
-    A study that shows no body, all dark, has the mean over all its slices, each by all its pixels: that is unusual too,
-    and has a score.
+    A dark study without any body gets the mean over all slices, each scored over all pixels.
     """
 
     @abstractmethod
     def slice_scores(self, slices: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B,), each by its foreground, or by all its pixels if it has none."""
+        """(B, C, H, W) -> (B,), each over its foreground, or over all pixels without one."""
 
     def score(self, study: Tensor) -> float:
-        """Mean over the slices that show a body, or over all if none does."""
+        """Mean over the slices that show a body, or over all slices if none does."""
         slices = self.slices(study)
         shown = with_body(slices)
         return self.slice_scores(shown if len(shown) else slices).mean().item()
@@ -106,16 +105,16 @@ class HistogramBaseline(FeatureBaseline):
 
 
 class IntensityBaseline(Baseline):
-    """What is bright is abnormal: the equalised intensity, without any learning (Meissen et al., arXiv 2109.06023).
+    """Bright means abnormal: the equalised intensity, without any learning (Meissen et al., arXiv 2109.06023).
 
-    Map: share of the study's own foreground pixels that are at most as bright, as published. That gives every study the
-    same histogram, by which none could be ranked; so the score is of another map, the share of the training slices'
-    foreground pixels that are at most as bright. Dark lesions are not found. Channels are averaged first.
-    A study that shows no body, all dark, is scored over all its pixels.
+    Map: share of the study's own foreground pixels that are at most as bright, as published. Its histogram is the same
+    for every study and cannot rank them, so the score uses another map: the share of the training slices' foreground
+    pixels that are at most as bright. Dark lesions are not detected. Channels are averaged first. A dark study without
+    any body is scored over all its pixels.
 
     Args:
         rule: score of a map over a foreground; one that needs a reconstruction is replaced by ``StudyScore("top_q")``.
-        steps: number of quantiles that stand for the training slices.
+        steps: number of quantiles that represent the training slices.
     """
 
     def __init__(self, rule: ScoreRule, steps: int = 4096) -> None:
@@ -130,13 +129,13 @@ class IntensityBaseline(Baseline):
         self.quantiles = values[places.long()]
 
     def score(self, study: Tensor) -> float:
-        """The rule's score of the map against the training slices, over the foreground or, without one, over all."""
+        """Score of the map against the training slices, over the foreground or, without one, over all pixels."""
         image = self._image(study)
         equalised = _share_at_most(image.mean(0, keepdim=True), self.quantiles)
         return self.rule(equalised, or_all(foreground(image)[None])[0], image, image).item()
 
     def map(self, study: Tensor) -> Tensor:
-        """Share of the study's foreground that is at most as bright, (1, X, Y, Z); 0 in the air."""
+        """Share of the study's foreground that is at most as bright, (1, X, Y, Z); 0 outside it."""
         image = self._image(study)
         mean, mask = image.mean(0, keepdim=True), foreground(image)
         return _share_at_most(mean, mean[mask].sort().values) * mask
@@ -152,12 +151,12 @@ def _share_at_most(values: Tensor, reference: Tensor) -> Tensor:
 
 
 def body(slices: Tensor) -> Tensor:
-    """Foreground (B, 1, H, W) of slices (B, C, H, W), as :func:`custom.scoring.score.foreground` draws it."""
+    """Foreground (B, 1, H, W) of slices (B, C, H, W), see :func:`custom.scoring.score.foreground`."""
     return foreground(slices.transpose(0, 1)).transpose(0, 1)
 
 
 def or_all(masks: Tensor) -> Tensor:
-    """Bool masks (B, ...), of which an empty one becomes full: where no body shows, all pixels count."""
+    """Bool masks (B, ...) in which empty ones become full: without a body all pixels count."""
     return masks | ~masks.flatten(1).any(1).reshape(-1, *[1] * (masks.ndim - 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,9 @@ from custom.scoring.score import foreground
 
 
 class ReconstructionBaseline(Baseline):
-    """A baseline that reconstructs slices; its map is the mean over channels of |x - x_hat|, its score the given rule.
+    """A baseline that reconstructs slices; its map is the mean over channels of |x - x_hat|, scored by the given rule.
 
-    Where neither the study nor its reconstruction shows a body, all pixels are scored.
+    If neither the study nor its reconstruction shows a body, all pixels are scored.
     """
 
     def __init__(self, rule: ScoreRule) -> None:
@@ -31,7 +32,7 @@ class ReconstructionBaseline(Baseline):
         return self._compare(study)[0]
 
     def score(self, study: Tensor) -> float:
-        """The rule's score of the map over the foreground of the study and of its reconstruction."""
+        """Score of the map over the foreground of the study and of its reconstruction."""
         return self.rule(*self._compare(study)).item()
 
     @torch.no_grad()
@@ -49,7 +50,7 @@ class PcaBaseline(ReconstructionBaseline):
     """Reconstruction from the principal components of the training slices.
 
     Args:
-        components: their number; 0 = the mean image.
+        components: number of components; 0 = the mean image.
         rule: score of a map over a foreground.
     """
 
@@ -70,13 +71,13 @@ class PcaBaseline(ReconstructionBaseline):
 
 
 class AutoencoderBaseline(ReconstructionBaseline):
-    """Small convolutional autoencoder, mean squared error, Adam 1e-3.
+    """Small convolutional autoencoder, trained with mean squared error and Adam at 1e-3.
 
     Args:
         epochs: passes over the training slices.
-        seed: seed of weights and batches; the global generators are left as they were.
+        seed: seed of weights and batches; the global generators are not changed.
         rule: score of a map over a foreground.
-        latent: size of the bottleneck.
+        latent: dimension of the bottleneck.
     """
 
     def __init__(self, epochs: int, seed: int, rule: ScoreRule, latent: int = 32) -> None:
@@ -107,16 +108,18 @@ class ConvolutionalAutoencoder(nn.Module):
 
     Args:
         shape: (C, H, W) of the images.
-        latent: size of the vector.
+        latent: dimension of the vector.
+        widths: channels of the convolutions.
     """
 
-    def __init__(self, shape: tuple[int, int, int], latent: int, widths: tuple[int, ...] = (16, 32, 64, 64)) -> None:
+    def __init__(self, shape: Sequence[int], latent: int, widths: tuple[int, ...] = (16, 32, 64, 64)) -> None:
         super().__init__()
         channels = (shape[0], *widths)
         self.size = shape[1:]
         self.inner = (widths[-1], *(-(-side // 2 ** len(widths)) for side in self.size))
         features = self.inner[0] * self.inner[1] * self.inner[2]
-        down, up = [], []
+        down: list[nn.Module] = []
+        up: list[nn.Module] = []
         for wide, narrow in zip(channels, channels[1:]):
             down += [nn.Conv2d(wide, narrow, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
             up = [nn.ConvTranspose2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(0.2), *up]
@@ -125,17 +128,17 @@ class ConvolutionalAutoencoder(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent, features), nn.Unflatten(1, self.inner), nn.LeakyReLU(0.2), *up)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction; the decoder's sides are multiples of 16, what is too much is cut off."""
+        """Reconstruction; the decoder's sides are multiples of 16 and are cropped."""
         return self.decoder(self.encoder(x))[..., : self.size[0], : self.size[1]]
 
 
 def principal_components(rows: Tensor, count: int, max_rows: int = 4000) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and orthonormal basis (k, D), k <= count, largest variance first, by the rows' Gram matrix.
+    """Mean (D,) and orthonormal basis (k, D), k <= count, largest variance first, from the Gram matrix of the rows.
 
     Args:
-        rows: (N, D) vectors, N usually far below D; beyond `max_rows`, evenly spaced ones are used for the basis.
-        count: number of components; fewer come back where the rows span fewer.
-        max_rows: bound on the side of the Gram matrix.
+        rows: (N, D) vectors, usually N << D; of more than `max_rows`, evenly spaced ones are used for the basis.
+        count: number of components; fewer are returned if the rows span fewer.
+        max_rows: largest side of the Gram matrix.
     """
     mean = rows.mean(0)
     if len(rows) > max_rows:

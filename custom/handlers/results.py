@@ -15,6 +15,7 @@ from custom import __version__
 from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
 from custom.files import atomic_write
+from custom.metrics.records import Evaluation
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
 from custom.metrics.verdicts import baseline_sentence, false_alarm_sentence
@@ -194,7 +195,7 @@ class ResultsFolder:
         self.run.end()
         logger.info("%s: %s", outcome(rows), self.folder / "report.html")
 
-    def _write_metrics(self, evaluation: dict[str, Any]) -> None:
+    def _write_metrics(self, evaluation: Evaluation) -> None:
         with atomic_write(self.folder / "metrics.json") as file:
             json.dump(evaluation, file, indent=2)
         text = table_markdown(evaluation)

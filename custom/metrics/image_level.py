@@ -1,9 +1,11 @@
 """Study-level metrics: how well scores rank abnormal above healthy studies; larger score = more abnormal.
 
-Every metric takes optional weights, a row a resampling, so that a bootstrap is one call and no loop.
+Every metric takes optional weights (R, n), one row per resampling: a bootstrap is one call without a loop.
 """
 
 from __future__ import annotations
+
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,14 @@ from custom.errors import NomalyError
 from custom.metrics.intervals import share
 
 ROUNDING = 1e-9  # far below one study's share of any test set
+
+
+@overload
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float: ...
+
+
+@overload
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]: ...
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -23,12 +33,20 @@ def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
         weights: None, or (R, n) weights >= 0 of the n studies in R resamplings.
 
     Returns:
-        In [0, 1]: a float, or (R,) with weights. NaN where one class has no weight.
+        In [0, 1]: a float, or (R,) with weights. NaN if a class has no weight.
     """
     positive, negative = _weight_per_distinct_score(labels, scores, weights)
     below = negative.cumsum(1) - negative
     pairs = (positive * (below + negative / 2)).sum(1)
     return _shaped(share(pairs, positive.sum(1) * negative.sum(1)), weights)
+
+
+@overload
+def auprc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float: ...
+
+
+@overload
+def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]: ...
 
 
 def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -45,18 +63,38 @@ def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
     return _shaped(np.where(negative.sum(1) > 0, average, np.nan), weights)
 
 
+@overload
+def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = ..., weights: None = None) -> float: ...
+
+
+@overload
+def fpr_at_tpr(
+    labels: ArrayLike, scores: ArrayLike, tpr: float = ..., *, weights: ArrayLike
+) -> NDArray[np.float64]: ...
+
+
 def fpr_at_tpr(
     labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95, weights: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
     """False-positive rate at the first point of the ROC curve, along falling thresholds, whose TPR is at least `tpr`.
 
-    What a method costs that may miss few abnormal studies ("FPR@95TPR"); smaller is better. Other arguments and result
-    as :func:`auroc`.
+    The price of missing few abnormal studies ("FPR@95TPR"); smaller is better. Other arguments and result as
+    :func:`auroc`.
     """
     hits, alarms = _roc(labels, scores, weights, tpr, "tpr")
     first = (hits >= tpr - ROUNDING).argmax(1)
     value = np.take_along_axis(alarms, first[:, None], 1)[:, 0]
     return _shaped(np.where(np.isnan(hits[:, -1]), np.nan, value), weights)
+
+
+@overload
+def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float = ..., weights: None = None) -> float: ...
+
+
+@overload
+def tpr_at_fpr(
+    labels: ArrayLike, scores: ArrayLike, fpr: float = ..., *, weights: ArrayLike
+) -> NDArray[np.float64]: ...
 
 
 def tpr_at_fpr(
@@ -88,18 +126,19 @@ def _weight_per_distinct_score(
     first = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
     weights = np.ones((1, labels.size)) if weights is None else np.atleast_2d(np.asarray(weights, dtype=np.float64))
     weights, labels = weights[:, order], labels[order]
-    return tuple(np.add.reduceat(weights * (labels == label), first, axis=1) for label in (1, 0))
+    abnormal, healthy = (np.add.reduceat(weights * (labels == label), first, axis=1) for label in (1, 0))
+    return abnormal, healthy
 
 
 def _roc(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, rate: float, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(R, k) true- and false-positive rates along the k distinct scores, falling; NaN where a class has no weight."""
+    """(R, k) true- and false-positive rates along the k distinct scores, falling; NaN for a class without weight."""
     if not 0 <= rate <= 1:
         raise NomalyError(f"{name} must be in [0, 1], got {rate}.")
     positive, negative = _weight_per_distinct_score(labels, scores, weights)
-    counts = positive[:, ::-1].cumsum(1), negative[:, ::-1].cumsum(1)
-    return tuple(share(count, count[:, -1:]) for count in counts)
+    hits, alarms = positive[:, ::-1].cumsum(1), negative[:, ::-1].cumsum(1)
+    return share(hits, hits[:, -1:]), share(alarms, alarms[:, -1:])
 
 
 def _shaped(values: NDArray[np.float64], weights: ArrayLike | None) -> float | NDArray[np.float64]:

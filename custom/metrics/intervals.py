@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from custom.errors import NomalyError
+from custom.metrics.records import Stat
 
-# With fewer subjects than this a number has no resampled interval: of one healthy and one abnormal study every
-# resampling says the same, and the interval would have no width.
+# With fewer subjects than this a number has no resampled interval: with one healthy and one abnormal study every
+# resampling gives the same value, and the interval would have no width.
 MIN_SUBJECTS = 5
 
 
 def bootstrap_weights(subjects: Sequence[str], n: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """(n, studies): how often each study is in each of n draws of as many subjects as there are."""
+    """(n, studies): how often each study is drawn in each of n resamplings of the subjects."""
     names, member = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     if len(names) == 0:
         raise NomalyError("subjects must name at least one patient, got none.")
@@ -25,7 +26,7 @@ def bootstrap_weights(subjects: Sequence[str], n: int = 1000, seed: int = 0) -> 
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
-    """(low, high) percentiles of the values that are not NaN; NaN if none is left."""
+    """(low, high) percentiles of the values that are not NaN; NaN if all are NaN."""
     values = values[~np.isnan(values)]
     if values.size == 0:
         return float("nan"), float("nan")
@@ -42,32 +43,34 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(low), float(high)
 
 
-def stat(value: float, resampled: NDArray[np.float64], subjects: int) -> dict[str, float | None]:
-    """A value with the percentile interval of its resamplings (R,), as the evaluation dictionary holds it.
+def stat(value: float, resampled: NDArray[np.float64], subjects: int) -> Stat:
+    """A value with the percentile interval of its resamplings.
 
     Args:
         value: over all studies.
         resampled: (R,) in each resampling.
-        subjects: number of patients that carry the number, of a ranking those of the smaller class; with fewer than
-            MIN_SUBJECTS low and high are None.
+        subjects: number of patients that the value rests on (of a ranking, those of the smaller class); with fewer
+            than MIN_SUBJECTS low and high are None.
     """
-    low, high = percentile_interval(np.asarray(resampled)) if subjects >= MIN_SUBJECTS else (None, None)
+    if subjects < MIN_SUBJECTS:
+        return {"value": float(value), "low": None, "high": None}
+    low, high = percentile_interval(resampled)
     return {"value": float(value), "low": low, "high": high}
 
 
 def mean_stat(
     values: ArrayLike, subjects: Sequence[str], weights: NDArray[np.float64], counts: ArrayLike | None = None
-) -> dict[str, float | None] | None:
-    """Mean with its interval, of one number a study or of all the parts of the studies together.
+) -> Stat | None:
+    """Mean with its interval, over studies or over all parts of all studies.
 
     Args:
         values: (n,) the number of each study, or the sum over its parts, such as its lesions.
         subjects: (n,) the patient of each study.
         weights: (R, n) from :func:`bootstrap_weights`.
-        counts: (n,) number of parts of each study; None = one each.
+        counts: (n,) number of parts of each study; None = 1.
 
     Returns:
-        value, low and high, these two None with parts of fewer than MIN_SUBJECTS patients; None if there is no part.
+        The mean, without an interval if fewer than MIN_SUBJECTS patients have parts; None without any part.
     """
     values = np.asarray(values, dtype=np.float64)
     counts = np.ones_like(values) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -79,21 +82,21 @@ def mean_stat(
 
 def rate_stat(
     hits: ArrayLike, subjects: Sequence[str], weights: NDArray[np.float64], counts: ArrayLike | None = None
-) -> dict[str, float | None] | None:
+) -> Stat | None:
     """Share of hits among studies or among all their parts, with its 95 % interval.
 
-    Clopper and Pearson's if every part is of another patient; else subjects are resampled, if there are MIN_SUBJECTS.
-    Where that cannot tell anything, because everything is a hit or nothing is, it is Clopper and Pearson's for as many
-    parts as patients.
+    The interval is Clopper and Pearson's if every part belongs to a different patient. Otherwise subjects are
+    resampled. If all parts are hits or none is, resampling has no width, and the interval is Clopper and Pearson's with
+    one part per patient.
 
     Args:
-        hits: (n,) whether each study is a hit, or the number of its parts that are.
+        hits: (n,) whether each study is a hit, or the number of its parts that are hits.
         subjects: (n,) the patient of each study.
         weights: (R, n) from :func:`bootstrap_weights`.
-        counts: (n,) number of parts of each study; None = one each.
+        counts: (n,) number of parts of each study; None = 1.
 
     Returns:
-        value, low and high, these two None where too few patients would be resampled; None if there is no part.
+        The share, without an interval if fewer than MIN_SUBJECTS patients would be resampled; None without any part.
     """
     hits = np.asarray(hits, dtype=np.float64)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -107,8 +110,8 @@ def rate_stat(
     return mean_stat(hits, subjects, weights, counts)
 
 
-def distinct(subjects: Sequence[str], members: ArrayLike) -> int:
-    """Number of different patients among the members (n,), a bool each."""
+def distinct(subjects: Iterable[str], members: Iterable[object]) -> int:
+    """Number of different patients among those of the n studies whose entry in `members` is true."""
     return len({subject for subject, member in zip(subjects, members) if member})
 
 

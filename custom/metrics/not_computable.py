@@ -1,10 +1,11 @@
-"""Why a number of an evaluation is missing, in words."""
+"""Reasons why numbers of an evaluation are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+
+from custom.metrics.records import Evaluation
 
 WORDS = {
     "healthy": "the test set has no healthy study",
@@ -14,65 +15,74 @@ WORDS = {
     "abnormal_decisions": "no abnormal study has a p-value",
     "maps": "no maps were evaluated",
     "masks": "no abnormal study has a lesion mask",
-    "threshold": "the detector is not calibrated, so there is no pixel threshold",
+    "threshold": "the detector is not calibrated, so it has no pixel threshold",
 }
 
-# What each number needs, in the order in which it is told, and what is said if it has all that.
+# (path, what this number needs in the order in which it is checked, reason if all of that is available)
 NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("image.*", ("healthy", "abnormal"), "the scores allow none"),
+    ("image.*", ("healthy", "abnormal"), "the scores do not define it"),
     ("false_alarm_rate", ("healthy", "decisions", "healthy_decisions"), ""),
     ("sensitivity", ("abnormal", "decisions", "abnormal_decisions"), ""),
     ("triage", ("decisions",), ""),
     ("triage.healthy", ("healthy", "healthy_decisions"), ""),
     ("triage.abnormal", ("abnormal", "abnormal_decisions"), ""),
-    ("groups.*.auroc", ("healthy",), "the scores allow none"),
+    ("groups.*.auroc", ("healthy",), "the scores do not define it"),
     ("groups.*.sensitivity", ("decisions",), "no study of this group has a p-value"),
     ("groups.*.dice", ("maps", "masks", "threshold"), "no study of this group has a lesion mask"),
     ("pixel", ("maps", "abnormal", "masks"), ""),
-    ("pixel.aupro", (), "no assessed pixel is free of lesions"),
-    ("pixel.*", ("threshold",), "no assessed pixel is free of lesions"),
-    ("lesions", ("maps", "threshold"), "no study is healthy or has a lesion mask"),
+    ("pixel.aupro", (), "all assessed pixels belong to lesions"),
+    ("pixel.*", ("threshold",), "all assessed pixels belong to lesions"),
+    ("lesions", ("maps", "threshold"), "no healthy study, and no lesion mask"),
     ("lesions.false_positives_per_study", ("healthy",), ""),
     ("lesions.sensitivity", ("abnormal", "masks"), ""),
-    ("lesions.by_size.*.sensitivity", ("abnormal", "masks"), "no lesion is of this size"),
-    ("lesions.froc", ("healthy", "abnormal", "masks"), "the sweep of thresholds reaches none of the operating points"),
+    ("lesions.by_size.*.sensitivity", ("abnormal", "masks"), "no lesion has this size"),
+    (
+        "lesions.froc",
+        ("healthy", "abnormal", "masks"),
+        "all thresholds of the sweep have more false regions than the operating points allow",
+    ),
     ("ra_detection", ("maps", "abnormal", "masks"), ""),
-    ("ra_detection.published", ("healthy",), "no threshold up to 1 has 5 % or less of the healthy pixels above it"),
+    (
+        "ra_detection.published",
+        ("healthy",),
+        "at all thresholds up to 1 more than 5 % of the healthy pixels are flagged",
+    ),
     ("ra_detection.scale_free", ("threshold",), ""),
-    ("reconstruction", ("maps",), "no study is healthy or has a lesion mask"),
-    ("reconstruction.healthy_*", ("healthy",), "the slices are too small for SSIM, or empty"),
+    ("reconstruction", ("maps",), "no healthy study, and no lesion mask"),
+    ("reconstruction.healthy_*", ("healthy",), "the slices are empty or too small for SSIM"),
     ("reconstruction.*", ("abnormal", "masks"), "the slices are too small for SSIM"),
     ("n_without_mask", ("maps",), ""),
     ("baselines.*.pixel_ap", ("maps", "abnormal", "masks"), "this baseline has no map"),
-    ("baselines.*", ("healthy", "abnormal"), "the scores allow none"),
+    ("baselines.*", ("healthy", "abnormal"), "the scores do not define it"),
     ("best_baseline", (), "no baseline was computed"),
-    ("best_baseline.auroc_difference", ("healthy", "abnormal"), "the scores allow none"),
-    ("best_pixel_baseline", ("maps", "abnormal", "masks"), "no baseline that has a map was computed"),
+    ("best_baseline.auroc_difference", ("healthy", "abnormal"), "the scores do not define it"),
+    ("best_pixel_baseline", ("maps", "abnormal", "masks"), "no baseline with a map was computed"),
 )
 NEVER = {
     "reconstruction.ahi": "the anomaly-to-healthy index needs an Inception network trained on natural images, which is "
-    "not part of this software",
+    "not included in this software",
 }
 
 
-def reasons(evaluation: Mapping[str, Any], maps: bool) -> dict[str, str]:
-    """Dotted path of every missing number -> why; of a part that is missing as a whole, only its own path.
+def reasons(evaluation: Evaluation, maps: bool) -> dict[str, str]:
+    """Dotted path of every missing number -> reason; if a whole part is missing, only the path of that part.
 
     Args:
-        evaluation: the dictionary, complete but for this part.
+        evaluation: complete except for ``not_computable``.
         maps: whether maps were evaluated at all.
     """
-    known = {"maps": maps, **_what_is_known(evaluation)}
+    known = {"maps": maps, **_available(evaluation)}
     missing = {path: _reason(path, known) for path in _missing(evaluation)}
-    for kind, number in evaluation.get("n_failed", {}).items():  # there were some: say what became of them
-        if number and not known[kind]:
-            all_of = f"all {number} {kind} studies failed" if number > 1 else f"the one {kind} study failed"
-            missing = {path: all_of if reason == WORDS[kind] else reason for path, reason in missing.items()}
+    failed = evaluation["n_failed"]
+    for kind, number in (("healthy", failed["healthy"]), ("abnormal", failed["abnormal"])):
+        if number and not known[kind]:  # the class is missing because all its studies failed
+            cause = f"all {number} {kind} studies failed" if number > 1 else f"the one {kind} study failed"
+            missing = {path: cause if reason == WORDS[kind] else reason for path, reason in missing.items()}
     return {path: reason for path, reason in missing.items() if reason} | NEVER
 
 
-def _what_is_known(evaluation: Mapping[str, Any]) -> dict[str, bool]:
-    """Which of the things that numbers need this test set has."""
+def _available(evaluation: Evaluation) -> dict[str, bool]:
+    """Which requirements of numbers this test set meets."""
     rows, pixel = evaluation["scores"], evaluation["pixel"]
     decided = {row["label"] for row in rows if row["decision"] is not None}
     return {
@@ -86,10 +96,10 @@ def _what_is_known(evaluation: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def _missing(value: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of what is None; a list of None counts as missing itself; entries of by_size go by their names.
+def _missing(value: object, path: str = "") -> Iterator[str]:
+    """Dotted paths of all None; a FROC of None only is one path; entries of by_size are named by size.
 
-    A value that has no interval is not missing.
+    A value without an interval is not missing.
     """
     if value is None:
         yield path
@@ -105,7 +115,7 @@ def _missing(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _reason(path: str, known: Mapping[str, bool]) -> str | None:
-    """Why the number at this path is missing; None for an entry that is no number, such as a group's name."""
+    """Why the number at this path is missing; None for an entry that is not a number, such as a group's name."""
     for pattern, needs, otherwise in NEEDS:
         if fnmatchcase(path, pattern):
             return next((WORDS[need] for need in needs if not known[need]), otherwise)

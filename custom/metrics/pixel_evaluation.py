@@ -13,13 +13,14 @@ from custom.errors import NomalyError
 from custom.metrics.intervals import bootstrap_weights, distinct, mean_stat, stat
 from custom.metrics.pixel_histogram import PixelHistogram
 from custom.metrics.pixel_level import ExactPixels, PixelCurve, dice, flat_pixels
+from custom.metrics.records import PixelLead, PixelMetrics, Stat
 from custom.metrics.region_overlap import OverlapStudy, RegionOverlap
 
-MAX_EXACT_PIXELS = 20_000_000  # 100 MB; about 180 volumes of 96 x 96 x 12, or 4900 films of 64 x 64
+MAX_EXACT_PIXELS = 20_000_000  # 100 MB; about 180 volumes of 96 x 96 x 12, or 4900 2-D images of 64 x 64
 
 
 class PixelStudy(NamedTuple):
-    """What is kept of one study: its name, its patient, its flat assessed pixels, and what AUPRO needs, if wanted."""
+    """One measured study: name, patient, flat assessed pixels, and the histograms for AUPRO if requested."""
 
     case: str
     subject: str
@@ -29,19 +30,19 @@ class PixelStudy(NamedTuple):
 
 
 class PixelEvaluation:
-    """Pool a labelled test set's maps, study by study, and tell the pixel metrics with intervals.
+    """Pool a labelled test set's maps, study by study, and compute pixel metrics with intervals.
 
-    Assessed are the pixels of the foreground and those of the lesion: air would flatter every method, and a lesion
-    outside the foreground (a part that is missing) stays a lesion. Average precision and best Dice are exact up to
-    `max_exact_pixels` assessed pixels, from histograms beyond; all else is exact, but AUPRO, which is always from
-    histograms. Memory: five bytes an assessed pixel up to that number, a few sparse histograms a study beyond.
+    Only pixels of the foreground and of lesions count: air would favour every method, and a lesion outside the
+    foreground (a missing part) remains a lesion. Average precision and best Dice are exact up to `max_exact_pixels`
+    assessed pixels and from histograms beyond; AUPRO is always from histograms; all other metrics are exact. Memory:
+    five bytes per assessed pixel up to that number, a few sparse histograms per study beyond.
 
     Args:
-        threshold: map value above which (strictly) a pixel is flagged; set on healthy calibration pixels, never here;
-            infinite where nothing is calibrated.
+        threshold: map value above which (strictly) a pixel is flagged; from healthy calibration pixels, never from the
+            test set; infinite without a calibration.
         false_positive_rate: the rate for which that threshold was set; only repeated in the result.
-        with_aupro: whether AUPRO is wanted, which costs a second pass over the pixels.
-        max_exact_pixels: number of assessed pixels beyond which their values are no longer held.
+        with_aupro: whether to compute AUPRO, which costs a second pass over the pixels.
+        max_exact_pixels: number of assessed pixels beyond which their values are no longer kept.
     """
 
     def __init__(
@@ -59,16 +60,14 @@ class PixelEvaluation:
         self.subjects: dict[str, str] = {}
         self.dices: dict[str, float] = {}
         self.lesion_pixels = self.healthy_pixels = self.false_positives = 0
-        # What takes long and is asked for twice; forgotten with the next study.
+        # Cached, as they take long and are used twice; cleared by the next study.
         self._curve: PixelCurve | None = None
         self._resampled: dict[tuple[int, int], NDArray[np.float64]] = {}
 
     def measure(
         self, case: str, subject: str, anomaly_map: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
     ) -> PixelStudy:
-        """What is kept of a study's map, foreground mask and lesion mask, all of one shape (numpy or CPU tensor).
-
-        The study is not added.
+        """Measure a study's map without adding it; map, foreground and truth are of one shape (array or CPU tensor).
 
         Args:
             case: unique name of the study.
@@ -78,7 +77,7 @@ class PixelEvaluation:
             truth: lesion mask; None for a healthy study. An abnormal study without a mask must not be added.
 
         Raises:
-            NomalyError: a case that was added already, shapes that differ, or values that are not finite.
+            NomalyError: the case was added already, the shapes differ, or values are not finite.
         """
         if case in self.subjects:
             raise NomalyError(f"case must be the unique name of a study, got {case} twice.")
@@ -103,9 +102,9 @@ class PixelEvaluation:
         self.subjects[study.case] = study.subject
         self._count(study.case, study.values, study.lesion)
         self.pool.add(study.values, study.lesion)
-        if self.overlap is not None:
+        if self.overlap is not None and study.overlap is not None:
             self.overlap.take(study.overlap)
-        if self.pool.method == "exact" and self.lesion_pixels + self.healthy_pixels > self.max_exact_pixels:
+        if isinstance(self.pool, ExactPixels) and self.lesion_pixels + self.healthy_pixels > self.max_exact_pixels:
             self.pool = _as_histogram(self.pool)
 
     def add(
@@ -115,7 +114,7 @@ class PixelEvaluation:
         self.take(self.measure(case, subject, anomaly_map, foreground, truth))
 
     def _count(self, case: str, values: NDArray[np.float32], lesion: NDArray[np.bool_]) -> None:
-        """Count what is exact whatever the method."""
+        """Update the counts, which are exact with either method."""
         flagged = values > self.threshold
         self.lesion_pixels += int(lesion.sum())
         self.healthy_pixels += int((~lesion).sum())
@@ -123,13 +122,8 @@ class PixelEvaluation:
         if lesion.any():
             self.dices[case] = dice(flagged, lesion)
 
-    def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
-        """The `pixel` part of an evaluation, with 95 % intervals by resampling subjects; None without any lesion mask.
-
-        `ap` and `best_dice` are pooled over all pixels by `method` ("exact" or "histogram"), `dice` is the mean over
-        the abnormal studies at the fixed threshold, `false_positive_rate` the share of lesion-free pixels above it
-        here; the last two are None without a threshold. `n_healthy` and `n_abnormal` are the studies that count.
-        """
+    def result(self, resamplings: int = 1000, seed: int = 0) -> PixelMetrics | None:
+        """The `pixel` part of an evaluation, with 95 % intervals by resampling subjects; None without a lesion mask."""
         if not self.dices:
             return None
         weights = bootstrap_weights(list(self.subjects.values()), resamplings, seed)
@@ -156,22 +150,24 @@ class PixelEvaluation:
         return self._curve
 
     def ap(self) -> float | None:
-        """Pooled average precision alone; None without any lesion mask."""
+        """Pooled average precision; None without a lesion mask."""
         return self.curve.ap if self.dices else None
 
     def resampled_ap(self, resamplings: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-        """(resamplings,) average precision of the subjects drawn."""
+        """(resamplings,) average precision of the resampled subjects."""
         key = (resamplings, seed)
         if key not in self._resampled:
             weights = bootstrap_weights(list(self.subjects.values()), resamplings, seed)
             self._resampled[key] = self.pool.resampled_ap(weights)
         return self._resampled[key]
 
-    def lead(self, baselines: Mapping[str, PixelEvaluation], resamplings: int = 1000, seed: int = 0) -> dict | None:
-        """The best baseline by average precision, and the method's minus its, with the paired difference's interval.
+    def lead(
+        self, baselines: Mapping[str, PixelEvaluation], resamplings: int = 1000, seed: int = 0
+    ) -> PixelLead | None:
+        """The best baseline by average precision, and the method's minus its, with the interval of this difference.
 
-        The subjects of each resampling are the same for both; only the best baseline is resampled, which is what costs
-        time.
+        The difference is paired: each resampling draws the same subjects for both. Only the best baseline is resampled,
+        since that takes time.
 
         Args:
             baselines: name -> the pooled maps of the same studies, added in the same order.
@@ -179,32 +175,32 @@ class PixelEvaluation:
             seed: of the draws.
 
         Returns:
-            name and ap_difference; None without any lesion mask or any baseline.
+            Name and difference; None without a lesion mask or without a baseline.
 
         Raises:
-            NomalyError: a baseline that holds other studies.
+            NomalyError: a baseline has other studies.
         """
         if not self.dices or not baselines:
             return None
         for name, baseline in baselines.items():
             if list(baseline.subjects.items()) != list(self.subjects.items()):
                 raise NomalyError(
-                    f"baselines[{name!r}]['pixel'] must hold the method's studies in their order, got others."
+                    f"baselines[{name!r}].pixel must hold the method's studies in the same order, got other studies."
                 )
-        values = {name: baseline.ap() for name, baseline in baselines.items()}
-        best = max(values, key=values.get)
+        values = {name: baseline.curve.ap for name, baseline in baselines.items()}
+        best = max(values, key=values.__getitem__)
         value = self.curve.ap - values[best]
         resampled = self.resampled_ap(resamplings, seed) - baselines[best].resampled_ap(resamplings, seed)
-        # what only the last bits of equal sums differ by is no lead
+        # equal sums may differ in the last bits: that is no lead
         difference = stat(round(value, 12), resampled.round(12), self._patients())
         return {"name": best, "ap_difference": difference}
 
     def _patients(self) -> int:
-        """Number of patients with a lesion: the pixels of the others only add to the healthy ones."""
+        """Number of patients with a lesion; the others contribute only healthy pixels."""
         return distinct(self.subjects.values(), [case in self.dices for case in self.subjects])
 
-    def _mean_dice(self, weights: NDArray[np.float64]) -> dict[str, float]:
-        """Mean Dice of the abnormal studies, with the interval of the resamplings that hold any of them."""
+    def _mean_dice(self, weights: NDArray[np.float64]) -> Stat | None:
+        """Mean Dice of the abnormal studies, with the interval over the resamplings that contain any of them."""
         members = [case in self.dices for case in self.subjects]
         subjects = [self.subjects[case] for case in self.dices]
         return mean_stat(list(self.dices.values()), subjects, weights[:, members])

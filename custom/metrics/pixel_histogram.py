@@ -1,4 +1,4 @@
-"""Pixel-level metrics in bounded memory: a histogram a study instead of its pixels, for test sets of any size."""
+"""Pixel-level metrics in bounded memory: one histogram per study instead of its pixels, for test sets of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from custom.calibration.pixel_threshold import HealthyHistogram
 from custom.metrics.image_level import auprc
 from custom.metrics.pixel_level import PixelCurve, curve_of_counts
 
-# The bins of calibration, fewer and so wider: 0.7 % of the value each, between 1e-9 and 1e3.
+# As the bins of calibration but wider: 0.7 % of the value each, between 1e-9 and 1e3.
 EDGES = HealthyHistogram(bins=4096).edges
 BINS = len(EDGES) + 1
 
@@ -21,7 +21,7 @@ def bin_index(values: ArrayLike) -> NDArray[np.int64]:
 
 
 class SparseRows:
-    """A histogram a study, of which only the bins that are not empty are held."""
+    """One histogram per study, of which only the non-empty bins are stored."""
 
     def __init__(self) -> None:
         self.rows: list[sparse.csr_array] = []
@@ -37,11 +37,11 @@ class SparseRows:
 
 
 class PixelHistogram:
-    """Average precision and best Dice of pooled pixels from histograms, lesion and healthy pixels apart.
+    """Average precision and best Dice of pooled pixels, from separate histograms of lesion and healthy pixels.
 
-    Pixels of one bin count as tied, so what ranks them within 0.7 % of their value is lost: both metrics come out
-    within 0.005 of the exact ones unless nearly all pixels share a few bins. Values up to 1e-9, and negative ones, are
-    one bin. Memory: at most 4098 bins of each kind a study, whatever its number of pixels.
+    Pixels in one bin, 0.7 % of their value wide, count as tied: both metrics are within 0.005 of the exact ones unless
+    nearly all pixels share a few bins. Values up to 1e-9, including negative ones, share one bin. Memory: at most 4098
+    bins of each kind per study, whatever its number of pixels.
     """
 
     method = "histogram"
@@ -51,7 +51,7 @@ class PixelHistogram:
         self.healthy = SparseRows()
 
     def add(self, values: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
-        """Count a study's flat values, by their truth."""
+        """Add the histograms of a study's flat values."""
         index = bin_index(values)
         self.lesion.add(np.bincount(index[truth], minlength=BINS))
         self.healthy.add(np.bincount(index[~truth], minlength=BINS))

@@ -1,7 +1,7 @@
 """Pixel-level metrics: how well an anomaly map delineates the lesions; larger value = more abnormal.
 
 Average precision and the best Dice are exact, from one sort; other projects approximate the latter by 100 to 1000
-thresholds. Their streaming twin for large test sets is :mod:`custom.metrics.pixel_histogram`.
+thresholds. For large test sets :mod:`custom.metrics.pixel_histogram` computes them in bounded memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from custom.metrics.image_level import auprc
 
 
 class PixelCurve(NamedTuple):
-    """What all pixels in order give: average precision and the largest Dice."""
+    """Average precision and largest Dice over all thresholds."""
 
     ap: float
     best_dice: float
@@ -47,7 +47,7 @@ def pixel_curve(values: ArrayLike, truth: ArrayLike) -> PixelCurve:
 
 
 def curve_of_counts(hits: NDArray, flagged: NDArray) -> PixelCurve:
-    """The curve of cumulative counts along falling thresholds.
+    """Average precision and best Dice of cumulative counts along falling thresholds.
 
     Args:
         hits: (k,) flagged lesion pixels at each threshold; at the last one all are flagged.
@@ -62,7 +62,7 @@ def curve_of_counts(hits: NDArray, flagged: NDArray) -> PixelCurve:
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks; 1 if both are empty."""
+    """2 |A and B| / (|A| + |B|) of two masks, in [0, 1]; 1 if both are empty."""
     prediction, truth = np.asarray(prediction, dtype=bool), np.asarray(truth, dtype=bool)
     if prediction.shape != truth.shape:
         raise NomalyError(
@@ -92,10 +92,10 @@ class ExactPixels:
         return pixel_curve(np.concatenate(self.values), np.concatenate(self.truths))
 
     def resampled_ap(self, weights: NDArray[np.float64], bins: int = 2000) -> NDArray[np.float64]:
-        """(R,) average precision under weights (R, studies), from a histogram a study instead of a sort a resampling.
+        """(R,) average precision under weights (R, studies), from one histogram per study instead of R sorts.
 
-        Each bin starts at a lesion pixel's value, with equal numbers of lesion pixels a bin: exact while the lesions
-        have at most `bins` different values, within 0.001 beyond.
+        Each bin starts at a lesion pixel's value and holds equally many lesion pixels: exact if the lesions have at
+        most `bins` different values, otherwise within 0.001.
         """
         lesions = np.concatenate([values[truth] for values, truth in zip(self.values, self.truths)])
         edges = np.unique(np.quantile(lesions, np.linspace(0, 1, bins), method="lower"))
@@ -115,7 +115,7 @@ def flat_pixels(values: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float32
     """
     values, truth = np.asarray(values).ravel(), np.asarray(truth).ravel().astype(bool)
     if values.shape != truth.shape:
-        raise NomalyError(f"values and truth must hold equally many pixels, got {values.size} and {truth.size}.")
+        raise NomalyError(f"values and truth must have the same number of pixels, got {values.size} and {truth.size}.")
     if not np.isfinite(values).all():
         raise NomalyError("values must be finite, got NaN or infinity: leave this study out.")
     return values, truth

@@ -1,8 +1,8 @@
-"""How good the pseudo-healthy images are: close to healthy studies, and changed where there is a lesion and only there.
+"""Quality of the pseudo-healthy images: close to healthy studies; changed inside lesions and only there.
 
-After the idea of the restoration quality and the conservation-and-correction index of Bercea et al., Nature
-Communications 16:1624 (2025). Their closed formulas are not public: what is here is our own reading. Their
-anomaly-to-healthy index needs an Inception network and is left out.
+Based on the restoration quality and the conservation-and-correction index of Bercea et al., Nature Communications
+16:1624 (2025). Their exact formulas are not public; this is our interpretation. Their anomaly-to-healthy index needs an
+Inception network and is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from skimage.metrics import structural_similarity
 
 from custom.metrics.intervals import bootstrap_weights, mean_stat
+from custom.metrics.records import ReconstructionMetrics, Stat
 
 WINDOW = 7  # pixels, scikit-image's default
 
@@ -20,11 +21,11 @@ class ReconstructionQuality:
     """Accumulate the quality of reconstructions; every study counts once, as the mean over its slices or pixels.
 
     - healthy_mae, healthy_ssim: mean absolute error and SSIM (Wang et al. 2004, range 1) of whole slices with a body.
-    - conserve: SSIM map of an abnormal study and its reconstruction, averaged over the foreground off the lesions;
-      1 = what is healthy stays.
-    - correct: 1 - SSIM map, averaged inside the lesions; larger = more changed. It cannot tell a lesion that is
-      replaced by healthy tissue from one that is replaced by something else.
-    - index: harmonic mean of the two, negative values counted as 0.
+    - conserve: SSIM map of an abnormal study and its reconstruction, averaged over the foreground outside the lesions;
+      1 = healthy tissue is unchanged.
+    - correct: 1 - SSIM map, averaged inside the lesions; larger = more changed. It does not distinguish a lesion
+      replaced by healthy tissue from one replaced by something else.
+    - index: harmonic mean of conserve and correct, negative values counted as 0.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class ReconstructionQuality:
     def measure(
         self, subject: str, image: ArrayLike, reconstruction: ArrayLike, foreground: ArrayLike, truth: ArrayLike | None
     ) -> tuple[str, dict[str, float]]:
-        """The patient and the numbers of a study, without adding it.
+        """Measure a study without adding it; returns its patient and its numbers.
 
         Args:
             subject: its patient, the unit of the intervals.
@@ -66,15 +67,21 @@ class ReconstructionQuality:
         """Add a study; arguments as :meth:`measure`."""
         self.take(self.measure(subject, image, reconstruction, foreground, truth))
 
-    def result(self, resamplings: int = 1000, seed: int = 0) -> dict | None:
+    def result(self, resamplings: int = 1000, seed: int = 0) -> ReconstructionMetrics | None:
         """The `reconstruction` part of an evaluation; None without a study."""
         if not self.rows:
             return None
         weights = bootstrap_weights(self.subjects, resamplings, seed)
-        parts = {name: self._stat(name, weights) for name in ("healthy_mae", "healthy_ssim", "conserve", "correct")}
-        return {**parts, "index": _harmonic_mean(parts["conserve"], parts["correct"])}
+        conserve, correct = self._stat("conserve", weights), self._stat("correct", weights)
+        return {
+            "healthy_mae": self._stat("healthy_mae", weights),
+            "healthy_ssim": self._stat("healthy_ssim", weights),
+            "conserve": conserve,
+            "correct": correct,
+            "index": _harmonic_mean(conserve, correct),
+        }
 
-    def _stat(self, name: str, weights: NDArray[np.float64]) -> dict | None:
+    def _stat(self, name: str, weights: NDArray[np.float64]) -> Stat | None:
         """Mean over the studies that have this number."""
         members = np.flatnonzero([not np.isnan(row.get(name, np.nan)) for row in self.rows])
         subjects = [self.subjects[i] for i in members]
@@ -82,7 +89,7 @@ class ReconstructionQuality:
 
 
 def slice_similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-    """Mean SSIM of two slices (C, X, Y), as scikit-image gives it, and its map (X, Y); NaN below 3 pixels a side."""
+    """scikit-image's mean SSIM of two slices (C, X, Y) and its map (X, Y); NaN if a side has fewer than 3 pixels."""
     side = min(WINDOW, *x.shape[1:])
     window = side if side % 2 else side - 1
     if window < 3:
@@ -92,7 +99,7 @@ def slice_similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[fl
 
 
 def _fidelity(x: NDArray[np.float32], y: NDArray[np.float32], shown: NDArray[np.int64]) -> dict[str, float]:
-    """Mean absolute error and SSIM over the slices that are shown."""
+    """Mean absolute error and SSIM over the slices with a body."""
     ssim = np.array([slice_similarity(x[..., z], y[..., z])[0] for z in shown])
     return {"healthy_mae": _mean(np.abs(x - y)[..., shown]), "healthy_ssim": _mean(ssim)}
 
@@ -101,8 +108,8 @@ def _mean(values: NDArray) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def _harmonic_mean(first: dict | None, second: dict | None) -> float | None:
-    """Of two values; None where one is missing."""
+def _harmonic_mean(first: Stat | None, second: Stat | None) -> float | None:
+    """Harmonic mean of two values; None if one is missing."""
     if first is None or second is None:
         return None
     a, b = max(first["value"], 0.0), max(second["value"], 0.0)

@@ -1,4 +1,4 @@
-"""AUPRO: how well each lesion is covered, small ones counting as much as large ones, against healthy pixels flagged.
+"""AUPRO: coverage of each lesion, small ones counting as much as large ones, against flagged healthy pixels.
 
 PRO of Bergmann et al., IJCV 129 (2021), with the components of the truth as regions.
 """
@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from custom.metrics.intervals import bootstrap_weights, distinct, share, stat
 from custom.metrics.pixel_histogram import BINS, SparseRows, bin_index
+from custom.metrics.records import Stat
 from custom.scoring.regions import label_components, sizes
 
 MAX_FALSE_POSITIVE_RATE = 0.3  # Bergmann et al. 2021
 
 
 class OverlapStudy(NamedTuple):
-    """What is kept of one study: its patient, the number of its lesions and two histograms, as in RegionOverlap."""
+    """One measured study: patient, number of lesions, and histograms (BINS,) of lesion overlap and healthy pixels."""
 
     subject: str
     lesions: int
@@ -31,8 +32,8 @@ class RegionOverlap:
 
     At each threshold, the mean over all lesions of the share of their pixels above it, against the share of the
     lesion-free assessed pixels above it; straight lines between thresholds, one at each edge of the 4096 bins of
-    :mod:`custom.metrics.pixel_histogram`. Memory: two sparse histograms a study. In [0, 1], larger = better; a map of
-    noise has 0.15.
+    :mod:`custom.metrics.pixel_histogram`. Memory: two sparse histograms per study. In [0, 1], larger = better; a noise
+    map has 0.15.
     """
 
     def __init__(self) -> None:
@@ -43,21 +44,21 @@ class RegionOverlap:
 
     @staticmethod
     def measure(subject: str, anomaly_map: ArrayLike, truth: ArrayLike, assessed: ArrayLike) -> OverlapStudy:
-        """What is kept of a study, without adding it.
+        """Measure a study without adding it.
 
         Args:
             subject: its patient, the unit of the interval.
             anomaly_map: map values, finite.
             truth: lesion mask, all False for a healthy study.
-            assessed: bool mask of the pixels that count, with all lesion pixels; all of one shape.
+            assessed: bool mask of the pixels that count, including all lesion pixels; all three of one shape.
         """
         index = bin_index(anomaly_map)
         truth, assessed = np.asarray(truth, dtype=bool), np.asarray(assessed, dtype=bool).ravel()
         labels = label_components(truth)
         lesion_sizes, inside = sizes(labels), truth.ravel()
         part = 1 / lesion_sizes[labels.ravel()[inside] - 1]
-        overlaps = np.bincount(index[inside], weights=part, minlength=BINS)
-        healthy = np.bincount(index[assessed & ~inside], minlength=BINS)
+        overlaps = np.bincount(index[inside], weights=part, minlength=BINS).astype(np.float64)
+        healthy = np.bincount(index[assessed & ~inside], minlength=BINS).astype(np.int64)
         return OverlapStudy(subject, len(lesion_sizes), overlaps, healthy)
 
     def take(self, study: OverlapStudy) -> None:
@@ -71,8 +72,8 @@ class RegionOverlap:
         """Add a study; arguments as :meth:`measure`."""
         self.take(self.measure(subject, anomaly_map, truth, assessed))
 
-    def result(self, resamplings: int = 1000, seed: int = 0) -> dict[str, float] | None:
-        """Value with its interval by resampling subjects; None without a lesion or without a lesion-free pixel."""
+    def result(self, resamplings: int = 1000, seed: int = 0) -> Stat | None:
+        """AUPRO with its interval by resampling subjects; None without a lesion or without a lesion-free pixel."""
         if not any(self.lesions) or not self.healthy.pooled().any():
             return None
         lesions = np.array(self.lesions, dtype=np.float64)
@@ -89,7 +90,7 @@ def area_up_to(
     """(R,) area under overlap against false-positive rate from 0 to `limit`, over `limit`.
 
     Args:
-        healthy: (R, bins) number of healthy pixels in each bin, ascending; NaN comes out where there is none.
+        healthy: (R, bins) number of healthy pixels in each bin, ascending; the area is NaN without any.
         overlap: (R, bins) mean share of the lesions in each bin.
         limit: largest false-positive rate.
     """

@@ -1,64 +1,74 @@
-"""Whether a method beats the baselines, and whether the promised false-alarm rate was kept, said plainly."""
+"""Verdicts of an evaluation in sentences: comparison with the best baseline, and the target false-alarm rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
+
+from custom.metrics.records import Evaluation, Stat
 
 
-def baseline_verdicts(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Does the method rank studies, and mark pixels, better than the best baseline?
+class Verdict(TypedDict):
+    """Whether the method is significantly better than the best baseline, and the comparison as a sentence."""
 
-    It beats the best baseline where the 95 % interval of the paired difference, of their AUROC over studies or of their
-    average precision over pixels, lies above 0. Without an interval there are too few studies to tell.
+    beats: bool
+    text: str
 
-    Returns:
-        A list of {"beats": bool, "text": str}; a comparison that was not measured is left out.
+
+def baseline_verdicts(evaluation: Evaluation) -> list[Verdict]:
+    """Does the method rank studies, and mark pixels, significantly better than the best baseline?
+
+    It does if the 95 % interval of the paired difference in AUROC over studies, or in average precision over pixels, is
+    above 0. Without an interval there are too few studies to decide. Comparisons that were not made are left out.
     """
-    studies, pixels = evaluation.get("best_baseline") or {}, evaluation.get("best_pixel_baseline") or {}
-    verdicts = (
-        _verdict("Ranking studies", studies.get("name"), "AUROC", studies.get("auroc_difference")),
-        _verdict("Marking pixels", pixels.get("name"), "average precision", pixels.get("ap_difference")),
-    )
+    studies, pixels = evaluation.get("best_baseline"), evaluation.get("best_pixel_baseline")
+    verdicts = []
+    if studies:
+        verdicts.append(_verdict("Ranking of studies", studies["name"], "AUROC", studies["auroc_difference"]))
+    if pixels:
+        verdicts.append(_verdict("Marking of pixels", pixels["name"], "average precision", pixels["ap_difference"]))
     return [verdict for verdict in verdicts if verdict]
 
 
-def false_alarm_sentence(evaluation: Mapping[str, Any]) -> str | None:
-    """That the promised false-alarm rate was not kept, where the realised one's interval lies above it; else None."""
-    rate, alpha = evaluation.get("false_alarm_rate") or {}, evaluation.get("alpha")
-    if alpha is None or rate.get("low") is None or rate["low"] <= alpha:
+def false_alarm_sentence(evaluation: Evaluation) -> str | None:
+    """That the target false-alarm rate is exceeded, if the realised rate's interval is above it; otherwise None."""
+    rate, alpha = evaluation.get("false_alarm_rate"), evaluation.get("alpha")
+    if alpha is None or rate is None or rate["low"] is None or rate["low"] <= alpha:
         return None
     return (
-        f"The promise is not kept on these studies: {100 * rate['value']:.1f} % of the healthy are flagged instead of "
-        f"{100 * alpha:g} % at most. They are not like the calibration ones: calibrate on healthy studies of their "
-        "kind (nomaly calibrate --healthy DIR --output site.json); nomaly monitor tells since when."
+        f"Target false-alarm rate exceeded: {100 * rate['value']:.1f} % of the healthy studies are flagged, the target "
+        f"is at most {100 * alpha:g} %. These studies differ from the calibration studies: calibrate on comparable "
+        "healthy studies (nomaly calibrate --healthy DIR --output site.json); nomaly monitor can locate the onset."
     )
 
 
-def baseline_sentence(evaluation: Mapping[str, Any]) -> str:
+def baseline_sentence(evaluation: Evaluation) -> str:
     """The verdicts as one text."""
     texts = [verdict["text"] for verdict in baseline_verdicts(evaluation)]
-    if not (evaluation.get("best_baseline") or {}).get("auroc_difference"):
+    best = evaluation.get("best_baseline")
+    if not best or not best["auroc_difference"]:
         texts.insert(
             0,
-            "Whether the method ranks studies better than a baseline is not known: no baseline was computed, or a "
-            "class is missing.",
+            "Ranking of studies: not compared with a baseline, as none was computed or the test set lacks a class.",
         )
     return " ".join(texts)
 
 
-def _verdict(what: str, baseline: str | None, metric: str, lead: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """One comparison with the best baseline, of which the method's lead in the metric is told; None without a lead."""
-    if not lead or lead.get("value") is None:
+def _verdict(task: str, baseline: str, metric: str, lead: Stat | None) -> Verdict | None:
+    """The comparison with the best baseline by the method's lead in the metric; None without a lead."""
+    if not lead:
         return None
-    best, value, low = f"the best baseline ({baseline.replace('_', ' ')})", lead["value"], lead.get("low")
-    if low is None:
-        text = f"{what}, the method's {metric} differs by {value:+.3f} from that of {best}: too few studies to tell."
-        return {"beats": False, "text": text}
-    numbers = f"its {metric} differs by {value:+.3f} [{low:+.3f}, {lead['high']:+.3f}]"
+    best, value, low, high = (
+        f"the best baseline ({baseline.replace('_', ' ')})",
+        lead["value"],
+        lead["low"],
+        lead["high"],
+    )
+    difference = f"difference in {metric} {value:+.3f}"
+    if low is None or high is None:
+        return {"beats": False, "text": f"{task}: too few studies to compare with {best}; {difference}."}
+    numbers = f"{difference} [{low:+.3f}, {high:+.3f}]"
     if value <= 0:
-        return {"beats": False, "text": f"{what}, the method does not beat {best}: {numbers}."}
+        return {"beats": False, "text": f"{task}: not better than {best}; {numbers}."}
     if low <= 0:
-        text = f"{what}, the method is ahead of {best}, but the lead is within chance: {numbers}."
-        return {"beats": False, "text": text}
-    return {"beats": True, "text": f"{what}, the method beats {best}: {numbers}."}
+        return {"beats": False, "text": f"{task}: difference from {best} not significant; {numbers}."}
+    return {"beats": True, "text": f"{task}: significantly better than {best}; {numbers}."}

@@ -1,4 +1,4 @@
-"""What the report keeps of a case: the layers of its slices, for a browser to lay over one another and scroll."""
+"""The case view of the report: layers of slices, which a browser overlays and scrolls."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class SliceView:
 
     Attributes:
         index: position along z in the study.
-        image, pseudo_healthy, overlay: pictures of equal grid; the last two are empty where nothing was assessed.
+        image, pseudo_healthy, overlay: images of equal grid; the last two are empty if the study was not scored.
         regions: outline by region number.
-        truth: outline of the reference mask, None where the slice has none.
+        truth: outline of the reference mask; None if the slice has none.
     """
 
     index: int
@@ -53,6 +53,12 @@ class SliceView:
     regions: Mapping[int, Outline]
     truth: Outline | None
 
+    def reencoded(self, quality: int, side: int | None) -> SliceView:
+        """The same slice with its images at a lower quality and size, see custom.rendering.images.reencoded."""
+        layers = (self.image, self.pseudo_healthy, self.overlay)
+        image, healthy, overlay = (reencoded(layer, quality, side) if layer else layer for layer in layers)
+        return replace(self, image=image, pseudo_healthy=healthy, overlay=overlay)
+
 
 @dataclass(frozen=True)
 class CaseView:
@@ -61,9 +67,9 @@ class CaseView:
     Attributes:
         size: pixels along x and y, the unit of the outlines.
         ratio: width over height in millimetres.
-        sides: of the patient, at left, right, top and bottom, such as RLAP; "" where they are not known.
-        depth: number of slices of the study, of which `slices` may be a choice.
-        vmax: map value of the full colour.
+        sides: of the patient, at left, right, top and bottom, such as RLAP; "" if unknown.
+        depth: number of slices of the study; `slices` may be a selection of them.
+        vmax: map value shown in full colour.
         slices: in the order of z.
         shown: position in `slices` of the strongest one.
         has_truth: whether any reference was given, shown or not.
@@ -82,42 +88,39 @@ class CaseView:
 
     @property
     def is_assessed(self) -> bool:
-        """Whether there is more to see than the image."""
+        """Whether there are a map and a pseudo-healthy image."""
         return bool(self.slices[0].overlay)
 
     @property
     def positions(self) -> dict[int, int]:
-        """Region number -> position in `slices` where it is largest; regions outside the chosen slices are absent."""
+        """Region number -> position in `slices` where it is largest; regions outside the selected slices are absent."""
         return _largest_at([{n: o.pixels for n, o in s.regions.items()} for s in self.slices])
 
     @property
     def characters(self) -> int:
         """Size in a report, without the thumbnail: base64 takes 4 characters for 3 bytes."""
-        pictures = sum(len(s.image) + len(s.pseudo_healthy) + len(s.overlay) for s in self.slices)
+        images = sum(len(s.image) + len(s.pseudo_healthy) + len(s.overlay) for s in self.slices)
         outlines = [outline for s in self.slices for outline in (*s.regions.values(), s.truth) if outline]
-        return pictures * 4 // 3 + sum(len(outline.path) for outline in outlines)
+        return images * 4 // 3 + sum(len(outline.path) for outline in outlines)
 
     def reduced(self, max_slices: int, quality: int | None = None, side: int | None = None) -> CaseView:
         """The same case in fewer characters.
 
         Args:
-            max_slices: number of slices to keep, chosen as `case_view` does.
-            quality: of the WebP, 0 to 100; None keeps the pictures as they are.
-            side: longest side of a picture in pixels; None keeps it.
+            max_slices: number of slices to keep, selected as in `case_view`.
+            quality: of the WebP, 0 to 100; None keeps the images as they are.
+            side: longest side of an image in pixels; None keeps it.
         """
         counts = [{n: o.pixels for n, o in s.regions.items()} for s in self.slices]
         truth = [s.truth.pixels if s.truth else 0 for s in self.slices]
         kept = _choose(self.shown, counts, truth, max_slices)
         slices = [self.slices[position] for position in kept]
         if quality is not None:
-            names = ("image", "pseudo_healthy", "overlay")
-            slices = [
-                replace(s, **{n: reencoded(v, quality, side) for n in names if (v := getattr(s, n))}) for s in slices
-            ]
+            slices = [s.reencoded(quality, side) for s in slices]
         return replace(self, slices=tuple(slices), shown=kept.index(self.shown))
 
     def as_json(self) -> dict[str, Any]:
-        """What the report's script reads; slices are counted from 1, as readers do."""
+        """Data for the report's script; slices are counted from 1."""
         return {
             "size": self.size,
             "ratio": round(self.ratio, 4),
@@ -155,46 +158,45 @@ def case_view(
 ) -> CaseView:
     """Make the layers of a case.
 
-    Of a volume with more slices than `max_slices` are kept: the strongest, the largest of each region, others with
-    regions, those with the reference (so that a miss can be seen too), then evenly spaced ones.
+    If a volume has more slices than `max_slices`, these are kept in this order: the strongest, the largest of each
+    region, others with regions, those with the reference (so that misses are visible too), then evenly spaced ones.
 
     Args:
-        image: (C, X, Y, Z), C = 1 or 3, values in [0, 1]; Z = 1 for a picture.
+        image: (C, X, Y, Z), C = 1 or 3, values in [0, 1]; Z = 1 for a 2-D image.
         reconstruction: pseudo-healthy image, shaped as `image`.
         anomaly_map: (1, X, Y, Z), larger = more abnormal.
-        regions: (1, X, Y, Z) int, numbered from 1 = most massive, 0 = none; None where the detector is not calibrated.
-        truth: reference mask (1, X, Y, Z), or None where there is none.
-        vmax: map value that gets the full colour. Give one number for all studies of a run, or their pictures cannot
-            be compared; None takes the largest value of this map.
-        spacing: size of a pixel along x and y in mm; sets the picture's proportions.
-        max_slices: number of slices to keep at most.
+        regions: (1, X, Y, Z) int, numbered from 1 = most massive, 0 = none; None if the detector is not calibrated.
+        truth: reference mask (1, X, Y, Z), or None without one.
+        vmax: map value shown in full colour. Give one value for all studies of a run, so that their images can be
+            compared; None = the largest value of this map.
+        spacing: size of a pixel along x and y in mm; sets the proportions of the image.
+        max_slices: largest number of slices to keep.
         sides: as in CaseView.
 
     Raises:
-        NomalyError: the arrays differ in their grid.
+        NomalyError: the arrays have different grids.
     """
     image, reconstruction, values = as_array(image), as_array(reconstruction), as_array(anomaly_map)
     labels = np.zeros(values.shape, int) if regions is None else as_array(regions).round().astype(int)
     reference = np.zeros(values.shape, bool) if truth is None else as_array(truth) > 0
-    named = {"image": image, "reconstruction": reconstruction, "regions": labels, "truth": reference}
-    _check_grids(named, values.shape)
+    _check_grids(values.shape, image=image, reconstruction=reconstruction, regions=labels, truth=reference)
     vmax = _largest(values) if vmax is None else float(vmax)
     strongest = strongest_slice(values * (labels > 0)) if labels.any() else strongest_slice(values)
     counts = [_counts(labels[..., z]) for z in range(values.shape[-1])]
     kept = _choose(strongest, counts, reference.sum((0, 1, 2)).tolist(), max_slices)
     slices = [_slice_view(z, image, reconstruction, values, labels, reference, vmax) for z in kept]
     width, height = values.shape[1] * spacing[0], values.shape[2] * spacing[1]
-    under = to_rgb(as_plane("image", image[..., strongest]))
-    over = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax)
+    base = to_rgb(as_plane("image", image[..., strongest]))
+    layer = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax)
     return CaseView(
-        size=values.shape[1:3],
+        size=(values.shape[1], values.shape[2]),
         ratio=width / height,
         depth=values.shape[-1],
         vmax=vmax,
         slices=tuple(slices),
         shown=kept.index(strongest),
         has_truth=bool(reference.any()),
-        thumbnail=thumbnail(lay_over(under, over), width / height),
+        thumbnail=thumbnail(lay_over(base, layer), width / height),
         sides=sides,
     )
 
@@ -202,20 +204,20 @@ def case_view(
 def input_view(
     image: ArrayLike, spacing: Sequence[float] = (1.0, 1.0), max_slices: int = 8, sides: str = ""
 ) -> CaseView:
-    """Make the view of a case that was not assessed: its image alone, slices from its middle to its ends.
+    """Make the view of a case that was not scored: only its image, slices from the middle to the ends.
 
     Args:
-        image, spacing, sides: as of `case_view`.
-        max_slices: number of slices to keep at most.
+        image, spacing, sides: as in `case_view`.
+        max_slices: largest number of slices to keep.
     """
     image = as_array(image)
-    _, *size, depth = image.shape
+    _, width, height, depth = image.shape
     middle = depth // 2
     kept = _choose(middle, [{}] * depth, [0] * depth, max_slices)
     planes = {z: to_rgb(as_plane("image", image[..., z])) for z in kept}
-    ratio = size[0] * spacing[0] / (size[1] * spacing[1])
+    ratio = width * spacing[0] / (height * spacing[1])
     return CaseView(
-        size=tuple(size),
+        size=(width, height),
         ratio=ratio,
         depth=depth,
         vmax=0.0,
@@ -227,16 +229,14 @@ def input_view(
     )
 
 
-def _check_grids(arrays: Mapping[str, NDArray], shape: tuple[int, ...]) -> None:
-    """Refuse arrays that do not lie on the map's grid."""
+def _check_grids(shape: tuple[int, ...], **arrays: NDArray) -> None:
+    """Reject arrays that are not on the map's grid."""
     if len(shape) != 4:
-        raise NomalyError(f"anomaly_map must be (1, X, Y, Z), got {shape}. Give a picture Z = 1.")
+        raise NomalyError(f"anomaly_map must be (1, X, Y, Z), got {shape}. For a 2-D image give Z = 1.")
     for name, array in arrays.items():
         if array.ndim != 4 or array.shape[1:] != shape[1:]:
-            raise NomalyError(
-                f"{name} must have the grid of anomaly_map {shape[1:]}, got {array.shape[1:]}. "
-                "Resample it to the map's grid first."
-            )
+            rule = f"{name} must have the grid of anomaly_map {shape[1:]}, got {array.shape[1:]}."
+            raise NomalyError(f"{rule} Resample it to the map's grid first.")
 
 
 def _largest(values: NDArray[np.float32]) -> float:
@@ -258,7 +258,7 @@ def _largest_at(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
 
 
 def _choose(strongest: int, counts: Sequence[Mapping[int, int]], truth: Sequence[int], number: int) -> list[int]:
-    """Positions of at most `number` slices, ascending: see `case_view` for the order in which they are taken."""
+    """Positions of at most `number` slices, ascending: see `case_view` for their priority."""
     positions = range(len(counts))
     area = [sum(slice_counts.values()) for slice_counts in counts]
     order = [strongest, *_largest_at(counts).values()]
@@ -266,7 +266,7 @@ def _choose(strongest: int, counts: Sequence[Mapping[int, int]], truth: Sequence
         order += sorted((p for p in positions if sizes[p]), key=lambda p: -sizes[p])
     taken = list(dict.fromkeys(order))[:number]
     while len(taken) < min(number, len(counts)):
-        # The slice farthest from all taken ones: fills the gaps evenly.
+        # The slice farthest from all selected ones: fills the gaps evenly.
         taken.append(max((p for p in positions if p not in taken), key=lambda p: min(abs(p - t) for t in taken)))
     return sorted(taken)
 
@@ -281,16 +281,16 @@ def _slice_view(
     vmax: float,
 ) -> SliceView:
     """Encode the layers of slice z."""
-    pictures = [webp(to_rgb(as_plane("image", array[..., z])), quality=_QUALITY) for array in (image, reconstruction)]
-    colours = webp(map_colours(as_plane("anomaly_map", values[..., z])[..., 0], vmax), lossless=True)
+    base, healthy = (webp(to_rgb(as_plane("image", a[..., z])), quality=_QUALITY) for a in (image, reconstruction))
+    overlay = webp(map_colours(as_plane("anomaly_map", values[..., z])[..., 0], vmax), lossless=True)
     plane, mask = labels[0, ..., z], truth[0, ..., z]
     outlines = {number: Outline(_path(plane == number), pixels) for number, pixels in _counts(plane).items()}
     reference = Outline(_path(mask), int(mask.sum())) if mask.any() else None
-    return SliceView(z, *pictures, colours, outlines, reference)
+    return SliceView(z, base, healthy, overlay, outlines, reference)
 
 
 def _path(mask: NDArray[np.bool_]) -> str:
-    """Contour of a mask (X, Y), drawn half-way between its pixels and those outside; pixel (0, 0) spans 0 to 1."""
+    """Contour of a mask (X, Y), drawn halfway between its pixels and those outside; pixel (0, 0) spans 0 to 1."""
     xs, ys = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     corner = np.array([xs[0], ys[0]])
     crop = np.pad(mask[xs[0] : xs[-1] + 1, ys[0] : ys[-1] + 1], 1).astype(float)

@@ -1,7 +1,7 @@
-"""Pixels of pictures: grey levels, the colours of the anomaly map, WebP bytes, and a batch as one picture.
+"""Pixels of 2-D images: grey levels, colours of the anomaly map, WebP bytes, and a batch as one image.
 
-Arrays come in MONAI's order: `[x, y]` is shown at column x, row y, so a volume in LPS stands as a radiologist hangs it
-(nose up, the patient's left on the right of the picture).
+Arrays are in MONAI's order: `[x, y]` is shown at column x, row y, so a volume in LPS appears in radiological convention
+(nose up, the patient's left on the right of the image).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from PIL import Image
 
 from custom.errors import NomalyError
 
-# Neighbouring levels cannot be told apart, and pictures of few colours compress several times better.
+# Neighbouring levels are indistinguishable, and images with few colours compress several times better.
 _LEVELS = 64
-# The colour map inferno (CC0, N. Smith and S. van der Walt) without its dark end, which would hide the anatomy rather
-# than mark it.
+# The colour map inferno (CC0, N. Smith and S. van der Walt) without its dark end, which would hide the anatomy.
 _INFERNO = (
     "7f1e6c 8d2369 9d2964 ab2f5e b93556 c73e4c d34743 de5238 e8602d ef6e21 f57d15 f98e09 fc9f07 fcb014 fac42a f6d543 "
     "f2e661 f3f68a"
@@ -47,15 +46,15 @@ def image_grid(
     max_cases: int = 8,
     vmax: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw a batch for TensorBoard: a column a case; rows input, pseudo-healthy and, if given, map over the input.
+    """Draw a batch for TensorBoard: one column per case; rows input, pseudo-healthy and, if given, map over the input.
 
     Args:
-        image: (B, C, X, Y) or (B, C, X, Y, Z), C = 1 or 3, values in [0, 1]; of a volume the middle slice is shown,
-            or the strongest slice of its map.
+        image: (B, C, X, Y) or (B, C, X, Y, Z), C = 1 or 3, values in [0, 1]; of a volume the middle slice or, with
+            a map, its strongest slice is shown.
         reconstruction: pseudo-healthy images, shaped as `image`.
         anomaly_map: (B, 1, ...), larger = more abnormal.
-        max_cases: number of columns at most.
-        vmax: map value that gets the full colour; None takes the batch's largest.
+        max_cases: largest number of columns.
+        vmax: map value shown in full colour; None = the largest of the batch.
 
     Returns:
         (H, W, 3) uint8; pass it to `SummaryWriter.add_image(..., dataformats="HWC")`.
@@ -77,7 +76,7 @@ def image_grid(
 
 
 def as_array(values: ArrayLike) -> NDArray[np.float32]:
-    """Tensor or array as float32 in memory."""
+    """Tensor or array as a float32 array in CPU memory."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().float().numpy()
     return np.asarray(values, dtype=np.float32)
@@ -87,29 +86,28 @@ def as_plane(name: str, values: ArrayLike) -> NDArray[np.float32]:
     """Bring (X, Y) or (C, X, Y) to rows, columns, channels: (Y, X, C).
 
     Raises:
-        NomalyError: it is not one slice of one or three channels.
+        NomalyError: not a single slice with one or three channels.
     """
     array = as_array(values)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         raise NomalyError(
-            f"{name} must be (X, Y) or (C, X, Y) with C = 1 or 3, got {np.shape(values)}. Pick one slice."
+            f"{name} must be (X, Y) or (C, X, Y) with C = 1 or 3, got {np.shape(values)}. Select one slice."
         )
     return array.transpose(2, 1, 0)
 
 
 def to_rgb(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(Y, X, 1 or 3) in [0, 1] -> (Y, X, 3) in 0..255; what is not finite becomes black."""
+    """(Y, X, 1 or 3) in [0, 1] -> (Y, X, 3) in 0..255; non-finite values become black."""
     grey = (np.nan_to_num(np.clip(plane, 0, 1)) * 255).round().astype(np.uint8)
     return np.broadcast_to(grey, (*grey.shape[:2], 3))
 
 
 def map_colours(field: NDArray[np.float32], vmax: float) -> NDArray[np.uint8]:
-    """Colour and opacity of map values: (Y, X) -> (Y, X, 4) in 0..255, to be laid over the input.
+    """Colour and opacity of map values: (Y, X) -> (Y, X, 4) in 0..255, an overlay for the input.
 
-    The colour grows more opaque with the value, smoothly from 8 % to 70 % of `vmax`, so that the everyday residual of
-    healthy tissue leaves no veil over the anatomy. A value that is not finite is drawn as the largest, so that it can
-    never pass for normal.
+    Opacity rises smoothly with the value from 8 % to 70 % of `vmax`, so that the usual residual of healthy tissue does
+    not veil the anatomy. Non-finite values are drawn as the largest value, so that they never appear normal.
     """
     share = np.nan_to_num(np.clip(field / max(vmax, 1e-8), 0, 1), nan=1.0)
     share = (share * (_LEVELS - 1)).round() / (_LEVELS - 1)
@@ -119,7 +117,7 @@ def map_colours(field: NDArray[np.float32], vmax: float) -> NDArray[np.uint8]:
 
 
 def lay_over(base: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(Y, X, 3) under (Y, X, 4), as a browser would show them."""
+    """Blend (Y, X, 4) over (Y, X, 3), as a browser does."""
     opacity = layer[..., 3:].astype(np.float32) / 255
     return (base + (layer[..., :3].astype(np.float32) - base) * opacity).round().astype(np.uint8)
 
@@ -136,29 +134,29 @@ def webp(pixels: NDArray[np.uint8], **options: Any) -> bytes:
 
 
 def reencoded(content: bytes, quality: int, side: int | None = None) -> bytes:
-    """A WebP at a lower quality and, if `side` is given, with its longest side at most that."""
-    picture = Image.open(io.BytesIO(content))
+    """A WebP at a lower quality and, if `side` is given, with its longest side at most `side` pixels."""
+    image: Image.Image = Image.open(io.BytesIO(content))
     if side is not None:
-        picture.thumbnail((side, side))
-    return _encoded(picture, quality=quality, alpha_quality=quality)
+        image.thumbnail((side, side))
+    return _encoded(image, quality=quality, alpha_quality=quality)
 
 
 def thumbnail(pixels: NDArray[np.uint8], ratio: float) -> bytes:
-    """A small WebP of (Y, X, 3), width over height as `ratio` says."""
+    """A small WebP of (Y, X, 3), with `ratio` = width over height."""
     longest = _THUMBNAIL_SIDE
     size = (longest, max(1, round(longest / ratio))) if ratio > 1 else (max(1, round(longest * ratio)), longest)
     return _encoded(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), quality=80)
 
 
 def data_uri(content: bytes) -> str:
-    """A WebP as an address that needs no file."""
+    """A WebP as a data URI."""
     return f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _encoded(picture: Image.Image, **options: Any) -> bytes:
+def _encoded(image: Image.Image, **options: Any) -> bytes:
     """Bytes of a WebP."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", method=2, **options)
+    image.save(stream, "WEBP", method=2, **options)
     return stream.getvalue()
 
 

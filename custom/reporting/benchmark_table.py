@@ -1,4 +1,4 @@
-"""The table of a benchmark: one row a model, as CSV, Markdown and a page."""
+"""The table of a benchmark: one row per model, as CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 import custom
 from custom.files import atomic_write
 from custom.metrics.image_level import auroc
 from custom.metrics.intervals import bootstrap_weights, distinct, stat
+from custom.metrics.records import Stat, read_evaluation
 from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
 RESAMPLINGS = 1000
-SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers say nothing about patients."
+SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers do not apply to patients."
 
-Stat = Mapping[str, Any] | None
 Row = dict[str, Any]
 
-# Column of the tables -> where it stands in an evaluation; each is a value with an interval.
+# Column of the tables -> path in an evaluation; each is a value with an interval.
 STATS = {
     "auroc": ("image", "auroc"),
     "auprc": ("image", "auprc"),
@@ -39,19 +38,19 @@ TITLES = {
     "n_healthy": "Healthy",
     "n_abnormal": "Abnormal",
     "auroc": "AUROC",
-    "auroc_difference": "AUROC minus first",
+    "auroc_difference": "AUROC minus first model",
     "auprc": "AUPRC",
     "pixel_ap": "Pixel AP",
-    "dice": "Dice, fixed threshold",
-    "false_alarm_rate": "False alarms",
-    "alpha": "Alpha",
+    "dice": "Dice, calibrated threshold",
+    "false_alarm_rate": "False-alarm rate",
+    "alpha": "Target false-alarm rate",
     "sensitivity": "Sensitivity",
-    "best_baseline_auroc": "Best baseline, AUROC",
+    "best_baseline_auroc": "AUROC of best baseline",
     "best_baseline": "Best baseline",
-    "beats_baseline": "Beats the baseline?",
+    "beats_baseline": "Better than best baseline?",
     "parameters_millions": "Parameters (millions)",
     "studies_per_second": "Studies/s",
-    "peak_mib": "Peak MiB",
+    "peak_mib": "Peak memory (MiB)",
     "device": "Device",
     "threads": "Threads",
     "synthetic": "Synthetic?",
@@ -74,36 +73,40 @@ def benchmark_row(
     parameters: int | None = None,
     note: str = "",
 ) -> Row:
-    """A row of the table: the keys of `TITLES`; None where something is not known.
+    """A row of the table, with the keys of `TITLES`; None for unknown values.
 
     Args:
         name: of the model in this benchmark.
-        bundle: that it is of.
-        evaluation: content of metrics.json, of any version; None if it failed.
+        bundle: of the model.
+        evaluation: content of metrics.json of this or an earlier release; None if the model failed.
         run: content of run.json.
-        seconds: median time of a study, loading to map, without the baselines.
+        seconds: median time per study from loading to map, without the baselines.
         peak_mib: largest memory of the process.
-        threads: of the processor that it might use.
-        parameters: number of values in the weights, without the calibration.
-        note: why it failed, or what else to know.
+        threads: number of CPU threads that it could use.
+        parameters: number of weights, without the calibration.
+        note: why it failed, or other remarks.
     """
-    evaluation, run = evaluation or {}, run or {}
-    baseline = evaluation.get("best_baseline") or {}
-    baselines = (evaluation.get("baselines") or {}).get(baseline.get("name")) or {}
+    found, run = read_evaluation(evaluation or {}), run or {}
+    best = found.get("best_baseline")
+    auroc = _at(found, ("baselines", best["name"], "auroc")) if best else None
     return dict.fromkeys(TITLES) | {
         "name": name,
         "bundle": bundle,
-        **{key: evaluation.get(key) for key in ("n_healthy", "n_abnormal", "alpha", "synthetic", "seed")},
-        **{key: _at(evaluation, path) for key, path in STATS.items()},
-        "best_baseline": baseline.get("name"),
-        "best_baseline_auroc": (baselines.get("auroc") or {}).get("value"),
-        "beats_baseline": _beats(baseline.get("auroc_difference")),
+        "n_healthy": found.get("n_healthy"),
+        "n_abnormal": found.get("n_abnormal"),
+        "alpha": found.get("alpha"),
+        "synthetic": found.get("synthetic"),
+        "seed": found.get("seed"),
+        **{key: _at(found, path) for key, path in STATS.items()},
+        "best_baseline": best["name"] if best else None,
+        "best_baseline_auroc": auroc["value"] if auroc else None,
+        "beats_baseline": _beats(best.get("auroc_difference") if best else None),
         "parameters_millions": None if parameters is None else parameters / 1e6,
         "studies_per_second": 1 / seconds if seconds else None,
         "peak_mib": peak_mib,
         "device": run.get("device"),
         "threads": threads,
-        "weight_hash": run.get("model_hash") or run.get("weight_hash"),  # older runs know the latter
+        "weight_hash": run.get("model_hash") or run.get("weight_hash"),  # runs of earlier releases have the latter
         "note": note,
     }
 
@@ -112,25 +115,24 @@ def auroc_difference(evaluation: Mapping[str, Any], first: Mapping[str, Any], se
     """AUROC of one evaluation minus that of the first, paired: both over the studies that they share.
 
     Args:
-        evaluation: content of metrics.json; a study whose subject it does not tell counts as a patient of its own.
-        first: of the model that it is compared with.
+        evaluation: content of metrics.json; a study without a subject counts as a patient of its own.
+        first: of the model it is compared with.
         seed: of the resampling of patients.
 
     Returns:
-        {"value", "low", "high", "n"}, the 95 % interval (None with fewer than 5 patients of a class) and the number of
-        shared studies; None if no study is shared, a class is missing, or the two evaluations disagree on what a study
-        is.
+        {"value", "low", "high", "n"}: the difference, its 95 % interval (None with fewer than 5 patients of a class)
+        and the number of shared studies; None if no study is shared, a class is missing, or labels or groups disagree.
     """
     one, other = ({row["case"]: row for row in found.get("scores") or []} for found in (evaluation, first))
     cases = [case for case in one if case in other]
     truth = [one[case]["label"] for case in cases]
-    kinds = [[(row.get("label"), row.get("group")) for row in map(rows.get, cases)] for rows in (one, other)]
+    kinds = [[(rows[case].get("label"), rows[case].get("group")) for case in cases] for rows in (one, other)]
     if set(truth) != {0, 1} or kinds[0] != kinds[1]:
         return None
     scores = [[rows[case]["score"] for case in cases] for rows in (one, other)]
     subjects = [one[case].get("subject", case) for case in cases]
     weights = bootstrap_weights(subjects, RESAMPLINGS, seed)
-    resampled = np.subtract(*(auroc(truth, column, weights) for column in scores))
+    resampled = auroc(truth, scores[0], weights) - auroc(truth, scores[1], weights)
     patients = min(distinct(subjects, [label == kind for label in truth]) for kind in (0, 1))
     return {**stat(auroc(truth, scores[0]) - auroc(truth, scores[1]), resampled, patients), "n": len(cases)}
 
@@ -139,10 +141,10 @@ def write_benchmark(folder: str | os.PathLike[str], rows: Sequence[Row], data: s
     """Write benchmark.csv, benchmark.md and benchmark.html.
 
     Args:
-        folder: where to; the files in it are replaced.
-        rows: of `benchmark_row`, the first is what the others are compared with.
-        data: the data set, in words.
-        machine: that the models ran on, in words.
+        folder: target; existing files are replaced.
+        rows: from `benchmark_row`; the others are compared with the first.
+        data: description of the data set.
+        machine: description of the machine that the models ran on.
 
     Raises:
         NomalyError: a file cannot be written.
@@ -182,14 +184,14 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 
 def table_markdown(rows: Sequence[Row]) -> str:
-    """A table of what is known of any row, and whether the data are synthetic."""
+    """The columns with any known value, and whether the data are synthetic."""
     shown = _shown(rows)
     lines = [[TITLES[key] for key in shown], ["---"] * len(shown)]
     lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
     table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
     notes = [
-        "Intervals are 95 %; a number of too few studies has none. The difference is paired, over the studies that "
-        "both share."
+        "Intervals are 95 %; too few studies give none. The AUROC difference is paired, over the studies that "
+        "both models share."
     ]
     if any(row["synthetic"] for row in rows):
         notes.append(f"**{SYNTHETIC_NOTE}**")
@@ -197,12 +199,12 @@ def table_markdown(rows: Sequence[Row]) -> str:
 
 
 def _shown(rows: Sequence[Row]) -> list[str]:
-    """Columns that any row has something in."""
+    """Columns with a value in any row."""
     return [key for key in TITLES if any(row[key] not in (None, "") for row in rows)]
 
 
 def cell(row: Row, key: str) -> str:
-    """A column of a row in words; an en dash where it is not known."""
+    """An entry as text; an en dash if unknown."""
     value = row[key]
     if value is None or value == "":
         return "–" if key != "note" else ""
@@ -216,9 +218,9 @@ def cell(row: Row, key: str) -> str:
 
 
 def stat_svg(rows: Sequence[Row], key: str) -> Markup:
-    """A dot and its interval for each model, on an axis from 0 to 1; "" where no model has the number.
+    """A dot and its interval for each model, on an axis from 0 to 1; "" if no model has the value.
 
-    Beside the AUROC a small line marks the best baseline, beside the false alarms what was promised.
+    A small line marks the best baseline (AUROC) or the target (false-alarm rate).
     """
     if not any(row[key] for row in rows):
         return Markup("")
@@ -238,38 +240,38 @@ def stat_svg(rows: Sequence[Row], key: str) -> Markup:
             parts.append(line(at(row[mark]), y - 8, at(row[mark]), y + 8, f"stroke:{FLAG};stroke-width:2"))
         value, low, high = _ends(row[key])
         if value is None:
-            parts.append(text(left + 6, y + 4, "not known"))
+            parts.append(text(left + 6, y + 4, "unknown"))
             continue
-        if low is not None:
+        if low is not None and high is not None:
             parts.append(line(at(low), y, at(high), y, f"stroke:{MUTED};stroke-width:2;opacity:.6"))
         parts.append(dot(at(value), y, ACCENT, f"{row['name']}: {cell(row, key)}", 4.5))
     return svg(left + width + 20, bottom + 24, f"{TITLES[key]} of each model", parts)
 
 
-def _at(evaluation: Mapping[str, Any], path: Sequence[str]) -> Stat:
-    """The stat at a path; None where a part of the path, or the value itself, is missing."""
+def _at(evaluation: Mapping[str, Any], path: Sequence[str]) -> Stat | None:
+    """The stat at a path; None if a part of the path or the value itself is missing."""
     found: Any = evaluation
     for key in path:
-        found = (found or {}).get(key)
+        found = found.get(key) if found else None
     return found if found and found.get("value") is not None else None
 
 
-def _ends(stat: Stat) -> tuple[float | None, float | None, float | None]:
-    """Value, low and high of a stat that may lack them; an interval has both ends or none."""
+def _ends(stat: Mapping[str, Any] | None) -> tuple[float | None, float | None, float | None]:
+    """Value, low and high of a stat, each None if missing; an interval has both ends or none."""
     value, low, high = ((stat or {}).get(key) for key in ("value", "low", "high"))
     return (value, low, high) if low is not None and high is not None else (value, None, None)
 
 
-def _beats(lead: Stat) -> str | None:
-    """Whether the method ranks studies better than the best baseline."""
+def _beats(lead: Stat | None) -> str | None:
+    """Whether the method ranks studies significantly better than the best baseline."""
     if not lead or lead.get("value") is None:
         return None
     _, low, _ = _ends(lead)
     if low is None:
         return "too few studies"
-    return "no" if lead["value"] <= 0 else "yes" if low > 0 else "within chance"
+    return "no" if lead["value"] <= 0 else "yes" if low > 0 else "not significant"
 
 
 def _short(name: str) -> str:
-    """A name that fits beside a plot: long ones lose their middle, as their ends tell them apart."""
+    """A name that fits next to a plot: long ones are shortened in the middle, as their ends differ."""
     return name if len(name) <= 22 else f"{name[:12]}…{name[-9:]}"

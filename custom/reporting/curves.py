@@ -1,21 +1,21 @@
-"""The curves of an evaluation as inline SVG: ROC, precision and recall, FROC, and the check of the calibration."""
+"""The curves of an evaluation as inline SVG: ROC, precision-recall, FROC, and calibration of the p-values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
 from scipy.stats import binom
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from custom.metrics.records import Froc
 from custom.reporting.page import ACCENT, FLAG, MUTED, SURFACE, curve, line, svg, text
 
 _LEFT, _TOP, _SIZE = 46, 14, 250
 _SHARES = {0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"}
-# The false positives of a FROC lie on a logarithmic axis, from an eighth to eight.
+# The false-positive axis of the FROC curve is logarithmic, from 1/8 to 8.
 _FROC_LOW, _FROC_HIGH = 0.125, 8.0
 _FROC_TICKS = {k / 6: name for k, name in enumerate(("⅛", "¼", "½", "1", "2", "4", "8"))}
 
@@ -28,10 +28,10 @@ def roc_svg(
     Args:
         labels: 0 healthy, 1 abnormal.
         scores: study scores, larger = more abnormal.
-        operating_point: (false-alarm rate, sensitivity) of the decision in force, drawn as a dot.
+        operating_point: (false-alarm rate, sensitivity) of the decisions of this run, drawn as a dot.
 
     Returns:
-        An `<svg>` element, or "" where one of the two classes is missing and there is no curve.
+        An `<svg>` element, or "" if one of the two classes is missing.
     """
     if len(set(labels)) < 2:
         return Markup()
@@ -46,19 +46,19 @@ def roc_svg(
 def precision_recall_svg(
     labels: Sequence[int], scores: Sequence[float], operating_point: tuple[float, float] | None = None
 ) -> Markup:
-    """Precision against sensitivity over all thresholds, and the prevalence, which is guessing, as a dashed line.
+    """Precision-recall curve; the prevalence, the precision of random scores, as a dashed line.
 
     Args:
         labels, scores: as in `roc_svg`.
-        operating_point: (sensitivity, precision) of the decision in force, drawn as a dot.
+        operating_point: (sensitivity, precision) of the decisions of this run, drawn as a dot.
 
     Returns:
-        An `<svg>` element, or "" where one of the two classes is missing.
+        An `<svg>` element, or "" if one of the two classes is missing.
     """
     if len(set(labels)) < 2:
         return Markup()
     precision, recall, _ = precision_recall_curve(labels, scores)
-    # Steps, as average precision sums them up: between two thresholds the precision of the lower one holds.
+    # Steps, as in average precision: between two thresholds the precision of the lower one applies.
     xs, ys = np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[::-1][1:], 2)
     prevalence = sum(labels) / len(labels)
     parts = [_dashed(0, prevalence, 1, prevalence), curve(_points(xs, ys), ACCENT)]
@@ -68,44 +68,44 @@ def precision_recall_svg(
     return _square("Precision against sensitivity", "Sensitivity", "Precision", parts)
 
 
-def froc_svg(froc: Mapping[str, Any]) -> Markup:
-    """Share of lesions found against false regions in a healthy study, with a dot at each operating point.
+def froc_svg(froc: Froc | None) -> Markup:
+    """Share of lesions hit against false regions per healthy study, with a dot at each operating point.
 
     Args:
-        froc: the entry "froc" of `custom.metrics.evaluation`: "false_positives_per_study" and "sensitivity" of the
-            operating points (None where not reached), and "curve" of "false_positives" and "sensitivity".
+        froc: of the lesions of an evaluation; None without lesion metrics.
 
     Returns:
-        An `<svg>` element, or "" where there is no point.
+        An `<svg>` element, or "" without any point.
     """
-    swept = froc.get("curve") or {}
-    pairs = sorted(zip(swept.get("false_positives") or [], swept.get("sensitivity") or []))
-    pairs = [pair for pair in pairs if None not in pair and pair[0] <= _FROC_HIGH]
+    if froc is None:
+        return Markup()
+    swept = froc["curve"]
+    pairs = sorted(zip(swept["false_positives"], swept["sensitivity"]))
+    pairs = [pair for pair in pairs if pair[0] <= _FROC_HIGH]
     before = sum(x <= _FROC_LOW for x, _ in pairs)
-    pairs = pairs[max(before - 1, 0) :]  # of what lies left of the axis the last point holds at its start
-    marks = list(zip(froc.get("false_positives_per_study") or [], froc.get("sensitivity") or []))
-    marks = [mark for mark in marks if mark[1] is not None]
+    pairs = pairs[max(before - 1, 0) :]  # of the points left of the axis the last one is drawn at its start
+    marks = [(x, y) for x, y in zip(froc["false_positives_per_study"], froc["sensitivity"]) if y is not None]
     if not pairs and not marks:
         return Markup()
-    # Where more false regions are allowed than the detector makes, the curve goes on as it ends.
+    # Beyond the detector's largest number of false regions the curve is constant.
     pairs += [mark for mark in marks if pairs and mark[0] > pairs[-1][0]]
     parts = [curve(_points([_froc_share(x) for x, _ in pairs], [y for _, y in pairs]), ACCENT)] if pairs else []
     parts += [_dot(_froc_share(x), y, 3.5, ACCENT) for x, y in marks]
-    name = "FROC curve: share of lesions found against false regions in a healthy study"
-    return _square(name, "False regions in a healthy study", "Lesions found", parts, _FROC_TICKS)
+    name = "FROC curve: share of lesions hit against false regions per healthy study"
+    return _square(name, "False regions per healthy study", "Lesions hit", parts, _FROC_TICKS)
 
 
 def calibration_svg(healthy_p_values: Sequence[float], flag_level: float | None = None) -> Markup:
-    """Share of healthy test studies with p <= t, against t: on the diagonal if the promise holds.
+    """Share of healthy test studies with p <= t, against t: on the diagonal if the target false-alarm rates are met.
 
-    The band holds, at each t, 95 % of what a binomial law of the studies' number gives around the diagonal.
+    The band contains, at each t, 95 % of the binomial distribution around the diagonal for this number of studies.
 
     Args:
         healthy_p_values: p-values of the healthy test studies.
         flag_level: p-value at or below which a study is flagged, drawn as a dot.
 
     Returns:
-        An `<svg>` element, or "" where there is no p-value.
+        An `<svg>` element, or "" without any p-value.
     """
     values = np.sort(np.asarray(healthy_p_values, float))
     n = len(values)
@@ -126,17 +126,17 @@ def calibration_svg(healthy_p_values: Sequence[float], flag_level: float | None 
 
 
 def _froc_share(false_positives: float) -> float:
-    """Place on the logarithmic axis; what lies under its start stands at the start."""
+    """Position on the logarithmic axis in [0, 1]; values below its start are drawn at the start."""
     span = math.log2(_FROC_HIGH / _FROC_LOW)
     return min(math.log2(max(false_positives, _FROC_LOW) / _FROC_LOW) / span, 1.0)
 
 
 def _at(x: float, y: float) -> tuple[float, float]:
-    """Shares of the square to the picture's units."""
+    """Shares of the square in the units of the drawing."""
     return _LEFT + x * _SIZE, _TOP + (1 - y) * _SIZE
 
 
-def _points(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
+def _points(xs: Iterable[float], ys: Iterable[float]) -> list[tuple[float, float]]:
     return [_at(x, y) for x, y in zip(xs, ys)]
 
 
@@ -147,7 +147,7 @@ def _area(points: Sequence[tuple[float, float]], colour: str, opacity: float) ->
 
 
 def _dashed(x1: float, y1: float, x2: float, y2: float) -> str:
-    """What guessing, or a promise just kept, looks like."""
+    """The line of random scores, or of p-values that are uniform among healthy studies."""
     return line(*_at(x1, y1), *_at(x2, y2), f"stroke:{MUTED};stroke-dasharray:2 4")
 
 

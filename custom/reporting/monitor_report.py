@@ -1,4 +1,4 @@
-"""What `nomaly monitor` writes and says: monitor.json, monitor.html and a sentence."""
+"""The output of `nomaly monitor`: monitor.json, monitor.html and a sentence."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class MonitoredStudy:
 
     Args:
         study: its id.
-        run: the results table that it is from.
-        date: of that run, ISO 8601; None if not known.
+        run: its results table.
+        date: of that run, ISO 8601; None if unknown.
         score: larger = more abnormal.
         p_value: in (0, 1].
-        decision: "flag", "uncertain", "likely_normal" or None, of the run.
+        decision: of the run: "flag", "uncertain", "likely_normal" or None.
         group: its calibration group; None without groups.
     """
 
@@ -75,10 +75,10 @@ def write_monitor_report(
     """Write monitor.json and monitor.html.
 
     Args:
-        folder: where to; the files in it are replaced.
-        found: by `custom.calibration.monitor.monitor`.
+        folder: target; existing files are replaced.
+        found: result of `custom.calibration.monitor.monitor`.
         studies: the series, in its order.
-        left_out: number of studies that are not in it, by reason.
+        left_out: numbers of studies not in it, by reason.
         notes: each becomes a banner.
 
     Raises:
@@ -87,7 +87,7 @@ def write_monitor_report(
     folder = Path(folder)
     with atomic_write(folder / "monitor.json") as file:
         json.dump(_content(found, studies, left_out, notes), file, indent=2, ensure_ascii=False, allow_nan=False)
-    first, last = (0, -1) if found.alarm is None else (found.onset, found.alarm)
+    first, last = (0, -1) if found.alarm is None or found.onset is None else (found.onset, found.alarm)
     names = run_names(studies)
     alarming = [replace(study, run=names[study.run]) for study in studies[first : last + 1]]
     write_page(
@@ -109,27 +109,27 @@ def write_monitor_report(
 
 
 def monitor_sentence(found: Monitoring, studies: Sequence[MonitoredStudy]) -> str:
-    """The finding in one sentence, with the study where it drifted."""
+    """The finding in one sentence; a drift with the studies of its alarm and its onset."""
     m, p = len(studies), _p_value(found.ks_p)
     if found.alarm is None and not found.uneven:
-        return f"In control: {m} studies, KS p = {p}, CUSUM {found.peak:.1f} of {_up(found.limit)}"
-    if found.alarm is None:
+        return f"In control: {m} studies, KS p = {p}, CUSUM {found.peak:.1f} (limit {_up(found.limit)})"
+    if found.alarm is None or found.onset is None:
         return (
-            f"Drift: the p-values of {m} studies are not uniform, KS p = {p}; the CUSUM names no study where it began, "
-            f"{found.peak:.1f} of {_up(found.limit)}"
+            f"Drift: the p-values of {m} studies are not uniform, KS p = {p}; onset unknown, as the CUSUM is within "
+            f"its limit, {found.peak:.1f} (limit {_up(found.limit)})"
         )
     alarm, onset = studies[found.alarm], studies[found.onset]
     date = f", {alarm.date[:10]}" if alarm.date else ""
     return (
-        f"Drift: alarm at case {alarm.study} (study {found.alarm + 1} of {m}{date}), began about case {onset.study}; "
-        f"scores have become {found.direction} than at calibration"
+        f"Drift: alarm at case {alarm.study} (study {found.alarm + 1} of {m}{date}), onset near case {onset.study}; "
+        f"scores are {found.direction} than at calibration"
     )
 
 
 def run_names(studies: Sequence[MonitoredStudy]) -> dict[str, str]:
-    """For the path of each run, in their order, the shortest part that tells it from the others.
+    """For the path of each run, in their order, the shortest part that is unique among them.
 
-    That is the folder's name; of .../march/out and .../april/out, march and april.
+    This is usually the folder's name; for .../march/out and .../april/out it is march and april.
     """
     parts = {study.run: _parts(study.run) for study in studies}
     while len(parts) > 1 and len({own[-1] for own in parts.values()}) == 1 and min(map(len, parts.values())) > 1:
@@ -143,7 +143,7 @@ def run_names(studies: Sequence[MonitoredStudy]) -> dict[str, str]:
 
 
 def p_value_svg(studies: Sequence[MonitoredStudy], found: Monitoring) -> Markup:
-    """p-values in the order of the series; flagged ones in the colour of flags."""
+    """p-values in the order of the series, flagged ones in the colour of flags."""
     parts = _frame(len(studies), 1.0, (0, 0.25, 0.5, 0.75, 1), "p-value") + _marks(studies, found)
     for i, study in enumerate(studies):
         colour, size = (FLAG, 3.5) if study.flagged else (HEALTHY, 2.5)
@@ -172,28 +172,28 @@ def _frame(m: int, top: float, levels: Sequence[float], name: str) -> list[str]:
         y = _y(level, top)
         parts += [line(_LEFT, y, right, y), text(_LEFT - 8, y + 4, f"{level:g}", "end")]
     parts += [text(_x(tick - 1, m), base + 18, f"{tick:g}", "middle") for tick in ticks(1, m, 12) if tick >= 1]
-    return [*parts, text(_LEFT + _WIDTH / 2, base + 36, "Study, in order of time", "middle")]
+    return [*parts, text(_LEFT + _WIDTH / 2, base + 36, "Study, in chronological order", "middle")]
 
 
 def _marks(studies: Sequence[MonitoredStudy], found: Monitoring) -> list[str]:
-    """Where a run begins, where the drift began, and where it was found."""
+    """Marks of the start of each run, of the onset of the drift and of its alarm."""
     m, base, parts = len(studies), _TOP + _HEIGHT, []
     for i in range(1, m):
         if studies[i].run != studies[i - 1].run:
             x = _x(i - 0.5, m)
             parts.append(line(x, base, x, base + 6, f"stroke:{MUTED}"))
-    if found.alarm is None:
+    if found.alarm is None or found.onset is None:
         return parts
-    # Names stand away from each other, and inside the drawing.
+    # The labels are placed apart from each other, inside the drawing.
     onset, alarm = _x(found.onset, m), _x(found.alarm, m)
     parts.append(
         f'<rect x="{onset:.1f}" y="{_TOP}" width="{max(alarm - onset, 1):.1f}" height="{_HEIGHT}" '
         f'style="fill:{FLAG};opacity:.07"/>'
     )
-    for x, name, style in ((onset, "began", f"stroke:{LINE}"), (alarm, "alarm", f"stroke:{INK};stroke-dasharray:4 3")):
-        end = name == "began" and onset > _LEFT + 40 or x > _LEFT + _WIDTH - 40
+    for x, name, style in ((onset, "onset", f"stroke:{LINE}"), (alarm, "alarm", f"stroke:{INK};stroke-dasharray:4 3")):
+        end = name == "onset" and onset > _LEFT + 40 or x > _LEFT + _WIDTH - 40
         parts.append(line(x, 8, x, base, style))
-        if name == "alarm" or end or alarm - onset > 45:  # at the very left there is no room for both
+        if name == "alarm" or end or alarm - onset > 45:  # at the left edge both do not fit
             parts.append(text(x + (-5 if end else 5), 16, name, "end" if end else "start", INK))
     return parts
 
@@ -203,7 +203,7 @@ def _drawing(label: str, parts: Sequence[str]) -> Markup:
 
 
 def _x(position: float, m: int) -> float:
-    """Horizontal place of the study at a position counted from 0."""
+    """Horizontal coordinate of the study at a position counted from 0."""
     return _LEFT + (position + 0.5) / m * _WIDTH
 
 
@@ -212,20 +212,20 @@ def _y(value: float, top: float) -> float:
 
 
 def _parts(run: str) -> tuple[str, ...]:
-    """Names of a run's folder and of those that it lies in; of a table of another name, that comes last."""
+    """The path of a run's folder in parts; a results table of another name is its last part."""
     path = Path(os.path.abspath(run))
     folder = path.parent if path.name == "results.csv" else path
     return folder.parts[1:] or (path.name,)
 
 
 def _headless(sentence: str) -> str:
-    """The sentence without its first words, which are the page's heading."""
+    """The sentence without its first words, which are the heading of the page."""
     rest = sentence.partition(": ")[2]
     return rest[0].upper() + rest[1:]
 
 
 def _up(limit: float) -> str:
-    """One decimal, rounded up, so that no statistic within the limit reads as over it."""
+    """One decimal, rounded up, so that no statistic within the limit appears to exceed it."""
     return f"{math.ceil(limit * 10 - 1e-9) / 10:.1f}"
 
 

@@ -1,6 +1,6 @@
-"""What the HTML pages share: their environment, their writing, and the parts of inline SVG.
+"""Shared by the HTML pages: template environment, writing, and parts of inline SVG.
 
-A page is one file that opens anywhere, offline; its plots take their colours from the page, and so follow light and
+A page is one self-contained file that opens offline. Plots take their colours from the page, so they follow light and
 dark mode.
 """
 
@@ -25,7 +25,7 @@ ACCENT, HEALTHY, FLAG = "var(--accent,#2457d6)", "var(--healthy,#3f7fb5)", "var(
 
 
 def write_page(path: str | os.PathLike[str], template: str, **content: Any) -> None:
-    """Render a template of this folder into a file, atomically; all text in it is escaped but `Markup`.
+    """Render a template of this folder into a file, atomically; all text is escaped except `Markup`.
 
     Raises:
         NomalyError: the file cannot be written.
@@ -47,13 +47,13 @@ def _environment() -> jinja2.Environment:
 
 
 def svg(width: float, height: float, label: str, parts: Sequence[str]) -> Markup:
-    """A drawing with a name for those who hear the page."""
+    """A drawing with a label for screen readers."""
     name = escape(label)
     return Markup(f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{name}">{"".join(parts)}</svg>')
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", colour: str = MUTED) -> str:
-    """Small text with a halo in the page's colour, legible over lines."""
+    """Small text with a halo in the page's colour, so that it is legible over lines."""
     style = f"fill:{colour};font-size:11px;text-anchor:{anchor};paint-order:stroke;stroke:{SURFACE};stroke-width:4px"
     return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(words)}</text>'
 
@@ -64,7 +64,7 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str = f"stroke:{LINE
 
 
 def dot(x: float, y: float, colour: str, title: str = "", radius: float = 2.5) -> str:
-    """A filled circle, with words for the pointer."""
+    """A filled circle, with a tooltip."""
     words = f"<title>{escape(title)}</title>" if title else ""
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" style="fill:{colour}">{words}</circle>'
 

@@ -22,18 +22,18 @@ def histogram_svg(
     bins: int = 32,
     width: int = 420,
 ) -> Markup:
-    """Score histograms in lanes over one axis, so that no distribution hides another.
+    """Score histograms in lanes over a common axis, so that no distribution hides another.
 
     Args:
         lanes: (name, role, scores) from top to bottom; the role, a key of `ROLE_COLOURS`, sets the colour. Each lane
             is scaled to its own highest bar. Empty lanes are left out.
-        threshold: score over which a study is flagged, drawn as a dashed line.
-        lower: score up to which a study is likely normal; with the threshold it colours the axis in three zones.
+        threshold: score above which a study is flagged, drawn as a dashed line.
+        lower: score up to which a study is likely normal; with the threshold it divides the axis into three zones.
         bins: number of bars over the range of all scores.
-        width: of the axis, in the units in which a line of text is 11 high.
+        width: of the axis, in units of which a line of text is 11 high.
 
     Returns:
-        An `<svg>` element, or "" if there is no score at all.
+        An `<svg>` element, or "" without any score.
     """
     lanes = [lane for lane in lanes if len(lane[2])]
     if not lanes:
@@ -44,7 +44,7 @@ def histogram_svg(
     def at(score: float) -> float:
         return left + (score - edges[0]) / (edges[-1] - edges[0]) * width
 
-    # Names stand on the side that the threshold's line leaves free.
+    # Lane names are on the side that the threshold's line leaves free.
     crowded = threshold is not None and at(threshold) < left + width / 2
     name_x, name_anchor = (left + width, "end") if crowded else (left, "start")
     parts: list[str] = []
@@ -58,7 +58,7 @@ def histogram_svg(
         x = at(threshold)
         anchor = "start" if x < left + width * 0.7 else "end"
         parts.append(line(x, 6, x, bottom, f"stroke:{INK};stroke-dasharray:4 3"))
-        parts.append(text(x + (5 if anchor == "start" else -5), 14, "flagged beyond this line", anchor))
+        parts.append(text(x + (5 if anchor == "start" else -5), 14, "flagged above this score", anchor))
         if lower is not None:
             parts += _zones([left, at(float(np.clip(lower, edges[0], threshold))), x, left + width], bottom)
     parts += names  # after the line, so that their halo keeps them legible
@@ -68,8 +68,8 @@ def histogram_svg(
     return svg(left + width + 8, bottom + 50, "Histogram of study scores", parts)
 
 
-def _edges(scores: NDArray[np.float64], threshold: float | None, bins: int) -> NDArray[np.float64]:
-    """Edges of equal bins over all scores and the threshold, with a little room at both ends."""
+def _edges(scores: NDArray[np.floating], threshold: float | None, bins: int) -> NDArray[np.floating]:
+    """Edges of equal bins over all scores and the threshold, with a margin at both ends."""
     values = scores if threshold is None else np.append(scores, threshold)
     low, high = float(values.min()), float(values.max())
     margin = (high - low) * 0.02 or max(abs(high) * 0.1, 1e-6)
@@ -90,7 +90,7 @@ def _lane(counts: NDArray[np.int64], xs: list[float], base: float, height: float
 
 
 def _zones(xs: Sequence[float], top: float) -> list[str]:
-    """A thin strip under the axis: likely normal, uncertain, flagged."""
+    """A thin strip below the axis: likely normal, uncertain, flagged."""
     return [
         line(start + 1, top + 5, end - 1, top + 5, f"stroke:{colour};stroke-width:4")
         for start, end, colour in zip(xs, xs[1:], (HEALTHY, UNCERTAIN, FLAG))

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML file that opens anywhere, offline, and stays a file."""
+"""The report of a run: one self-contained HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
+from custom.metrics.records import Evaluation, StudyRow
 from custom.metrics.verdicts import baseline_verdicts, false_alarm_sentence
 from custom.rendering.case_view import CaseView
 from custom.rendering.images import colour_scale
@@ -36,7 +37,7 @@ def write_report(
     run: Mapping[str, Any],
     studies: Sequence[StudyResult],
     views: Mapping[str, CaseView],
-    evaluation: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
     *,
     regions: Mapping[str, Sequence[RegionResult]] | None = None,
     alpha: float | None = None,
@@ -47,15 +48,15 @@ def write_report(
     Args:
         path: where to write; replaced atomically.
         title: heading of the report.
-        notes: each becomes a loud banner; that this is research software is always said.
-        run: what made the report, as `write_run_info` returns it; shown as it is. Its "decision_rule" {"alpha",
-            "confidence", "likely_normal_p"} tells how p-values became decisions.
+        notes: each becomes a banner; the note on research software is always added.
+        run: provenance, as `write_run_info` returns it; shown unchanged. Its "decision_rule" {"alpha", "confidence",
+            "likely_normal_p"} specifies how p-values became decisions.
         studies: the results, in any order.
-        views: by study; a study may lack one.
-        evaluation: the dictionary of `custom.metrics.evaluation`, if the truth is known.
+        views: by study; may be missing for some.
+        evaluation: if the truth is known.
         regions: by study, for the table of the case view.
-        alpha: false-alarm rate of the decisions; None takes the run's, or the evaluation's.
-        healthy_scores: scores of the healthy calibration studies; give the summary its n and the histogram its ground.
+        alpha: target false-alarm rate of the decisions; None = the run's, or the evaluation's.
+        healthy_scores: scores of the healthy calibration studies, for the summary and the histogram.
 
     Raises:
         NomalyError: the file cannot be written.
@@ -72,12 +73,12 @@ def write_report(
         summary=summary_sentences(studies, rule, len(healthy)),
         banners=[*dict.fromkeys(_banners(notes, rule, healthy, studies, evaluation))],
         cases=cases,
-        states=[(key, name, sum(case["state"] == key for case in cases)) for key, name in DECISIONS.items()],
+        states=[(key, name, sum(case.state == key for case in cases)) for key, name in DECISIONS.items()],
         evaluation=evaluation,
-        key_figures=key_figures(evaluation, rule and rule.alpha) if evaluation else [],
+        key_figures=key_figures(evaluation, rule.alpha if rule else None) if evaluation else [],
         figure_groups=figure_groups(evaluation) if evaluation else [],
         verdicts=baseline_verdicts(evaluation) if evaluation else [],
-        promise=false_alarm_sentence(evaluation) if evaluation else None,
+        exceeded=false_alarm_sentence(evaluation) if evaluation else None,
         plots=_plots(studies, evaluation, healthy, rule, level),
         rule=rule,
         level=level,
@@ -95,8 +96,8 @@ def write_report(
     )
 
 
-def _rule(run: Mapping[str, Any], evaluation: Mapping[str, Any] | None, alpha: float | None) -> DecisionRule | None:
-    """How p-values became decisions: as told, else as the run says, else as the evaluation says; None if unknown."""
+def _rule(run: Mapping[str, Any], evaluation: Evaluation | None, alpha: float | None) -> DecisionRule | None:
+    """How p-values became decisions: by the argument, the run or the evaluation, in this order; None if unknown."""
     known = {**(evaluation or {}), **(run.get("decision_rule") or {})}
     alpha = known.get("alpha") if alpha is None else alpha
     if alpha is None:
@@ -106,7 +107,7 @@ def _rule(run: Mapping[str, Any], evaluation: Mapping[str, Any] | None, alpha: f
 
 
 def _flag_level(rule: DecisionRule | None, n_healthy: int, studies: Sequence[StudyResult]) -> float | None:
-    """p-value at or below which a study is flagged; None where there is none that holds for all studies."""
+    """p-value at or below which a study is flagged; None if it differs between studies or none can be flagged."""
     if rule is None or n_healthy < minimum_n(rule.alpha, rule.confidence) or any(study.group for study in studies):
         return None
     return rule.flag_level(n_healthy)
@@ -117,17 +118,17 @@ def _banners(
     rule: DecisionRule | None,
     healthy: Sequence[float],
     studies: Sequence[StudyResult],
-    evaluation: Mapping[str, Any] | None,
+    evaluation: Evaluation | None,
 ) -> Iterator[str]:
-    """What must be said loudly: the notes, and what follows from the data."""
+    """The notes, and warnings that follow from the data."""
     yield from notes
-    if (evaluation or {}).get("synthetic") and not any("synthetic" in note.lower() for note in notes):
-        yield "Synthetic data: these numbers say nothing about patients."
+    if evaluation and evaluation.get("synthetic") and not any("synthetic" in note.lower() for note in notes):
+        yield "Synthetic data: these numbers do not apply to patients."
     if not healthy and not any(study.p_value is not None for study in studies):
-        yield "Not calibrated: there are no p-values, decisions or masks. Run nomaly calibrate first."
+        yield "Not calibrated: no p-values, decisions or masks. Run nomaly calibrate first."
     if rule is not None and 0 < len(healthy) < minimum_n(rule.alpha, rule.confidence):
         yield (
-            f"Too few healthy calibration studies: with {len(healthy)}, no study can be flagged at alpha = "
+            f"Too few healthy calibration studies: with {len(healthy)} no study can be flagged at alpha = "
             f"{rule.alpha:g}. At least {minimum_n(rule.alpha, rule.confidence)} are needed."
         )
     yield RESEARCH_NOTE
@@ -135,20 +136,20 @@ def _banners(
 
 def _plots(
     studies: Sequence[StudyResult],
-    evaluation: Mapping[str, Any] | None,
+    evaluation: Evaluation | None,
     healthy: Sequence[float],
     rule: DecisionRule | None,
     level: float | None,
 ) -> dict[str, Any]:
-    """Inline SVG: "squares", a list of (drawing, caption), "columns" to set them in, and the "histogram"."""
+    """Inline SVG: "squares", a list of (drawing, caption) set in "columns", and the "histogram"."""
     threshold = _score_at(healthy, level)
-    lower = None if level is None else _score_at(healthy, rule.likely_normal_p)
-    lanes = [("Healthy, for calibration", "calibration", healthy)]
-    squares = []
+    lower = None if level is None or rule is None else _score_at(healthy, rule.likely_normal_p)
+    lanes: list[tuple[str, str, Sequence[float]]] = [("Healthy calibration studies", "calibration", healthy)]
+    squares: list[tuple[Markup, str]] = []
     if evaluation:
         rows = [row for row in evaluation.get("scores") or [] if row.get("score") is not None]
-        for name, role, label in (("Healthy, for test", "healthy", False), ("Abnormal, for test", "abnormal", True)):
-            lanes.append((name, role, [row["score"] for row in rows if bool(row["label"]) == label]))
+        for name, role, label in (("Healthy test studies", "healthy", 0), ("Abnormal test studies", "abnormal", 1)):
+            lanes.append((name, role, [row["score"] for row in rows if row["label"] == label]))
         squares = [(drawing, caption) for drawing, caption in _squares(evaluation, rows, level) if drawing]
     elif healthy:
         lanes.append(("Studies of this run", "studies", [s.score for s in studies if s.score is not None]))
@@ -160,30 +161,31 @@ def _plots(
     return {"squares": squares, "columns": columns, "free": free, "histogram": histogram}
 
 
-def _squares(
-    evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], level: float | None
-) -> Iterator[tuple[Markup, str]]:
+def _squares(evaluation: Evaluation, rows: Sequence[StudyRow], level: float | None) -> Iterator[tuple[Markup, str]]:
     """The curves of an evaluation, each with its caption; a curve that cannot be drawn is empty."""
-    labels, scores = [int(bool(row["label"])) for row in rows], [row["score"] for row in rows]
-    rates = [(evaluation.get(key) or {}).get("value") for key in ("false_alarm_rate", "sensitivity")]
-    dot = "" if None in rates else " The dot is the decision in force."
-    yield roc_svg(labels, scores, None if dot == "" else tuple(rates)), f"ROC curve over studies.{dot}"
-    flagged = [int(bool(row["label"])) for row in rows if row.get("decision") == "flag"]
-    point = (rates[1], sum(flagged) / len(flagged)) if dot and flagged else None
-    caption = f"Precision over sensitivity.{dot if point else ''} At the prevalence: guessing."
-    yield precision_recall_svg(labels, scores, point), caption
-    p_values = [row["p_value"] for row in rows if not row["label"] and row.get("p_value") is not None]
+    labels, scores = [row["label"] for row in rows], [row["score"] for row in rows]
+    false_alarms, sensitivity = evaluation.get("false_alarm_rate"), evaluation.get("sensitivity")
+    roc_point = recall_point = None
+    if false_alarms and sensitivity:
+        roc_point = (false_alarms["value"], sensitivity["value"])
+        flagged = [row["label"] for row in rows if row.get("decision") == "flag"]
+        recall_point = (sensitivity["value"], sum(flagged) / len(flagged)) if flagged else None
+    dot = " Dot: the decisions of this run."
+    yield roc_svg(labels, scores, roc_point), f"ROC curve over studies.{dot if roc_point else ''}"
+    caption = f"Precision against sensitivity.{dot if recall_point else ''} Dashed: random scores."
+    yield precision_recall_svg(labels, scores, recall_point), caption
+    p_values = [p for row in rows if not row["label"] and (p := row.get("p_value")) is not None]
     caption = (
-        f"Does the promise hold? Over the diagonal, healthy studies alarm too often. Band: 95 % of what chance gives "
-        f"{len(p_values)} studies; the calibration set's own chance comes on top."
+        "Calibration of the p-values. Above the diagonal, false alarms exceed their target. Band: 95 % of the chance "
+        f"variation of {len(p_values)} test studies, without that of the calibration set."
     )
     yield calibration_svg(p_values, level), caption
-    froc = (evaluation.get("lesions") or {}).get("froc") or {}
-    yield froc_svg(froc), "FROC curve over lesions: how many are found, at what price in false regions."
+    lesions = evaluation.get("lesions")
+    yield froc_svg(lesions["froc"] if lesions else None), "FROC curve: lesions hit against false regions."
 
 
 def _score_at(healthy: Sequence[float], level: float | None) -> float | None:
-    """Score that a study exceeds if and only if p <= level: at most level (n + 1) - 1 healthy scores reach it."""
+    """Score that a study exceeds if and only if p <= level: at most level (n + 1) - 1 healthy scores then reach it."""
     if level is None or not healthy:
         return None
     allowed = math.floor(level * (len(healthy) + 1) + 1e-9) - 1
@@ -191,9 +193,9 @@ def _score_at(healthy: Sequence[float], level: float | None) -> float | None:
 
 
 def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What made the report, in named groups of (name, text): what stands alone first, then each mapping."""
-    alone = {key: value for key, value in run.items() if not isinstance(value, Mapping)}
-    groups = {"Run": alone, **{words(key): value for key, value in run.items() if isinstance(value, Mapping)}}
+    """Provenance in named groups of (name, text): plain values first, then each mapping."""
+    single = {key: value for key, value in run.items() if not isinstance(value, Mapping)}
+    groups = {"Run": single, **{words(key): value for key, value in run.items() if isinstance(value, Mapping)}}
     return [
         (name, [(words(key), _plain_entry(value)) for key, value in group.items()])
         for name, group in groups.items()
@@ -201,7 +203,7 @@ def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     ]
 
 
-def _plain_entry(value: Any) -> str:
+def _plain_entry(value: object) -> str:
     """Text of an entry; a mapping inside a group as "name value" pairs."""
     if isinstance(value, Mapping):
         return ", ".join(f"{words(key)} {plain(item)}" for key, item in value.items()) or "–"

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader sees them."""
+"""Numbers and names as shown to readers."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ DECISIONS = {
     "not_assessable": "Not assessable",
     "failed": "Failed",
 }
+# A Stat, or {"value": ...} without interval.
+StatLike = Mapping[str, Any]
+
 _SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM"}
 UNITS = {"ml": "ml", "mm2": "mm²", "px": "px"}
 
 
 def words(name: str) -> str:
-    """A name of the code as words."""
+    """An identifier as words."""
     return " ".join(_SHORT.get(word, word) for word in str(name).split("_"))
 
 
 def headed(name: str) -> str:
-    """A name of the code as words, the first with a capital."""
+    """An identifier as words, capitalised."""
     text = words(name)
     return text[:1].upper() + text[1:]
 
 
 def date(value: str | None) -> str:
-    """An ISO date and time as a reader writes it, in UTC; what is none is shown as it is."""
+    """An ISO date and time in words, in UTC; any other text unchanged."""
     try:
         moment = datetime.fromisoformat(value or "")
     except ValueError:
@@ -41,12 +44,12 @@ def date(value: str | None) -> str:
 
 
 def count(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
+    """A number with its noun in singular or plural."""
     return f"{number} {one if number == 1 else many}"
 
 
 def size(value: float | None) -> str:
-    """A size to about three digits, never so short that it reads as nothing; an en dash where there is none."""
+    """A size to about three digits, small ones as a power of ten; an en dash for None."""
     if value is None:
         return "–"
     if value == 0:
@@ -57,19 +60,19 @@ def size(value: float | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Three decimals, or the power of ten; an en dash where there is none."""
+    """Three decimals, or a power of ten; an en dash for None."""
     return "–" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-def stat(entry: Mapping[str, Any] | None, percent: bool = False) -> str:
-    """The value of a statistic; an en dash where there is none."""
+def stat(entry: StatLike | None, percent: bool = False) -> str:
+    """The value of a statistic; an en dash if it is missing."""
     if not entry or entry.get("value") is None:
         return "–"
     return f"{_per_cent(entry['value'])} %" if percent else f"{entry['value']:.{_digits(entry)}f}"
 
 
-def interval(entry: Mapping[str, Any] | None, percent: bool = False) -> str:
-    """The ends of a statistic's interval; nothing where there is none."""
+def interval(entry: StatLike | None, percent: bool = False) -> str:
+    """The interval of a statistic; empty without one."""
     if not entry or entry.get("low") is None or entry.get("high") is None:
         return ""
     low, high = entry["low"], entry["high"]
@@ -80,8 +83,8 @@ def interval(entry: Mapping[str, Any] | None, percent: bool = False) -> str:
     )
 
 
-def plain(value: Any) -> str:
-    """Any value of run.json: numbers without noise, lists joined, an en dash for nothing."""
+def plain(value: object) -> str:
+    """A value of run.json as text: rounded numbers, joined lists, an en dash if empty."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -94,16 +97,16 @@ def plain(value: Any) -> str:
 
 
 def decimals(values: Sequence[float]) -> int:
-    """Decimals that give the largest value four significant digits, so that a column of numbers lines up."""
+    """Decimals that give the largest value four significant digits, so that a column lines up."""
     largest = max((abs(value) for value in values), default=0.0)
     return max(0, 3 - math.floor(math.log10(largest))) if largest > 0 else 1
 
 
-def _digits(entry: Mapping[str, Any]) -> int:
+def _digits(entry: StatLike) -> int:
     """Decimals of a statistic and its interval."""
     return 3 if 0 < abs(entry["value"]) < 0.0995 else 2
 
 
 def _per_cent(share: float) -> str:
-    """A share in per cent, with a decimal where it is small."""
+    """A share in per cent, with one decimal if it is small."""
     return f"{100 * share:.{1 if 0 < share < 0.0995 else 0}f}"

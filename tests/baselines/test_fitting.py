@@ -67,7 +67,7 @@ def test_brightness_baseline_is_the_distance_of_foreground_means() -> None:
     assert baseline.score(study) == pytest.approx((0.3 + 0.2) / 2)
 
 
-def test_histograms_are_shares_of_the_foreground_alone() -> None:
+def test_histograms_are_shares_of_the_foreground_only() -> None:
     slices = torch.tensor([0.0, 0.3, 0.3, 0.9]).reshape(1, 1, 2, 2)
     shares = HistogramBaseline(bins=4)._histograms(slices)
     assert shares.tolist() == [[0.0, pytest.approx(2 / 3), 0.0, pytest.approx(1 / 3)]]
@@ -142,7 +142,7 @@ def test_reference_errors_equal_scikit_learn_reconstructions() -> None:
     assert list(errors) == ["mean_image", "pca_2", "pca_8"]
 
 
-def test_autoencoder_repeats_by_seed_and_leaves_the_global_generator_alone() -> None:
+def test_autoencoder_repeats_by_seed_and_does_not_change_the_global_generator() -> None:
     train, study = healthy_slices(20), as_study(healthy_slices(1, 5))
     state = torch.get_rng_state()
     maps = []

@@ -43,8 +43,8 @@ def test_drift_ends_with_three_and_names_the_study(nomaly, make_run, tmp_path: P
     runs = [make_run("a", [*CALM, *CALM], {}), make_run("b", [0.01] * 20, {"date": "2026-04-05T01:02:03+00:00"})]
     done = nomaly("monitor", *runs, "--output", tmp_path / "o")
     assert done.code == 3
-    assert done.out.startswith("Drift: alarm at case b_") and ", 2026-04-05), began about case b_0; " in done.out
-    assert "scores have become higher than at calibration" in done.out
+    assert done.out.startswith("Drift: alarm at case b_") and ", 2026-04-05), onset near case b_0; " in done.out
+    assert "scores are higher than at calibration" in done.out
 
 
 def test_runs_are_one_series_in_the_given_order(make_run) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from custom.calibration.decision import DecisionRule
 from custom.errors import NomalyError
-from custom.metrics.evaluation import evaluate_scores
+from custom.metrics.evaluation import BaselineResult, evaluate_scores
 from custom.metrics.lesion_level import LesionEvaluation
 from custom.metrics.pixel_evaluation import PixelEvaluation
 from custom.metrics.ra_detection import BoxDetection
@@ -101,7 +101,7 @@ def test_parts_of_the_maps_are_the_hand_derived_ones() -> None:
     assert 0 <= result["reconstruction"]["index"] <= 1
 
 
-def test_confident_mode_and_studies_without_a_p_value_are_told() -> None:
+def test_confident_mode_and_studies_without_a_p_value_are_reported() -> None:
     rule = DecisionRule(0.05, confidence=0.95)
     studies = table_of(p_values=[None] * 2 + COLUMNS["p_values"][2:], decisions=[None] * 2 + COLUMNS["decisions"][2:])
     result = evaluate_scores(studies, rule, False, flag_level=0.03)
@@ -148,10 +148,10 @@ def test_confident_mode_and_studies_without_a_p_value_are_told() -> None:
                 "false_alarm_rate": "no study has a p-value",
                 "triage": "no study has a p-value",
                 "groups.mass.sensitivity": "no study has a p-value",
-                "pixel.dice": "the detector is not calibrated, so there is no pixel threshold",
-                "pixel.threshold": "the detector is not calibrated, so there is no pixel threshold",
-                "lesions": "the detector is not calibrated, so there is no pixel threshold",
-                "ra_detection.scale_free": "the detector is not calibrated, so there is no pixel threshold",
+                "pixel.dice": "the detector is not calibrated, so it has no pixel threshold",
+                "pixel.threshold": "the detector is not calibrated, so it has no pixel threshold",
+                "lesions": "the detector is not calibrated, so it has no pixel threshold",
+                "ra_detection.scale_free": "the detector is not calibrated, so it has no pixel threshold",
             },
         ),
     ],
@@ -159,7 +159,7 @@ def test_confident_mode_and_studies_without_a_p_value_are_told() -> None:
 def test_everything_that_is_missing_has_its_reason_and_json_has_no_nan(
     kept: slice, threshold: float, without: tuple, expected: dict
 ) -> None:
-    baselines = {"pca": {"scores": np.arange(8.0)[kept], "pixel": None}}
+    baselines = {"pca": BaselineResult(np.arange(8.0)[kept])}
     studies = table_of(kept, **{name: None for name in without})
     result = evaluate_scores(studies, RULE, False, baselines=baselines, **map_parts(kept, threshold))
     result = json.loads(json.dumps(result, allow_nan=False))
@@ -185,13 +185,13 @@ def test_abnormal_studies_without_masks_leave_what_needs_none() -> None:
     assert result["not_computable"]["best_pixel_baseline"] == masks
 
 
-def test_best_baseline_by_pixels_is_told_with_the_lead_over_it() -> None:
+def test_best_baseline_by_pixels_is_reported_with_the_lead_over_it() -> None:
     parts, blind = map_parts(), map_parts()["pixel"]
     blind.pool.values = [np.zeros_like(values) for values in blind.pool.values]
     baselines = {
-        "blind": {"scores": np.arange(8.0), "pixel": blind},
-        "same": {"scores": np.zeros(8), "pixel": map_parts()["pixel"]},
-        "without_map": {"scores": np.zeros(8), "pixel": None},
+        "blind": BaselineResult(np.arange(8.0), blind),
+        "same": BaselineResult(np.zeros(8), map_parts()["pixel"]),
+        "without_map": BaselineResult(np.zeros(8)),
     }
     result = evaluate_scores(table_of(), RULE, False, baselines=baselines, **parts)
     assert result["best_baseline"]["name"] == "blind" and result["baselines"]["without_map"]["pixel_ap"] is None
@@ -207,11 +207,11 @@ def test_scores_without_maps_say_so() -> None:
 
 
 def test_baseline_of_another_length_is_refused_by_name() -> None:
-    with pytest.raises(NomalyError, match=r"baselines\['pca'\]\['scores'\] must have an entry a case, 8, got 0"):
-        evaluate_scores(table_of(), RULE, False, baselines={"pca": {"scores": []}})
+    with pytest.raises(NomalyError, match=r"baselines\['pca'\].scores must have one entry per case, 8, got 0"):
+        evaluate_scores(table_of(), RULE, False, baselines={"pca": BaselineResult([])})
 
 
-def test_two_hundred_studies_with_six_baseline_take_under_a_second() -> None:
+def test_two_hundred_studies_with_six_baselines_take_under_a_second() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 200)
     studies = StudyTable(
@@ -223,7 +223,7 @@ def test_two_hundred_studies_with_six_baseline_take_under_a_second() -> None:
         p_values=generator.random(200),
         decisions=["flag", "uncertain"] * 100,
     )
-    baselines = {f"f{i}": {"scores": generator.normal(labels)} for i in range(6)}
+    baselines = {f"f{i}": BaselineResult(generator.normal(labels)) for i in range(6)}
     start = time.process_time()
     evaluate_scores(studies, RULE, False, baselines=baselines)
     assert time.process_time() - start < 1

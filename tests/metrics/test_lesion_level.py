@@ -99,7 +99,7 @@ def test_detector_without_any_false_region_has_a_curve_and_all_its_points() -> N
     assert (froc["curve"]["sensitivity"][0], froc["curve"]["sensitivity"][-1]) == (0, 1)
 
 
-def test_lesions_are_told_by_size_with_limits_that_no_test_set_moves() -> None:
+def test_lesions_are_grouped_by_size_with_fixed_limits() -> None:
     evaluation = LesionEvaluation(threshold=1.0)
     for subject, side in (("a", 5), ("b", 6), ("c", 11), ("d", 12)):  # 25, 36, 121 and 144 pixels
         truth = np.zeros((1, 40, 40, 1), dtype=bool)
@@ -136,7 +136,7 @@ def test_interval_of_the_sensitivity_draws_whole_subjects() -> None:
     assert (result["low"], result["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
-def test_sets_of_one_class_keep_what_can_be_told() -> None:
+def test_sets_of_one_class_keep_what_can_be_computed() -> None:
     healthy, abnormal = LesionEvaluation(1.0), LesionEvaluation(1.0)
     add(healthy, "a", line(2, 0, 2))
     add(abnormal, "a", line(2, 0, 2), line(1, 0, 0) > 0)
@@ -151,7 +151,7 @@ def test_sets_of_one_class_keep_what_can_be_told() -> None:
         assert result["froc"]["sensitivity"] == [None] * 7 and result["froc"]["curve"]["sensitivity"] == []
 
 
-def test_without_a_threshold_or_a_study_nothing_is_told() -> None:
+def test_without_a_threshold_or_a_study_nothing_is_reported() -> None:
     uncalibrated = LesionEvaluation(float("inf"))
     add(uncalibrated, "a", line(2, 0, 2))
     assert uncalibrated.result() is None and LesionEvaluation(1.0).result() is None

@@ -11,7 +11,13 @@ def bare(**changes: object) -> dict:
     """An evaluation of one healthy and one abnormal study with p-values, in which nothing is missing."""
     rows = [{"label": label, "p_value": 0.5, "decision": "flag"} for label in (0, 1)]
     parts = {"pixel": {"threshold": 0.5}, "lesions": {}, "baselines": {}, "groups": {}}
-    return {"n_healthy": 1, "n_abnormal": 1, "confidence": None, "scores": rows, **parts} | changes
+    return {
+        "n_healthy": 1,
+        "n_abnormal": 1,
+        "n_failed": {"healthy": 0, "abnormal": 0},
+        "scores": rows,
+        **parts,
+    } | changes
 
 
 def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
@@ -33,25 +39,25 @@ def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
         (
             {"ra_detection": {"published": None}},
             "ra_detection.published",
-            "no threshold up to 1 has 5 % or less of the healthy pixels above it",
+            "at all thresholds up to 1 more than 5 % of the healthy pixels are flagged",
         ),
         (
             {"lesions": {"by_size": [{"name": "small", "pixels": [1, None], "sensitivity": None}]}},
             "lesions.by_size.small.sensitivity",
-            "no lesion is of this size",
+            "no lesion has this size",
         ),
         (
             {"lesions": {"froc": {"sensitivity": [None] * 7}}},
             "lesions.froc",
-            "the sweep of thresholds reaches none of the operating points",
+            "all thresholds of the sweep have more false regions than the operating points allow",
         ),
     ],
 )
-def test_first_thing_that_is_lacking_is_the_reason(changes: dict, path: str, reason: str) -> None:
+def test_first_unmet_requirement_is_the_reason(changes: dict, path: str, reason: str) -> None:
     assert reasons(bare(**changes), maps=True)[path] == reason
 
 
-def test_study_rows_and_settings_are_no_missing_numbers() -> None:
+def test_study_rows_and_settings_are_not_missing_numbers() -> None:
     rows = [{"label": 0, "p_value": None, "decision": None}]
     assert reasons(bare(scores=rows), maps=True) == NEVER
 

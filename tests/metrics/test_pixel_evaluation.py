@@ -126,7 +126,5 @@ def test_mismatched_or_broken_studies_are_refused_by_name() -> None:
 
 
 def test_baseline_of_other_studies_is_refused_by_name() -> None:
-    with pytest.raises(
-        NomalyError, match=r"baselines\['pca'\]\['pixel'\] must hold the method's studies in their order"
-    ):
+    with pytest.raises(NomalyError, match=r"baselines\['pca'\].pixel must hold the method's studies in the same order"):
         filled_evaluation(4).lead({"pca": filled_evaluation(3)})

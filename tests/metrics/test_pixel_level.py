@@ -59,5 +59,5 @@ def test_resampled_precision_from_histograms_equals_sorting(bins: int, tolerance
 def test_mismatched_pixels_are_refused_by_name() -> None:
     with pytest.raises(NomalyError, match=r"prediction and truth must have one shape, got \(2,\) and \(3,\)"):
         dice([0, 1], [0, 1, 1])
-    with pytest.raises(NomalyError, match="values and truth must hold equally many pixels, got 2 and 3"):
+    with pytest.raises(NomalyError, match="values and truth must have the same number of pixels, got 2 and 3"):
         pixel_curve([0.0, 1.0], [0, 1, 1])

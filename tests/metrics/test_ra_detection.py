@@ -48,7 +48,7 @@ def test_scale_free_numbers_do_not_change_with_the_scale_of_the_map() -> None:
         assert results[0]["scale_free"][key] == results[1]["scale_free"][key]
 
 
-def test_published_false_positives_vanish_for_small_maps_as_said() -> None:
+def test_published_false_positives_vanish_for_small_maps_as_documented() -> None:
     precisions = []
     for scale in (1.0, 0.1):
         detection = BoxDetection(threshold=0.5)

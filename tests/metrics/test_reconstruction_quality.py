@@ -40,7 +40,7 @@ def test_slices_without_a_body_do_not_flatter() -> None:
     assert with_air.result(5) == without.result(5)
 
 
-def test_reconstruction_that_changes_the_lesion_alone_is_best() -> None:
+def test_reconstruction_that_changes_only_the_lesion_is_best() -> None:
     x = study(0)
     perfect, copy, wrong = x.copy(), x.copy(), study(2)
     perfect[LESION] = study(3)[LESION]

@@ -1,4 +1,4 @@
-"""A labelled run as the evaluator tells it, study by study, beside the baselines."""
+"""A labelled run, study by study, next to the baselines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def disc(seed: int, lesion: bool = False) -> torch.Tensor:
 
 
 def study(seed: int, lesion: bool, **changes: object) -> dict[str, Any]:
-    """What the evaluator says of a disc whose pseudo-healthy image is the disc without its square."""
+    """The evaluator's record of a disc whose pseudo-healthy image is the disc without its square."""
     image, healthy = disc(seed, lesion), disc(seed)
     anomaly_map, truth = (image - healthy).abs(), torch.zeros(1, 20, 20, 1)
     truth[:, 8:12, 8:13] = lesion
@@ -106,7 +106,7 @@ def test_regions_are_drawn_from_the_map_where_the_study_has_none() -> None:
     assert with_regions["lesions"] == without["lesions"]
 
 
-def test_abnormal_study_without_a_mask_counts_for_ranking_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_abnormal_study_without_a_mask_counts_for_ranking_only(caplog: pytest.LogCaptureFixture) -> None:
     nothing = torch.zeros(1, 20, 20, 1)
     studies = [study(0, False), study(1, True), study(2, True, mask=nothing)]
     result = evaluation(studies)
@@ -116,8 +116,8 @@ def test_abnormal_study_without_a_mask_counts_for_ranking_alone(caplog: pytest.L
     assert (result["pixel"]["n_healthy"], result["pixel"]["n_abnormal"], result["n_without_mask"]) == (1, 1, 1)
     assert "left out of pixels, lesions and boxes | 1 |" in table_markdown(result)
     assert caplog.messages[-1] == (
-        "Abnormal studies without a lesion mask, or with none left on the network's grid, are left out of pixels, "
-        "lesions and boxes; there are 1: case2."
+        "Abnormal studies left out of pixel, lesion and box metrics, as they have no lesion mask or an empty one on "
+        "the network's grid (1): case2."
     )
 
 
@@ -179,7 +179,7 @@ def test_starting_again_forgets_the_studies() -> None:
     assert [row["case"] for row in handler.result()["scores"]] == ["case1"]
 
 
-def test_failed_studies_are_counted_and_told() -> None:
+def test_failed_studies_are_counted_and_reported() -> None:
     handler = StudyEvaluation([], lambda item: item, None, StudyScore("max"), calibration(), None, True)
     handler.start()
     for seed in range(6):
@@ -190,11 +190,11 @@ def test_failed_studies_are_counted_and_told() -> None:
     assert result["n_failed"] == {"healthy": 1, "abnormal": 2} and result["n_healthy"] == 6
     assert result["not_computable"]["image.auroc"] == "all 2 abnormal studies failed"
     table = table_markdown(result)
-    assert "| Studies that failed and are not counted | 3 | 1 healthy, 2 abnormal |" in table
+    assert "| Failed studies, not counted below | 3 | 1 healthy, 2 abnormal |" in table
     assert "| AUROC | not computable: all 2 abnormal studies failed |" in table
 
 
-def test_share_that_the_gate_would_refuse_is_told_and_counted_all_the_same() -> None:
+def test_share_that_the_input_check_rejects_is_reported_and_counted_elsewhere() -> None:
     studies = [study(seed, lesion=seed > 3, refusals=["too dark"] if seed == 1 else []) for seed in range(8)]
     result = evaluation(studies)
     # by hand: one of four healthy studies, none of four abnormal ones; Clopper and Pearson's bounds of 1/4
@@ -205,7 +205,7 @@ def test_share_that_the_gate_would_refuse_is_told_and_counted_all_the_same() -> 
     }
     assert result["input_check"]["abnormal"]["value"] == 0 and result["n_healthy"] == 4
     assert (
-        "| Share of the healthy that the input check would refuse | 0.250 [0.006, 0.806] | 4 healthy; counted in"
+        "| Share of healthy studies that the input check rejects | 0.250 [0.006, 0.806] | 4 healthy; counted in"
         in table_markdown(result)
     )
     assert evaluation([study(0, False), study(1, True)])["input_check"] is None

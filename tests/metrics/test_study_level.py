@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from custom.errors import NomalyError
+from custom.metrics.image_level import auroc
 from custom.metrics.intervals import bootstrap_weights, clopper_pearson
-from custom.metrics.study_level import METRICS, StudyTable
+from custom.metrics.study_level import StudyTable
 
 
 def small_set(**changes: object) -> StudyTable:
@@ -27,7 +28,8 @@ def small_set(**changes: object) -> StudyTable:
 
 def test_ranking_has_every_metric_with_an_interval_around_it() -> None:
     studies = small_set()
-    result = studies.ranking(studies.scores, METRICS)
+    result = studies.image_metrics()
+    assert result.pop("prevalence") == 0.5
     values = {name: entry["value"] for name, entry in result.items()}
     # falling scores: two abnormal, then the healthy 6.5, then the other two abnormal
     assert values == {"auroc": 14 / 16, "auprc": values["auprc"], "fpr_at_95_tpr": 1 / 4, "tpr_at_5_fpr": 2 / 4}
@@ -51,7 +53,7 @@ def large_set(**changes: object) -> StudyTable:
 
 def test_interval_of_a_ranking_equals_resampling_patients_in_a_loop() -> None:
     studies = large_set(seed=3)
-    result = studies.ranking(studies.scores)["auroc"]
+    result = studies.ranking(auroc, studies.scores)
     looped = [
         roc_auc_score(np.repeat(studies.labels, row), np.repeat(studies.scores, row))
         for row in bootstrap_weights(studies.subjects, 1000, 3).astype(int)
@@ -65,9 +67,9 @@ def test_patients_of_the_smaller_class_decide_whether_there_is_an_interval() -> 
     for ill, patients in ((list("abcdde"), 5), (list("abcddd"), 4)):
         columns = {"cases": [str(i) for i in range(15)], "labels": labels, "subjects": subjects + ill}
         studies = StudyTable(**columns, scores=np.arange(15.0), groups=[None] * 15)
-        known = studies.ranking(studies.scores)["auroc"]["low"] is not None
+        known = studies.ranking(auroc, studies.scores)["low"] is not None
         assert known == (patients == 5)
-        assert (studies.lead({"flat": {"scores": [0.0] * 15}})["auroc_difference"]["low"] is not None) == known
+        assert (studies.lead({"flat": [0.0] * 15})["auroc_difference"]["low"] is not None) == known
 
 
 def test_rates_and_triage_are_shares_of_the_studies_with_a_decision() -> None:
@@ -116,7 +118,7 @@ def test_groups_rank_against_all_healthy_studies() -> None:
 
 def test_lead_over_the_best_baseline_is_the_difference_of_paired_resamplings() -> None:
     studies = large_set()
-    baselines = {"flat": {"scores": [0.0] * 60}, "same": {"scores": studies.scores - 9}}
+    baselines = {"flat": [0.0] * 60, "same": studies.scores - 9}
     lead = studies.lead(baselines)
     assert (lead["name"], lead["auroc_difference"]) == ("same", {"value": 0.0, "low": 0.0, "high": 0.0})
 
@@ -124,9 +126,9 @@ def test_lead_over_the_best_baseline_is_the_difference_of_paired_resamplings() -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p_values": [0.5]}, "p_values must have an entry a case, 8, got 1"),
-        ({"decisions": ["flag"]}, "decisions must have an entry a case, 8, got 1"),
-        ({"decisions": ["normal"] * 8}, "decisions must be of flag, uncertain, likely_normal or None, got 'normal'"),
+        ({"p_values": [0.5]}, "p_values must have one entry per case, 8, got 1"),
+        ({"decisions": ["flag"]}, "decisions must have one entry per case, 8, got 1"),
+        ({"decisions": ["normal"] * 8}, "decisions must be flag, uncertain, likely_normal or None, got 'normal'"),
         ({"cases": []}, "cases must name at least one study, got none"),
     ],
 )

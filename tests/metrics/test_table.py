@@ -1,4 +1,4 @@
-"""The Markdown table and the baseline sentence."""
+"""The Markdown table and the verdicts after it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def complete() -> dict:
         "not_computable": {
             "pixel.dice": "why not",
             "ra_detection.scale_free": "no threshold",
-            "lesions.by_size.large.sensitivity": "no lesion is of this size",
+            "lesions.by_size.large.sensitivity": "no lesion has this size",
         },
     }
 
@@ -73,7 +73,7 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
     assert headings == [
         "Studies",
         "Decisions",
-        "By group, against all healthy studies",
+        "By group, each against all healthy studies",
         "Pixels",
         "Lesions",
         "Boxes, as for the Reversed Autoencoder",
@@ -87,15 +87,15 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
     "row",
     [
         "| False-alarm rate at alpha = 0.05 | 0.250 [0.006, 0.806] | 4 healthy |",
-        "| Triage of the healthy | 0.250 flagged, 0.000 uncertain, 0.750 likely normal | 4 healthy |",
+        "| Triage of healthy studies | 0.250 flagged, 0.000 uncertain, 0.750 likely normal | 4 healthy |",
         "| Studies without a p-value, left out of these rates | 1 |  |",
         "| Abnormal studies without a lesion mask, left out of pixels, lesions and boxes | 1 |  |",
         "| Pixel AP (prevalence 0.0125, from histograms) | 0.500 [0.400, 0.600] | 4 healthy, 3 abnormal |",
-        "| Dice at the healthy-fixed threshold | not computable: why not | 3 abnormal |",
-        "| FROC: false regions of a healthy study | 0.125 / 0.25 / 0.5 / 1 / 2 / 4 / 8 |  |",
+        "| Dice at the calibrated threshold | not computable: why not | 3 abnormal |",
+        "| FROC: false regions per healthy study | 0.125 / 0.25 / 0.5 / 1 / 2 / 4 / 8 |  |",
         "| FROC: lesions hit | 0.100 / 0.200 / 0.300 / 0.400 / - / - / - | 9 lesions |",
         "| Small lesions (1 to 31 pixels): hit | 0.500 [0.400, 0.600] | 2 lesions |",
-        "| Large lesions (128 pixels or more): hit | not computable: no lesion is of this size | 0 lesions |",
+        "| Large lesions (128 pixels or more): hit | not computable: no lesion has this size | 0 lesions |",
         "| As published (depends on the map's scale): precision / F1; threshold set on the healthy test studies "
         "| 0.250 / 0.375 | 7 boxes |",
         "| Scale-free | not computable: no threshold |  |",
@@ -111,35 +111,33 @@ def test_set_whose_studies_all_have_masks_has_no_row_of_those_without() -> None:
     assert "without a lesion mask" not in table_markdown(complete() | {"n_without_mask": 0})
 
 
-def test_confident_promise_and_synthetic_data_are_said() -> None:
+def test_confident_mode_and_synthetic_data_are_reported() -> None:
     table = table_markdown(evaluation(rule=DecisionRule(0.05, 0.95), synthetic=True))
-    assert "| False-alarm rate at alpha = 0.05, kept with 95 % confidence |" in table
-    assert table.endswith("these numbers say nothing about patients.\n")
+    assert "| False-alarm rate at alpha = 0.05 with 95 % confidence |" in table
+    assert table.endswith("these numbers do not apply to patients.\n")
 
 
-def test_number_without_an_interval_stands_alone() -> None:
-    alone = evaluation()
-    alone["image"]["auroc"] = {"value": 0.5, "low": None, "high": None}
-    assert "| AUROC | 0.500 | 4 healthy, 4 abnormal |" in table_markdown(alone)
+def test_number_without_an_interval_has_no_brackets() -> None:
+    few = evaluation()
+    few["image"]["auroc"] = {"value": 0.5, "low": None, "high": None}
+    assert "| AUROC | 0.500 | 4 healthy, 4 abnormal |" in table_markdown(few)
 
 
 def test_verdict_on_the_baseline_ends_the_table() -> None:
     last = table_markdown(complete()).splitlines()[-1]
-    assert "Marking pixels, the method is ahead of the best baseline (pca), but the lead is within chance" in last
+    assert "Marking of pixels: difference from the best baseline (pca) not significant" in last
 
 
-def test_part_without_any_lesion_is_told_in_two_rows() -> None:
+def test_part_without_any_lesion_has_two_rows() -> None:
     found = complete()
     found["lesions"]["n"] = 0
     rows = [line for line in table_markdown(found).splitlines() if "esion" in line and "FROC" in line]
     assert rows == [] and "Lesions hit by the calibrated mask" in table_markdown(found)
 
 
-def test_broken_promise_is_told_before_the_verdict_on_the_baselines() -> None:
-    broken = complete()
-    broken["false_alarm_rate"] = {"value": 0.25, "low": 0.1, "high": 0.5}
-    lines = table_markdown(broken).splitlines()
-    promise = next(
-        i for i, line in enumerate(lines) if line.startswith("The promise is not kept on these studies: 25.0 %")
-    )
-    assert lines[promise + 1].startswith(("Ranking studies", "Marking pixels", "Whether the method"))
+def test_exceeded_target_comes_before_the_verdict_on_the_baselines() -> None:
+    over = complete()
+    over["false_alarm_rate"] = {"value": 0.25, "low": 0.1, "high": 0.5}
+    lines = table_markdown(over).splitlines()
+    exceeded = next(i for i, line in enumerate(lines) if line.startswith("Target false-alarm rate exceeded: 25.0 %"))
+    assert lines[exceeded + 1].startswith(("Ranking of studies", "Marking of pixels"))

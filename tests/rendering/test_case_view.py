@@ -47,14 +47,14 @@ def test_layers_lie_on_the_grid_of_the_study_with_x_as_column():
     assert np.argwhere(pixels(shown.overlay)[..., 3] > 0).tolist() == [[3, 9]]
 
 
-def test_a_picture_is_a_case_of_one_slice():
+def test_a_2d_image_is_a_case_of_one_slice():
     image, values, _ = volume(depth=1)
     view = case_view(torch.tensor(image), torch.tensor(image), torch.tensor(values))
     assert (view.depth, len(view.slices), view.shown, view.has_truth) == (1, 1, 0, False)
 
 
 @pytest.mark.parametrize("depth, kept", [(1, [0]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
-def test_a_case_that_was_not_assessed_shows_its_image_alone(depth, kept):
+def test_a_case_that_was_not_scored_shows_only_its_image(depth, kept):
     image = volume(depth)[0]
     view = input_view(image, (1.0, 2.0), max_slices=5)
     assert [s.index for s in view.slices] == kept and kept[view.shown] == depth // 2
@@ -139,7 +139,7 @@ def test_reduced_view_keeps_what_was_shown_and_where_the_regions_are():
     assert small.characters < view.characters / 4
 
 
-def test_json_counts_slices_from_one_and_holds_pictures_as_addresses():
+def test_json_counts_slices_from_one_and_holds_images_as_data_uris():
     data = view_of(3, marks=[(1, 2)]).as_json()
     assert [s["number"] for s in data["slices"]] == [1, 2, 3]
     assert data["positions"] == {1: 2} and data["shown"] == 2 and data["truth"] is False

@@ -32,8 +32,8 @@ def opened(content):
 def test_array_index_x_y_is_shown_at_column_x_row_y():
     image = np.zeros(SHAPE, np.float32)
     image[30, 5] = 1.0
-    picture = to_rgb(as_plane("image", image))
-    assert picture.shape == (60, 40, 3) and np.argwhere(picture[..., 0]).tolist() == [[5, 30]]
+    pixels = to_rgb(as_plane("image", image))
+    assert pixels.shape == (60, 40, 3) and np.argwhere(pixels[..., 0]).tolist() == [[5, 30]]
 
 
 def test_colour_images_keep_their_colour():
@@ -43,7 +43,7 @@ def test_colour_images_keep_their_colour():
 
 
 def test_a_volume_in_place_of_a_slice_is_refused():
-    with pytest.raises(NomalyError, match=r"image must be \(X, Y\) or .* got \(5, 6, 7\).*Pick one slice"):
+    with pytest.raises(NomalyError, match=r"image must be \(X, Y\) or .* got \(5, 6, 7\).*Select one slice"):
         as_plane("image", np.zeros((5, 6, 7)))
 
 
@@ -75,7 +75,7 @@ def test_lossless_webp_keeps_colours_and_opacity():
     np.testing.assert_array_equal(read[layer[..., 3] > 0], layer[layer[..., 3] > 0])
 
 
-def test_reencoding_makes_a_picture_smaller_and_keeps_its_clear_parts_clear():
+def test_reencoding_makes_an_image_smaller_and_keeps_its_clear_parts_clear():
     layer = map_colours(np.random.default_rng(0).random((64, 48)).astype(np.float32), 1.0)
     layer[:32, :, 3] = 0
     content = webp(layer, lossless=True)

@@ -76,7 +76,7 @@ def ten_studies(scores, labels=(0,) * 5 + (1,) * 5, subjects=None):
 # Rows
 
 
-def test_row_takes_every_number_from_where_it_stands() -> None:
+def test_row_takes_every_number_from_its_place_in_the_evaluation() -> None:
     found = row()
     assert list(found) == list(TITLES)
     assert found["auroc"] == stat(0.91, 0.85, 0.97) and found["pixel_ap"]["value"] == 0.4 and found["dice"] is None
@@ -89,18 +89,18 @@ def test_row_takes_every_number_from_where_it_stands() -> None:
     ("lead", "verdict"),
     [
         (stat(0.1, 0.01, 0.2), "yes"),
-        (stat(0.1, -0.1, 0.3), "within chance"),
+        (stat(0.1, -0.1, 0.3), "not significant"),
         (stat(-0.1, -0.3, 0.1), "no"),
         (stat(0.4), "too few studies"),
         (stat(-0.4), "too few studies"),
         (None, None),
     ],
 )
-def test_baseline_is_beaten_only_beyond_chance(lead, verdict) -> None:
+def test_baseline_is_beaten_only_by_a_significant_difference(lead, verdict) -> None:
     assert row(best_baseline={"name": "mean", "auroc_difference": lead})["beats_baseline"] == verdict
 
 
-def test_weights_are_told_by_the_hash_that_a_run_of_any_version_has() -> None:
+def test_weights_are_identified_by_the_hash_of_a_run_of_any_release() -> None:
     hashes = [
         benchmark_row("m", "b", None, run)["weight_hash"] for run in ({"model_hash": "1"}, {"weight_hash": "2"}, {})
     ]
@@ -115,6 +115,13 @@ def test_evaluation_of_another_version_gives_what_it_has(content) -> None:
     found = benchmark_row("model", "ra_brain", {"n_healthy": 3, **content})
     assert found["n_healthy"] == 3 and found["auroc"] is None and found["beats_baseline"] is None
     assert "| model |" in table_markdown([found]) and stat_svg([found], "auroc") == ""
+
+
+def test_row_of_an_earlier_release_is_read_under_the_names_of_today() -> None:
+    earlier = evaluation()
+    earlier |= {"floors": earlier.pop("baselines"), "best_floor": earlier.pop("best_baseline")}
+    found = benchmark_row("model", "ra_brain", earlier)
+    assert (found["best_baseline"], found["best_baseline_auroc"], found["beats_baseline"]) == ("mean", 0.8, "yes")
 
 
 # Paired difference
@@ -154,10 +161,13 @@ def test_studies_of_one_patient_are_drawn_together() -> None:
     rng = np.random.default_rng(0)
     labels, cases = [0, 1] * 20, [f"c{i}" for i in range(40)]
     scores, patients = rng.normal(size=(2, 40)), {case: str(i // 10) for i, case in enumerate(cases)}
-    alone = auroc_difference(*(scored(column, labels, [None] * 40, cases) for column in scores))
+    independent = auroc_difference(*(scored(column, labels, [None] * 40, cases) for column in scores))
     # Forty studies of four patients: the interval is another one.
     together = auroc_difference(*(scored(column, labels, [None] * 40, cases, patients) for column in scores))
-    assert together["value"] == alone["value"] and (together["low"], together["high"]) != (alone["low"], alone["high"])
+    assert together["value"] == independent["value"] and (together["low"], together["high"]) != (
+        independent["low"],
+        independent["high"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def test_csv_has_a_column_for_each_end_of_an_interval() -> None:
     assert third["note"] == "weights file x must exist" and third["auroc"] == third["peak_mib"] == ""
 
 
-def test_markdown_has_a_line_a_model_and_says_that_data_are_synthetic() -> None:
+def test_markdown_has_one_line_per_model_and_marks_synthetic_data() -> None:
     text = table_markdown([row(), {**row("second"), "auroc_difference": stat(-0.02, -0.05, 0.01)}, failed()])
     lines = text.splitlines()
     assert len({line.count("|") for line in lines[:5]}) == 1 and SYNTHETIC_NOTE in text
@@ -199,12 +209,12 @@ def test_markdown_has_a_line_a_model_and_says_that_data_are_synthetic() -> None:
     assert SYNTHETIC_NOTE not in table_markdown([row(synthetic=False)])
 
 
-def test_cell_says_unknown_things_plainly() -> None:
+def test_cell_shows_unknown_values_as_a_dash() -> None:
     assert cell(failed(), "auroc") == "–" and cell(row(), "note") == "" and cell(row(), "synthetic") == "yes"
     assert cell({**row(), "dice": stat(0.5)}, "dice") == "0.500" and cell(row(), "peak_mib") == "512"
 
 
-def test_numbers_without_interval_are_told_everywhere(tmp_path: Path) -> None:
+def test_numbers_without_interval_are_shown_everywhere(tmp_path: Path) -> None:
     few = row(image={"auroc": stat(1.0), "auprc": stat(1.0)}, sensitivity=stat(1.0), pixel={"ap": stat(0.4)})
     rows = [few, {**few, "name": "second", "auroc_difference": stat(-0.02) | {"n": 6}}]
     text = page_of(tmp_path, rows).text
@@ -225,7 +235,7 @@ def test_bar_in_a_name_does_not_break_the_markdown_table() -> None:
 # Plots and page
 
 
-def test_dot_and_interval_stand_at_their_values() -> None:
+def test_dot_and_interval_are_at_their_values() -> None:
     drawing = ElementTree.fromstring(stat_svg([row()], "auroc"))
     # The axis goes from x = 170 to 470.
     assert float(drawing.find("circle").get("cx")) == pytest.approx(170 + 0.91 * 300)
@@ -234,7 +244,7 @@ def test_dot_and_interval_stand_at_their_values() -> None:
     assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best baseline, 0.8
 
 
-def test_promised_rate_is_marked_beside_the_false_alarms() -> None:
+def test_target_is_marked_in_the_plot_of_false_alarm_rates() -> None:
     drawing = ElementTree.fromstring(stat_svg([row()], "false_alarm_rate"))
     marks = [float(item.get("x1")) for item in drawing.findall("line") if "--flag" in item.get("style")]
     assert marks == [pytest.approx(170 + 0.05 * 300)]
@@ -246,7 +256,7 @@ def test_long_names_keep_both_ends_in_a_plot() -> None:
 
 def test_model_without_the_number_keeps_its_line_in_the_plot() -> None:
     drawing = ElementTree.fromstring(stat_svg([row(), failed()], "auroc"))
-    assert len(drawing.findall("circle")) == 1 and {"broken", "not known"} <= {item.text for item in drawing.iter()}
+    assert len(drawing.findall("circle")) == 1 and {"broken", "unknown"} <= {item.text for item in drawing.iter()}
 
 
 def page_of(tmp_path: Path, rows) -> Page:
@@ -284,5 +294,5 @@ def test_page_is_one_file_without_links_or_scripts_and_escapes_names(tmp_path: P
     assert "prefers-color-scheme: dark" in source and "default-src 'none'" in source
 
 
-def test_page_of_failures_alone_is_written(tmp_path: Path) -> None:
+def test_page_of_failures_only_is_written(tmp_path: Path) -> None:
     assert "Failed broken: weights" in page_of(tmp_path, [failed()]).text

@@ -42,7 +42,7 @@ def test_curves_over_a_single_class_draw_nothing():
     assert roc_svg([1, 1], [0.1, 0.2]) == precision_recall_svg([0, 0], [0.1, 0.2]) == ""
 
 
-def test_operating_points_stand_at_their_two_rates():
+def test_operating_points_are_at_their_two_rates():
     assert dots_of(roc_svg([0, 1], [0.1, 0.2], (0.5, 1.0))) == [(0.5, 1.0)]
     assert dots_of(precision_recall_svg([0, 1], [0.1, 0.2], (0.25, 0.5))) == [(0.25, 0.5)]
 
@@ -55,7 +55,7 @@ def test_area_under_the_precision_curve_is_average_precision():
     assert all(x1 == x2 or y1 == y2 for (x1, y1), (x2, y2) in zip(points, points[1:]))  # steps
 
 
-def test_prevalence_is_drawn_as_what_guessing_gives():
+def test_prevalence_is_drawn_as_the_precision_of_random_scores():
     lines = ElementTree.fromstring(precision_recall_svg([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.4])).findall("line")
     (dashed,) = [line for line in lines if "dasharray" in line.get("style")]
     assert float(dashed.get("y1")) == float(dashed.get("y2")) == pytest.approx(264 - 0.25 * 250)
@@ -74,7 +74,7 @@ def test_froc_axis_is_logarithmic_from_an_eighth_to_eight():
     np.testing.assert_allclose(curve_of(svg), expected, atol=1e-3)
 
 
-def test_froc_goes_on_as_it_ends_to_the_points_beyond():
+def test_froc_is_constant_beyond_its_end():
     swept = {"false_positives": [0, 0, 0.5], "sensitivity": [0.0, 0.3, 0.6]}
     froc = {"false_positives_per_study": [0.125, 0.5, 1, 8], "sensitivity": [0.3, 0.6, 0.6, 0.6], "curve": swept}
     half, one = np.log2(4) / 6, 0.5
@@ -85,7 +85,8 @@ def test_froc_goes_on_as_it_ends_to_the_points_beyond():
 
 
 def test_froc_that_reaches_no_point_draws_nothing():
-    assert froc_svg({"false_positives_per_study": [1], "sensitivity": [None]}) == froc_svg({}) == ""
+    swept = {"false_positives": [], "sensitivity": []}
+    assert froc_svg({"false_positives_per_study": [1], "sensitivity": [None], "curve": swept}) == froc_svg(None) == ""
 
 
 def test_calibration_curve_rises_at_each_p_value():
@@ -94,7 +95,7 @@ def test_calibration_curve_rises_at_each_p_value():
     assert dots_of(svg) == [(0.3, 0.5)]
 
 
-def test_calibration_band_holds_95_per_cent_of_a_binomial_law():
+def test_calibration_band_contains_95_per_cent_of_a_binomial_distribution():
     band = shares(ElementTree.fromstring(calibration_svg(np.linspace(0.01, 1, 40))).find("polygon").get("points"))
     upper, lower = band[:101], band[101:][::-1]
     for t, high, low in ((0.05, upper[5][1], lower[5][1]), (0.5, upper[50][1], lower[50][1])):

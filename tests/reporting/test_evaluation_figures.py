@@ -11,7 +11,7 @@ def figures_of(evaluation):
     return {figure.name: figure for _, figures in figure_groups(evaluation) for figure in figures}
 
 
-def test_figures_stand_in_groups_in_the_order_of_a_reader():
+def test_figures_are_grouped_in_reading_order():
     evaluation = {
         "image": {"auroc": stat(0.9)},
         "pixel": {"ap": stat(0.4)},
@@ -31,9 +31,9 @@ def test_remarks_quote_the_numbers_of_the_evaluation():
             "pixel": {"false_positive_rate": 0.012, "pixel_false_positive_rate": 0.01},
         }
     )
-    assert found["AUPRC"].remark == "0.25, the share of abnormal studies, is guessing"
-    assert found["Lesions found"].remark == "Of 84 lesions, by the calibrated mask"
-    assert found["Realised false pixels"].remark == "Calibrated to 1.00 % of healthy pixels"
+    assert found["AUPRC"].remark == "0.25 (prevalence) = random"
+    assert found["Lesions hit"].remark == "Of 84 lesions, by the calibrated mask"
+    assert found["Pixel false-positive rate"].remark == "Target, from the calibration: 1.00 % of healthy pixels"
 
 
 def test_remark_without_its_number_is_left_out():
@@ -46,10 +46,10 @@ def test_plain_numbers_count_as_statistics_without_interval():
 
 def test_statistics_of_too_few_studies_have_no_interval():
     found = figures_of({"image": {"auroc": stat(1.0)}})["AUROC"]
-    assert found.stat == {"value": 1.0, "low": None, "high": None} and found.remark == "0.5 is guessing"
+    assert found.stat == {"value": 1.0, "low": None, "high": None} and found.remark == "0.5 = random"
 
 
-def test_figure_that_is_not_computable_says_why():
+def test_figure_that_is_not_computable_gives_the_reason():
     found = figures_of(
         {"image": {"auroc": None}, "not_computable": {"image.auroc": "the test set has no abnormal study"}}
     )
@@ -57,26 +57,26 @@ def test_figure_that_is_not_computable_says_why():
     assert found["AUROC"].remark == "Not computable: the test set has no abnormal study"
 
 
-def test_reason_of_a_whole_part_holds_for_each_of_its_figures():
+def test_reason_of_a_whole_part_applies_to_each_of_its_figures():
     found = figures_of({"lesions": None, "not_computable": {"lesions": "no study has a mask"}})
     assert {f.remark for f in found.values()} == {"Not computable: no study has a mask"}
-    assert set(found) == {"Lesions found", "False regions"}
+    assert set(found) == {"Lesions hit", "False regions"}
 
 
-def test_what_an_older_evaluation_does_not_know_is_left_out():
+def test_figures_that_an_earlier_evaluation_lacks_are_left_out():
     assert set(figures_of({"image": {"auroc": stat(0.9)}})) == {"AUROC"}
     assert figure_groups({}) == []
 
 
 def test_key_figures_are_always_five():
     names = [figure.name for figure in key_figures({}, None)]
-    assert names == ["Image AUROC", "Realised false alarms", "Sensitivity", "Pixel AP", "Dice"]
+    assert names == ["Study AUROC", "False-alarm rate", "Sensitivity", "Pixel AP", "Dice"]
     assert {figure.remark for figure in key_figures({}, None)} == {"Not computable from these data"}
 
 
-def test_realised_false_alarms_stand_beside_the_promise():
+def test_false_alarm_rate_is_shown_with_its_target():
     figure = key_figures({"false_alarm_rate": stat(0.0625)}, 0.05)[1]
-    assert figure.remark == "Promised: at most 5 %" and figure.percent
+    assert figure.remark == "Target: at most 5 %" and figure.percent
 
 
 def test_look_up_ends_where_the_path_ends_early():

@@ -56,18 +56,21 @@ def page_of(tmp_path: Path, p_values, name="case_{}", left_out=None, notes=()) -
     return Page((tmp_path / "monitor.html").read_text())
 
 
-def test_sentence_in_control_tells_both_tests() -> None:
-    # The limit is rounded up, so that a CUSUM below it never reads as over it.
-    assert monitor_sentence(found_of(), studies_of([0.5] * 3)) == "In control: 3 studies, KS p = 0.41, CUSUM 2.1 of 6.3"
+def test_sentence_in_control_reports_both_tests() -> None:
+    # The limit is rounded up, so that a CUSUM below it never appears to exceed it.
+    assert (
+        monitor_sentence(found_of(), studies_of([0.5] * 3))
+        == "In control: 3 studies, KS p = 0.41, CUSUM 2.1 (limit 6.3)"
+    )
 
 
 def test_sentence_of_a_drift_names_alarm_onset_date_and_direction() -> None:
     found = found_of(alarm=2, onset=1, direction="higher")
     assert monitor_sentence(found, studies_of([0.5] * 3)) == (
-        "Drift: alarm at case case_2 (study 3 of 3, 2026-03-04), began about case case_1; scores have become higher "
-        "than at calibration"
+        "Drift: alarm at case case_2 (study 3 of 3, 2026-03-04), onset near case case_1; scores are higher than at "
+        "calibration"
     )
-    assert "(study 3 of 3), began" in monitor_sentence(found, studies_of([0.5] * 3, date=None))
+    assert "(study 3 of 3), onset" in monitor_sentence(found, studies_of([0.5] * 3, date=None))
 
 
 def test_sentence_of_uneven_p_values_names_no_study() -> None:
@@ -90,7 +93,7 @@ def test_json_holds_the_finding_and_the_whole_series(tmp_path: Path) -> None:
 
 def test_page_of_a_drift_lists_the_studies_from_onset_to_alarm(tmp_path: Path) -> None:
     page, found = page_of(tmp_path, RISEN), monitor(RISEN, 99)
-    names = re.findall(r"case_\d+", page.text.partition("From its beginning")[2])
+    names = re.findall(r"case_\d+", page.text.partition("From onset to alarm")[2])
     assert names == [f"case_{i}" for i in range(20, found.alarm + 1)]
     assert "Alarm at case" in page.text and "Drift" in page.text
 
@@ -106,12 +109,12 @@ def test_page_of_a_drift_lists_the_studies_from_onset_to_alarm(tmp_path: Path) -
         (["/results.csv"], ["results.csv"]),
     ],
 )
-def test_runs_are_told_apart_by_the_shortest_part_of_their_paths(paths: list[str], names: list[str]) -> None:
+def test_runs_are_distinguished_by_the_shortest_part_of_their_paths(paths: list[str], names: list[str]) -> None:
     studies = [MonitoredStudy("s", path, None, 0.5, 0.5) for path in paths for _ in range(2)]
     assert run_names(studies) == dict(zip(paths, names))
 
 
-def test_path_of_a_run_stands_once_on_the_page_and_once_in_the_json(tmp_path: Path) -> None:
+def test_path_of_a_run_is_once_on_the_page_and_once_in_the_json(tmp_path: Path) -> None:
     paths = [f"/home/someone/site/{month}/out/results.csv" for month in ("march", "april")]
     studies = [replace(study, run=paths[i // 20]) for i, study in enumerate(studies_of(RISEN))]
     write_monitor_report(tmp_path, monitor(RISEN, 99), studies, {})
@@ -125,18 +128,21 @@ def test_path_of_a_run_stands_once_on_the_page_and_once_in_the_json(tmp_path: Pa
 
 def test_page_in_control_has_no_such_list(tmp_path: Path) -> None:
     page = page_of(tmp_path, CALM, left_out={"failed": 1, "known to be abnormal": 0})
-    assert "In control" in page.text and "From its beginning" not in page.text
+    assert "In control" in page.text and "From onset to alarm" not in page.text
     assert "1 failed" in page.text and "abnormal;" not in page.text and "0 known" not in page.text
 
 
-def test_page_tells_what_the_chance_of_an_alarm_is_of(tmp_path: Path) -> None:
-    assert "a look at a series of this length alarms with a chance of at most 1 %" in page_of(tmp_path, CALM).text
+def test_page_states_what_the_probability_of_an_alarm_refers_to(tmp_path: Path) -> None:
+    assert (
+        "the probability of an alarm is at most 1 % for one check of a series of this length"
+        in page_of(tmp_path, CALM).text
+    )
     write_monitor_report(tmp_path, monitor(CALM, 99, 0.01, 300), studies_of(CALM), {})
     text = Page((tmp_path / "monitor.html").read_text()).text
-    assert "all looks at a series that grows to 300 studies together alarm" in text and "once all planned" in text
+    assert "over all checks of a series that grows to 300 studies" in text and "once all planned" in text
 
 
-def test_page_says_what_the_software_is_not_and_every_note(tmp_path: Path) -> None:
+def test_page_shows_the_research_note_and_every_note(tmp_path: Path) -> None:
     text = page_of(tmp_path, CALM, notes=["Synthetic images.", "Synthetic images."]).text
     assert text.count("Synthetic images.") == 1 and "not a medical device" in text
     assert "healthy studies, or studies later found healthy" in " ".join(text.split())
@@ -155,7 +161,7 @@ def test_name_of_a_study_is_text_and_never_markup(tmp_path: Path) -> None:
     assert "script" not in {tag for tag, _ in page.elements} and '<script>alert("x")' in page.text
 
 
-def test_p_value_plot_has_a_dot_a_study_and_tells_flagged_ones() -> None:
+def test_p_value_plot_has_one_dot_per_study_and_colours_flagged_ones() -> None:
     dots = ElementTree.fromstring(p_value_svg(studies_of(RISEN), monitor(RISEN, 99))).findall("circle")
     assert len(dots) == 40
     assert ["--flag" in dot.get("style") for dot in dots] == [p <= 0.05 for p in RISEN]

@@ -16,7 +16,7 @@ def test_words_in_a_drawing_are_escaped() -> None:
     assert drawing.get("aria-label") == drawing.find("text").text == drawing.find("circle/title").text == EVIL
 
 
-def test_marks_stand_at_their_coordinates() -> None:
+def test_marks_are_at_their_coordinates() -> None:
     drawing = ElementTree.fromstring(svg(10, 10, "a", [line(1, 2, 3, 4), curve([(0, 1), (2.25, 3)], "red")]))
     assert [drawing.find("line").get(key) for key in ("x1", "y1", "x2", "y2")] == ["1.0", "2.0", "3.0", "4.0"]
     assert drawing.find("polyline").get("points") == "0.0,1.0 2.2,3.0"
@@ -36,7 +36,7 @@ def test_ticks_are_round_numbers_within_the_range(low: float, high: float, expec
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_page_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_page_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NomalyError, match="a file stands where a folder is needed"):
         write_page(tmp_path / "file" / "page.html", "report.css.jinja")

@@ -137,7 +137,7 @@ def test_group_column_is_there_only_if_a_study_has_one(tmp_path):
     )
 
 
-def test_data_of_a_case_stands_in_one_block_of_json(tmp_path, view):
+def test_data_of_a_case_are_one_block_of_json(tmp_path, view):
     source = source_of(tmp_path, view)
     blocks = dict(re.findall(r'<script type="application/json" id="case-(\d+)">(.*?)</script>', source, re.S))
     assert sorted(blocks) == ["1", "3"]
@@ -146,16 +146,16 @@ def test_data_of_a_case_stands_in_one_block_of_json(tmp_path, view):
     assert first["regions"][0]["size"] == "3.50 mm²"
 
 
-def test_decision_rule_is_taken_from_the_run_where_it_is_not_told(tmp_path):
+def test_decision_rule_is_taken_from_the_run_if_it_is_not_given(tmp_path):
     run = {**RUN, "decision_rule": {"alpha": 0.1, "confidence": 0.9, "likely_normal_p": 0.3}}
     text = text_of(tmp_path, run=run, alpha=None)
-    assert "with 90 % confidence over calibration sets, at most 10 % of healthy studies like the 40" in text
+    assert "with 90 % confidence, at most 10 % of healthy studies similar to the 40 calibration studies" in text
     # 40 healthy: P(Binomial(40, 0.9) < 39) = 1 - 0.9^40 - 40 x 0.9^39 x 0.1 = 0.92 >= 0.9, so p <= (40 - 39 + 1) / 41.
     assert "Flagged: p ≤ 0.0488. Likely normal: p > 0.3." in text
     assert "Decision rule alpha 0.1 confidence 0.9 likely normal p 0.3" in text
 
 
-def test_told_alpha_goes_before_that_of_the_run(tmp_path):
+def test_given_alpha_takes_precedence_over_that_of_the_run(tmp_path):
     run = {**RUN, "decision_rule": {"alpha": 0.1, "confidence": None, "likely_normal_p": 0.2}}
     assert "probability of at most 5 %" in text_of(tmp_path, run=run, alpha=0.05)
     assert "probability of at most 10 %" in text_of(tmp_path, run=run, alpha=None)
@@ -173,16 +173,16 @@ def test_confident_mode_needs_more_healthy_studies(tmp_path):
     assert "At least 59 are needed" in text_of(tmp_path, run=run)
 
 
-def test_run_that_was_not_calibrated_says_so_loudly(tmp_path):
+def test_run_without_calibration_has_a_banner(tmp_path):
     bare = [StudyResult("a", score=1.0), StudyResult("b", "failed", error="x")]
     text = text_of(tmp_path, studies=bare, healthy_scores=None)
-    assert "Not calibrated: there are no p-values, decisions or masks. Run nomaly calibrate first." in text
+    assert "Not calibrated: no p-values, decisions or masks. Run nomaly calibrate first." in text
     assert "1 No decision 1 Failed" in text and "Flagged" not in text
     assert "Not calibrated" not in text_of(tmp_path)
 
 
-def test_synthetic_evaluation_is_said_loudly_even_without_a_note(tmp_path):
-    assert "Synthetic data: these numbers say nothing" in text_of(tmp_path, notes=[], evaluation=evaluation())
+def test_synthetic_evaluation_has_a_banner_even_without_a_note(tmp_path):
+    assert "Synthetic data: these numbers do not apply" in text_of(tmp_path, notes=[], evaluation=evaluation())
     assert "Synthetic data: these" not in text_of(tmp_path, notes=["synthetic films"], evaluation=evaluation())
     assert "Synthetic data: these" not in text_of(tmp_path, notes=[], evaluation=evaluation(synthetic=False))
 
@@ -204,10 +204,11 @@ def test_score_threshold_agrees_with_conformal_decisions():
 def test_evaluation_shows_figures_intervals_groups_and_truth(tmp_path):
     text = text_of(tmp_path, evaluation=evaluation())
     for piece in (
-        "Image AUROC 0.91 95 % CI 0.85 – 0.97",
-        "Realised false alarms 6.2 % 95 % CI 0.2 – 30 % Promised: at most 5 %",
+        "Study AUROC 0.91 95 % CI 0.85 – 0.97",
+        "False-alarm rate 6.2 % 95 % CI 0.2 – 30 % Target: at most 5 %",
         "Dice 0.35 95 % CI 0.20 – 0.50 Mean per abnormal study; best of all pixels pooled 0.44",
-        "Ranking studies, the method beats the best baseline (mean intensity): its AUROC differs by +0.310 [+0.200, ",
+        "Ranking of studies: significantly better than the best baseline (mean intensity); difference in "
+        "AUROC +0.310 [+0.200, ",
         "Enlarged ventricles 2 0.90",
         "odd Two views",
         "Uncertain 0.120 0.7000 Mass",
@@ -226,7 +227,11 @@ def test_evaluation_shows_triage_and_lesions_by_size(tmp_path):
         "n": 12,
         "sensitivity": stat(0.5),
         "false_positives_per_study": stat(1.5),
-        "froc": {"false_positives_per_study": rates, "sensitivity": shares, "curve": {}},
+        "froc": {
+            "false_positives_per_study": rates,
+            "sensitivity": shares,
+            "curve": {"false_positives": [], "sensitivity": []},
+        },
         "by_size": sizes,
     }
     source = source_of(tmp_path, evaluation=evaluation(triage=triage, lesions=found))
@@ -236,28 +241,28 @@ def test_evaluation_shows_triage_and_lesions_by_size(tmp_path):
     assert "25 % 75 %" in text and 'aria-label="FROC curve' in source
 
 
-def test_evaluation_that_cannot_be_computed_says_why(tmp_path):
+def test_evaluation_that_cannot_be_computed_gives_the_reason(tmp_path):
     reasons = {"image.auroc": "the test set has no abnormal study"}
     empty = evaluation(pixel=None, baselines={}, groups={}, scores=[], sensitivity=None, image={"auroc": None})
     assert "Not computable: the test set has no abnormal study" in text_of(
         tmp_path, evaluation={**empty, "not_computable": reasons}
     )
     text = text_of(tmp_path, evaluation=empty)
-    assert "Not computable from these data" in text and "Against the baselines" not in text
+    assert "Not computable from these data" in text and "Comparison with baselines" not in text
 
 
 @pytest.mark.parametrize("left_out", ["image", "pixel", "baselines", "groups", "scores", "alpha", "false_alarm_rate"])
 def test_evaluation_of_an_older_version_still_reports(tmp_path, left_out):
     older = evaluation()
     del older[left_out]
-    assert "How well it works" in source_of(tmp_path, evaluation=older, alpha=None)
+    assert "Evaluation" in source_of(tmp_path, evaluation=older, alpha=None)
 
 
 def test_report_of_no_study_at_all_can_be_written(tmp_path):
-    assert "No study could be assessed." in source_of(tmp_path, studies=[], healthy_scores=None, alpha=None)
+    assert "No study could be scored." in source_of(tmp_path, studies=[], healthy_scores=None, alpha=None)
 
 
-def test_provenance_tells_what_made_the_report_in_groups(tmp_path):
+def test_provenance_is_listed_in_groups(tmp_path):
     text = text_of(tmp_path)
     assert "command nomaly detect ra_brain a.nii seed 0 inputs a," in text and "Versions torch 2.13.0" in text
 

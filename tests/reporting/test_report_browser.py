@@ -35,7 +35,7 @@ def volume_view():
     return case_view(image, image, values, regions, regions == 2, 1.0, sides="RLAP")
 
 
-def picture_view():
+def image_view():
     image = np.random.default_rng(1).random((1, 32, 24, 1)).astype(np.float32)
     return case_view(image, image, image, None, None, 1.0)
 
@@ -44,7 +44,7 @@ def picture_view():
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     found = [RegionResult("alpha", k, 2.0, "ml", 1.0, 2.0, 3.0, "mm", 0.9, 1.0, 0.02) for k in (1, 2)]
-    views = {"alpha": volume_view(), "beta": picture_view(), "gamma": picture_view()}
+    views = {"alpha": volume_view(), "beta": image_view(), "gamma": image_view()}
     settings = {"regions": {"alpha": found}, "alpha": 0.05, "healthy_scores": [0.01 * k for k in range(60)]}
     run = {"calibration": {"pixel_threshold": 0.4}}
     write_report(path, "Ward", ["Synthetic data"], run, STUDIES, views, **settings)
@@ -67,15 +67,15 @@ def page(browser, report):
     """The report, opened; at the end it must have logged nothing and asked for nothing but itself."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(5000)
-    opened, said, asked = context.new_page(), [], []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
+    opened, logged, requested = context.new_page(), [], []
+    opened.on("console", lambda message: logged.append(message.text))
+    opened.on("pageerror", lambda error: logged.append(str(error)))
+    opened.on("request", lambda request: requested.append(request.url))
     opened.goto(report.as_uri())
     yield opened
     context.close()
-    assert said == []
-    assert {url.split("#")[0] for url in asked if not url.startswith("data:")} == {report.as_uri()}
+    assert logged == []
+    assert {url.split("#")[0] for url in requested if not url.startswith("data:")} == {report.as_uri()}
 
 
 def shown(page):
@@ -97,7 +97,7 @@ def open_case(page, name):
     page.locator("dialog[open]").wait_for()
 
 
-def comes_to_say(page, selector, text):
+def wait_for_text(page, selector, text):
     """Wait for a text without a script of its own, which the page's security policy would refuse."""
     from playwright.sync_api import expect
 
@@ -152,9 +152,9 @@ def test_case_opens_by_a_click_on_its_row_and_closes_by_escape(page):
 def test_arrows_go_to_the_next_and_the_previous_case(page):
     open_case(page, "alpha")
     page.keyboard.press("ArrowRight")
-    comes_to_say(page, "#case-title", "beta")
+    wait_for_text(page, "#case-title", "beta")
     page.keyboard.press("ArrowLeft")
-    comes_to_say(page, "#case-title", "alpha")
+    wait_for_text(page, "#case-title", "alpha")
     assert page.locator("#previous").is_disabled()
 
 
@@ -163,7 +163,7 @@ def test_next_case_is_the_next_one_shown(page):
     page.get_by_role("button", name="Study", exact=True).click()
     open_case(page, "gamma")
     page.locator("#next").click()
-    comes_to_say(page, "#case-title", "beta")
+    wait_for_text(page, "#case-title", "beta")
 
 
 def test_case_opens_from_its_address(page, report):
@@ -172,9 +172,9 @@ def test_case_opens_from_its_address(page, report):
     assert title(page) == "gamma"
 
 
-def test_failed_study_shows_its_reason_in_place_of_pictures(page):
+def test_failed_study_shows_its_reason_in_place_of_images(page):
     open_case(page, "delta")
-    assert page.locator("#no-picture").inner_text() == "The file is cut off: copy it again."
+    assert page.locator("#no-image").inner_text() == "The file is cut off: copy it again."
     assert not page.locator("#viewer").is_visible()
 
 
@@ -193,12 +193,12 @@ def test_study_that_was_not_assessed_shows_its_image_and_why(browser, tmp_path):
             layers = [key for key in ("input", "healthy", "map") if page.locator(f"[data-layer={key}]").is_visible()]
             assert layers == open_again.pop(name)
             assert page.locator("#opacity").is_visible() == page.locator(".scale").is_visible() == (name == "alpha")
-            reason = page.locator("#no-picture")
+            reason = page.locator("#no-image")
             assert reason.is_visible() == (name == "knee")
             assert name == "alpha" or reason.inner_text() == "Not assessable: the body part is KNEE."
             if open_again:
                 page.locator("#next").click()
-                comes_to_say(page, "#case-title", next(iter(open_again)))
+                wait_for_text(page, "#case-title", next(iter(open_again)))
         page.close()
 
 
@@ -214,14 +214,14 @@ def test_volume_opens_at_its_strongest_slice_and_scrolls(page):
     assert slice_number(page) == "2 of 10"
     page.locator(".frame").first.hover()
     page.mouse.wheel(0, 100)
-    comes_to_say(page, "#slice-number", "3 of 10")
+    wait_for_text(page, "#slice-number", "3 of 10")
     page.locator("#slice").fill("9")
     assert slice_number(page) == "10 of 10"
     page.keyboard.press("PageDown")
     assert slice_number(page) == "10 of 10"
 
 
-def test_letters_of_the_patients_sides_stand_where_they_are_known(page):
+def test_letters_of_the_patients_sides_are_shown_if_known(page):
     open_case(page, "alpha")
     frame = page.locator("[data-layer=map] .frame")
     box = frame.bounding_box()
@@ -237,11 +237,11 @@ def test_letters_of_the_patients_sides_stand_where_they_are_known(page):
         assert at["x"] + at["width"] / 2 == pytest.approx(box["x"] + x * box["width"], abs=16)
         assert at["y"] + at["height"] / 2 == pytest.approx(box["y"] + y * box["height"], abs=16)
     page.keyboard.press("ArrowRight")
-    comes_to_say(page, "#case-title", "beta")
+    wait_for_text(page, "#case-title", "beta")
     assert not frame.locator(".side.left").is_visible()
 
 
-def test_picture_has_no_slice_slider(page):
+def test_2d_image_has_no_slice_slider(page):
     open_case(page, "beta")
     assert not page.locator("#slice").is_visible() and page.locator("#opacity").is_visible()
 
@@ -258,7 +258,7 @@ def test_opacity_changes_the_map_and_stays_for_the_next_case(page):
     page.keyboard.press("-")
     assert page.evaluate(opacity) == "0.35" and page.locator("#opacity-value").inner_text() == "35 %"
     page.keyboard.press("ArrowRight")
-    comes_to_say(page, "#case-title", "beta")
+    wait_for_text(page, "#case-title", "beta")
     assert page.evaluate(opacity) == "0.35"
 
 
@@ -269,9 +269,9 @@ def test_slider_with_the_focus_keeps_its_own_arrows(page):
     assert title(page) == "alpha" and page.locator("#opacity-value").inner_text() == "95 %"
 
 
-def test_lesion_click_jumps_to_its_slice_and_marks_it(page):
+def test_region_click_jumps_to_its_slice_and_marks_it(page):
     open_case(page, "alpha")
-    page.get_by_role("button", name="Lesion 2: show its slice and mark it").click()
+    page.get_by_role("button", name="Region 2: show its slice and mark it").click()
     assert slice_number(page) == "8 of 10"
     assert page.locator(".regions path.marked").get_attribute("data-region") == "2"
     assert page.locator(".tag").inner_text() == "2"
@@ -284,7 +284,7 @@ def test_outlines_can_be_taken_away_each(page):
     open_case(page, "alpha")
     page.locator("#slice").fill("7")
     assert page.locator(".regions path").is_visible() and page.locator("path.truth").is_visible()
-    page.get_by_label("Lesions", exact=True).uncheck()
+    page.get_by_label("Regions", exact=True).uncheck()
     assert not page.locator(".regions path").is_visible() and page.locator("path.truth").is_visible()
     page.get_by_label("Reference").uncheck()
     assert not page.locator("path.truth").is_visible()
@@ -292,7 +292,7 @@ def test_outlines_can_be_taken_away_each(page):
 
 def test_toggles_are_there_only_where_there_is_something_to_outline(page):
     open_case(page, "beta")
-    assert not page.get_by_label("Lesions", exact=True).is_visible()
+    assert not page.get_by_label("Regions", exact=True).is_visible()
     assert not page.get_by_label("Reference").is_visible()
 
 
@@ -302,17 +302,17 @@ def test_everything_in_a_case_is_reached_by_tab(page):
     for _ in range(14):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.ariaLabel"))
-    wanted = {"next", "close", "slice", "opacity", "regions", "truth", "Lesion 1: show its slice and mark it"}
+    wanted = {"next", "close", "slice", "opacity", "regions", "truth", "Region 1: show its slice and mark it"}
     assert wanted <= reached
 
 
-def test_pictures_have_the_proportions_of_the_patient(page):
+def test_images_have_the_proportions_of_the_patient(page):
     open_case(page, "beta")
     box = page.locator("[data-layer=map] .frame").bounding_box()
     assert box["width"] / box["height"] == pytest.approx(32 / 24, rel=0.01)
 
 
-def test_phone_shows_one_picture_at_a_time_and_never_scrolls_sideways(page):
+def test_phone_shows_one_image_at_a_time_and_never_scrolls_sideways(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     open_case(page, "alpha")

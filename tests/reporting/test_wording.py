@@ -26,11 +26,11 @@ def test_small_statistics_get_a_further_decimal():
 
 
 @pytest.mark.parametrize("entry", [None, {}, {"value": None, "low": 0.1, "high": 0.2}])
-def test_a_statistic_that_is_not_there_is_a_dash(entry):
+def test_a_missing_statistic_is_a_dash(entry):
     assert stat(entry) == "–"
 
 
-def test_an_interval_without_ends_is_nothing():
+def test_an_interval_without_ends_is_empty():
     assert interval({"value": 0.5, "low": None, "high": None}) == interval({"value": 0.5}) == ""
 
 
@@ -38,7 +38,7 @@ def test_names_read_as_words_and_keep_their_capitals():
     assert (headed("mean_intensity"), headed("pca"), headed("Scanner A")) == ("Mean intensity", "PCA", "Scanner A")
 
 
-def test_date_is_told_in_utc_and_anything_else_as_it_is():
+def test_date_is_shown_in_utc_and_any_other_text_unchanged():
     assert date("2026-11-21T10:12:44+01:00") == "21 November 2026, 09:12 UTC"
     assert (date("yesterday"), date(None)) == ("yesterday", "")
 
