@@ -460,7 +460,7 @@ def test_full_disk_while_training_keeps_the_run(train_tiny, models: Path, tiny_p
     before = files_of(models)
     full_disk()
     done = train_tiny(BUNDLE, tiny_phantom, models.parent, max_epochs=3)
-    says(done, 2, f"Cannot write {models}/", "No space left on device. What was there before is unchanged.")
+    says(done, 2, f"Cannot write {models}/", "No space left on device. The previous content is unchanged.")
     assert files_of(models) == before
 
 
@@ -478,7 +478,7 @@ def test_full_disk_ends_the_run_which_goes_on_when_there_is_room(
     with monkeypatch.context() as full:
         full.setattr(files.os, "replace", replace_unless_full)
         done = detect(*studies)
-    says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. What was there before is unchanged.")
+    says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. The previous content is unchanged.")
     assert not (tmp_path / "results" / "results.csv").exists()
     assert list((tmp_path / "results" / "healthy_001").iterdir()) == []
     written = (tmp_path / "results" / "healthy_000" / "map.nii.gz").stat().st_mtime_ns

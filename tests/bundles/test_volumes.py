@@ -99,7 +99,7 @@ def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_imag
     done = nomaly(*words, "--weights", run / "models" / "model.pt", "--output", tmp_path, alpha=ALPHA, **WINDOW)
     (row,) = read_results_csv(tmp_path / "results.csv")
     assert (done.code, row.status) == (1, "failed")
-    assert "a study must be a volume to be brought to 6 slices, but it has one" in row.error
+    assert "only a volume can be resized to 6 slices, but this study has one slice" in row.error
 
 
 def test_weights_of_slices_do_not_pass_for_weights_of_volumes(nomaly, trained, unseen, tmp_path: Path) -> None:

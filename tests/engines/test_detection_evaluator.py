@@ -158,7 +158,7 @@ def test_p_value_is_that_of_the_studys_own_group(
 def test_group_is_refused_where_there_are_none(run_grey, grey_detector) -> None:
     calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
     with pytest.raises(
-        NomalyError, match="study_group must be left out where there are no calibration groups, got 'A'"
+        NomalyError, match="study_group requires calibration groups, but this calibration has none, got 'A'"
     ):
         run_grey([item()], study_group="A")
 
