@@ -112,7 +112,7 @@ class WindowInferer(SlidingWindowInferer):
 
 
 def joined(network: Callable[..., Any], widths: list[int]) -> Callable[..., torch.Tensor]:
-    """Wrap a network to return its results (N, C_i, ...) as one tensor; their channel numbers are written to `widths`."""
+    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`."""
 
     def call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         answer = network(windows, *args, **kwargs)

@@ -89,7 +89,7 @@ def test_missing_dataset_folder_is_named(train_tiny, tmp_path: Path) -> None:
 def test_empty_dataset_folder_is_told_what_it_lacks(train_tiny, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = train_tiny(BUNDLE, tmp_path / "empty", tmp_path / "run")
-    says(done, 2, f"dataset_dir must hold datalist.json, but {tmp_path}/empty does not; write one")
+    says(done, 2, f"dataset_dir must contain datalist.json, but {tmp_path}/empty does not; write one")
     assert not (tmp_path / "run").exists()
 
 
@@ -201,7 +201,7 @@ def colour_picture(folder: Path, head: np.ndarray) -> Path:
         ),
         (
             lambda folder, head: save_volume(folder / "study.nii.gz", np.full_like(head, 7)),
-            "the image must show something, but all its intensities equal 7",
+            "the image must not be constant, but all its intensities equal 7",
         ),
         (
             lambda folder, head: save_volume(folder / "study.nii.gz", head[::3, ::3]),
@@ -211,7 +211,7 @@ def colour_picture(folder: Path, head: np.ndarray) -> Path:
             lambda folder, head: save_volume(folder / "study.nii.gz", head[..., -3:]),
             "slab_mm [45.0, 75.0] selects no slice of",
         ),
-        (lambda folder, head: folder / "gone.nii.gz", "the file must exist, but there is none"),
+        (lambda folder, head: folder / "gone.nii.gz", "file not found"),
     ],
     ids=["colour", "nan", "constant", "small", "outside the slab", "missing"],
 )
@@ -337,7 +337,7 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy_scores must hold at least 4 studies for alpha = 0.2, got 3")
     assert (
-        "Study healthy_002 failed" in done.err and "the file must hold an image, but it is empty (0 bytes)" in done.err
+        "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
     )
 
 
@@ -432,7 +432,7 @@ def test_mask_of_another_size_fails_its_study_alone(nomaly, models, dataset, tin
     words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
     assert nomaly("evaluate", BUNDLE, *words, baseline_epochs=1, **tiny_network(BUNDLE)).code == 1
     failed = [row for row in read_results_csv(tmp_path / "results" / "results.csv") if row.status == "failed"]
-    assert len(failed) == 1 and "a mask must lie on the grid of its image" in failed[0].error
+    assert len(failed) == 1 and "a mask must have the grid of its image" in failed[0].error
 
 
 # Disk full

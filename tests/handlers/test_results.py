@@ -213,7 +213,7 @@ def test_failed_study_has_a_row_and_a_place_in_the_report(results, calibrated, h
     folder = results(broken, head)
     rows = read_results_csv(folder / "results.csv")
     assert [(row.study, row.status) for row in rows] == [("gone", "failed"), ("head", "ok")]
-    assert "the file must exist, but there is none" in rows[0].error and rows[0].score is None
+    assert "file not found" in rows[0].error and rows[0].score is None
     assert not (folder / "gone").exists() and "gone" in (folder / "report.html").read_text()
 
 
