@@ -336,9 +336,7 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy_scores must hold at least 4 studies for alpha = 0.2, got 3")
-    assert (
-        "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
-    )
+    assert "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
 
 
 def test_confident_mode_says_how_many_it_needs(run_command, models: Path) -> None:

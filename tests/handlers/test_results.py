@@ -319,7 +319,7 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("custom.runs.source_geometry.os.replace", full)
-    with pytest.raises(NomalyError, match="No space left on device. What was there before .* free some space"):
+    with pytest.raises(NomalyError, match="No space left on device. The previous content .* free some space"):
         results(head, {**head, "case": "other"})
 
 
