@@ -15,7 +15,7 @@ from custom.commands.bundle import exit_code, run_bundle
 from custom.commands.overrides import given, parse_overrides, refuse
 from custom.commands.parser import build_parser
 from custom.commands.tracking import check_tracking
-from custom.errors import tell
+from custom.errors import report_mistake
 
 GOES_ON = {
     "detect": " with --resume: what is done is kept.",
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:  # MONAI wraps a config component's error in its own
         end_progress_bars()
-        tell("nomaly", error)
+        report_mistake("nomaly", error)
         return 2
 
 

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can make and mend."""
+"""The one exception for mistakes that a user can fix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 class NomalyError(ValueError):
     """A wrong input, setting or data set. Its text names the parameter, the rule, the value and the next step.
 
-    The command line prints the text alone, without a traceback.
+    The command line prints only this text, without a traceback.
     """
 
 
 def find_mistake(error: BaseException | None) -> NomalyError | None:
-    """The user's mistake behind an exception, if there is one; MONAI wraps a component's error in its own."""
+    """Find the user's mistake behind an exception, or None; MONAI wraps a component's error in its own."""
     while error is not None:
         if isinstance(error, NomalyError):
             return error
@@ -21,8 +21,8 @@ def find_mistake(error: BaseException | None) -> NomalyError | None:
     return None
 
 
-def tell(program: str, error: Exception) -> None:
-    """Say on standard error the user's mistake behind an exception; one that is none is raised again."""
+def report_mistake(program: str, error: Exception) -> None:
+    """Print the user's mistake behind an exception to standard error; raise any other exception again."""
     mistake = find_mistake(error)
     if mistake is None:
         raise error
@@ -30,7 +30,7 @@ def tell(program: str, error: Exception) -> None:
 
 
 def root_cause(error: BaseException) -> str:
-    """Text of the user's mistake behind an exception if there is one, else of the innermost exception."""
+    """Return the text of the user's mistake behind an exception, else that of the innermost exception."""
     mistake = find_mistake(error)
     if mistake is not None:
         return str(mistake)

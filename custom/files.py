@@ -1,4 +1,4 @@
-"""Writes that either happen whole or leave everything as it was."""
+"""Writes that either complete or leave the old file unchanged."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _NEXT_STEP = {
     errno.EACCES: "choose a folder that you may write to, or ask for the right to write there",
     errno.EPERM: "choose a folder that you may write to, or ask for the right to write there",
     errno.EISDIR: "a folder has this name: move it away or choose another name",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it away or choose another folder",
-    errno.EEXIST: "a file stands where a folder is needed: move it away or choose another folder",
+    errno.ENOTDIR: "a file exists where a folder is needed: move it away or choose another folder",
+    errno.EEXIST: "a file exists where a folder is needed: move it away or choose another folder",
 }
 _DISK_GONE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -30,30 +30,30 @@ class WriteError(NomalyError):
 
     Args:
         target: the file.
-        error: why.
+        error: the reason.
     """
 
     def __init__(self, target: Path, error: OSError) -> None:
         super().__init__(_explain(target, error))
-        self.disk_gone = error.errno in _DISK_GONE  # nothing else can be written there, either
+        self.disk_gone = error.errno in _DISK_GONE  # then nothing else can be written there
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that takes its final name only when all of it is safely on the disk.
+    """Open a file that gets its final name only when all of its content is on the disk.
 
     The content goes to a temporary file in the same folder and is renamed over `path` at the end; on any failure the
-    temporary file is removed and whatever stood at `path` before is untouched. Missing parent folders are made.
+    temporary file is removed and an existing file at `path` is kept. Missing parent folders are created.
 
     Args:
-        path: where the file shall stand.
-        mode: "w" for text (UTF-8, line ends as given) or "wb" for bytes.
+        path: path of the file.
+        mode: "w" for text (UTF-8, line endings unchanged) or "wb" for bytes.
 
     Raises:
-        WriteError: the disk is full, read-only or forbidden; names `path` and the next step.
+        WriteError: the disk is full or read-only, or permission is missing; names `path` and the next step.
     """
     target = Path(path)
-    # Made with open(), not tempfile: the result then follows the user's umask, so colleagues can read a shared folder.
+    # Created with open(), not tempfile: the file follows the user's umask, so colleagues can read a shared folder.
     temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             raise
         raise WriteError(target, error) from error
     finally:
-        with suppress(OSError):  # gone after the rename, or never made
+        with suppress(OSError):  # renamed, or never created
             temporary.unlink()
 
 
@@ -76,7 +76,7 @@ def _text_options(mode: str) -> dict[str, Any]:
 
 
 def _is_ours(error: OSError, target: Path, temporary: Path) -> bool:
-    """Tell a failed write here from an OSError of the caller's own block about some other file."""
+    """Distinguish a failed write here from an OSError in the caller's block about another file."""
     ours = {None, str(target), str(temporary), *map(str, target.parents)}
     return (str(error.filename) if error.filename is not None else None) in ours
 
@@ -84,4 +84,4 @@ def _is_ours(error: OSError, target: Path, temporary: Path) -> bool:
 def _explain(target: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
     next_step = _NEXT_STEP.get(error.errno or 0, "check that the folder exists and can be written to, then run again")
-    return f"Cannot write {target}: {reason}. What was there before is unchanged. Next step: {next_step}."
+    return f"Cannot write {target}: {reason}. The previous content is unchanged. Next step: {next_step}."

@@ -1,4 +1,4 @@
-"""Several processes that share one run."""
+"""Processes that share one run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch.distributed as dist
 
 
 def world_and_rank() -> tuple[int, int]:
-    """Number of processes, and which of them this is, counted from 0; (1, 0) for a process alone."""
+    """Number of processes and rank of this one, from 0; (1, 0) without torch.distributed."""
     return (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
 
 
 def is_main_process() -> bool:
-    """Whether this process is the only one, or the first of several: the one that writes."""
+    """Whether this is the process that writes: the only one, or the first of several."""
     return world_and_rank()[1] == 0
 
 
 def wait_for_all() -> None:
-    """Wait until every process of the run is here."""
+    """Wait until every process of the run has reached this point."""
     if dist.is_initialized():
         dist.barrier()

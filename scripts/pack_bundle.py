@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import find_bundle
-from custom.errors import NomalyError, tell
+from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
             zip_file = pack(find_bundle(name), args.output, args.weights_url, args.overwrite, args.zoo_style)
             print(f"{zip_file}  {zip_file.stat().st_size / 1e6:.1f} MB", flush=True)
         except Exception as error:  # MONAI wraps a config component's error in its own
-            tell(f"pack_bundle: {Path(name).name}", error)
+            report_mistake(f"pack_bundle: {Path(name).name}", error)
             failed += 1
     sys.exit(failed > 0)
 

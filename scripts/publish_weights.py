@@ -21,7 +21,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
 from custom.detector.weights import halved, read_tensors, save_tensors
-from custom.errors import NomalyError, tell
+from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
 from custom.studies.datalist import datalist_hash
 
@@ -124,7 +124,7 @@ def main() -> int:
         with TemporaryDirectory() as work:
             told = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
     except Exception as error:
-        tell("publish_weights", error)
+        report_mistake("publish_weights", error)
         return 2
     print(json.dumps(told["eval_metrics"], indent=2))
     return 0

@@ -30,25 +30,10 @@ from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
 from custom.synthetic.dataset import make_phantom
+from tiny import TINY_NETWORK, TINY_TRAINING
 
 pytest_plugins = ["study_files"]
 
-# Parameters that make a network of a method as small as its layers allow, and its training a matter of a second.
-TINY_NETWORK = {
-    "ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8},
-    "memmc": {
-        "image_size": 32,
-        "patch_size": 8,
-        "hidden_size": 16,
-        "depth": 2,
-        "num_heads": 2,
-        "decoder_hidden_size": 16,
-        "decoder_num_heads": 2,
-        "memory_slots": 4,
-        "masks": 4,
-    },
-}
-TINY_TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
 # The five healthy validation studies of a tiny phantom are enough for this alpha; masks at these rates are never empty.
 CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2, "false_regions_per_study": 1000}
 SECTIONS = {"num_training": 4, "num_validation": 5, "num_calibration": 0, "num_test_healthy": 4, "num_test_abnormal": 4}
@@ -141,8 +126,8 @@ def tiny_phantom(tiny_data) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_images(tiny_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of PNG pictures: the middle slices of the tiny phantom's heads, 30 x 36 pixels."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """A data set of PNG images: the middle slices of the tiny phantom's heads, 30 x 36 pixels."""
+    folder = tmp_path_factory.mktemp("images")
     datalist = json.loads((tiny_phantom / "datalist.json").read_text())
     for item in (item for items in datalist.values() for item in items):
         volume = nib.load(tiny_phantom / item["image"]).get_fdata()
@@ -193,7 +178,7 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
 
 @pytest.fixture(scope="session")
 def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
-    """Copy a bundle to a folder, with its tiny network and the weights of that, and its gate off."""
+    """Copy a bundle to a folder, with its tiny network and the weights of that, and its input check off."""
 
     def copy(bundle: str, folder: Path) -> Path:
         shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import Dataset
@@ -12,17 +12,18 @@ from monai.transforms import Randomizable
 from tqdm import tqdm
 
 from custom.errors import NomalyError
+from custom.studies.items import StudyItem
 
 
 class SliceDataset(Randomizable, Dataset):
-    """Slices (C, X, Y) of studies, prepared once and held in memory, augmented afresh at each access.
+    """Slices (C, X, Y) of studies, prepared once and kept in memory, augmented again at each access.
 
     Args:
         data: datalist items.
         transform: deterministic preprocessing to ``image`` (C, X, Y, Z).
-        augmentation: random transforms of a slice's dictionary; None for none.
-        window: side in pixels of the network's input; larger slices are cut into windows that lie side by side, the
-            last ones flush with the edge. None = slices stay whole.
+        augmentation: random transforms of a slice's dictionary; None = no augmentation.
+        window: side of the network's input in pixels; larger slices are cut into adjacent windows, the last ones
+            flush with the edge. None = whole slices.
         progress: show a progress bar while studies are read.
 
     Raises:
@@ -31,14 +32,16 @@ class SliceDataset(Randomizable, Dataset):
 
     def __init__(
         self,
-        data: Sequence[dict[str, Any]],
+        data: Sequence[StudyItem],
         transform: Callable,
         augmentation: Callable | None = None,
         window: int | None = None,
         progress: bool = True,
     ) -> None:
         if not data:
-            raise NomalyError("data must hold at least one study, got none: fill the section of datalist.json.")
+            raise NomalyError(
+                "data must contain at least one study, got none: add studies to the section of datalist.json."
+            )
         self.augmentation = augmentation
         self.window = window
         with tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress) as studies:
@@ -46,7 +49,7 @@ class SliceDataset(Randomizable, Dataset):
         super().__init__(parts)
 
     def cut(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """What of a study (C, X, Y, Z) becomes samples."""
+        """Training samples of a study (C, X, Y, Z)."""
         return study_slices(image, self.window)
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> SliceDataset:
@@ -57,7 +60,7 @@ class SliceDataset(Randomizable, Dataset):
 
     def images(self) -> torch.Tensor:
         """All slices without augmentation, (N, C, X, Y)."""
-        return torch.stack(self.data)
+        return torch.stack(cast(list[torch.Tensor], self.data))
 
     def _transform(self, index: int) -> dict[str, torch.Tensor]:
         item = {"image": self.data[index]}
@@ -81,21 +84,21 @@ def study_slices(image: torch.Tensor, window: int | None = None) -> list[torch.T
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """Where windows begin that cover an axis side by side, the last one flush with its end.
+    """Start positions of adjacent windows that cover an axis, the last one flush with its end.
 
     Raises:
-        NomalyError: if not even one fits.
+        NomalyError: if the axis is shorter than one window.
     """
     if length < window:
         raise NomalyError(
-            f"each side of a slice must have at least the window's {window} pixels, got {length}: cut less off, bring "
-            "the studies to a larger size, or lower image_size."
+            f"each side of a slice must have at least the window's {window} pixels, got {length}: crop less, "
+            "resize the studies to a larger size, or lower image_size."
         )
     return [min(number * window, length - window) for number in range(-(-length // window))]
 
 
 def load_slices(
-    data: Sequence[dict[str, Any]], transform: Callable, window: int | None = None, progress: bool = True
+    data: Sequence[StudyItem], transform: Callable, window: int | None = None, progress: bool = True
 ) -> torch.Tensor:
     """All slices, or their windows, (N, C, X, Y) of the studies in ``data``."""
     return SliceDataset(data, transform, window=window, progress=progress).images()
@@ -105,7 +108,7 @@ def check_loader(loader: object) -> None:
     """Refuse a training loader without a batch.
 
     Raises:
-        NomalyError: if it has none; MONAI would skip the training and go on.
+        NomalyError: if it has none; MONAI would skip the training and continue.
     """
     if isinstance(loader, Sized) and len(loader) == 0:
         raise NomalyError(

@@ -1,57 +1,58 @@
-"""Studies one after the other, prepared for the network; one that cannot be is handed on with its reason."""
+"""Studies prepared for the network, one at a time; a study that cannot be prepared is passed on with the reason."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 from monai.data import Dataset
 from torch.utils.data import DataLoader
 
 from custom.errors import NomalyError
+from custom.studies.items import Study, StudyItem
 from custom.studies.privacy import failure
 
 
 class StudyDataset(Dataset):
-    """Studies, preprocessed one at a time; one that cannot be is handed on with its reason instead of ending the run.
+    """Studies, preprocessed one at a time; one that fails is passed on with its ``error`` instead of ending the run.
 
     Args:
-        data: items with at least ``image`` and ``case``.
+        data: listed studies.
         transform: preprocessing to ``image`` (C, X, Y, Z).
-        cache: keep prepared studies in memory, for data that are gone through many times.
+        cache: keep prepared studies in memory, for repeated passes.
     """
 
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable, cache: bool = False) -> None:
+    def __init__(self, data: Sequence[StudyItem], transform: Callable, cache: bool = False) -> None:
         super().__init__(data, transform)
-        self._cache: dict[int, dict[str, Any]] | None = {} if cache else None
+        self._cache: dict[int, Study] | None = {} if cache else None
 
-    def _transform(self, index: int) -> dict[str, Any]:
+    def _transform(self, index: int) -> Study:
         if self._cache is None:
             return self._prepare(self.data[index])
         if index not in self._cache:
             self._cache[index] = self._prepare(self.data[index])
         return self._cache[index]
 
-    def _prepare(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _prepare(self, item: StudyItem) -> Study:
         started = time.perf_counter()
         try:
-            prepared = dict(self.transform(item))
-        except Exception as error:  # whatever a reader raises is this study's failure, not the batch's
-            prepared = {**item, "error": failure(error, item)}
+            prepared = cast(Study, dict(self.transform(item)))
+        except Exception as error:  # whatever a reader raises concerns this study only, not the batch
+            prepared = cast(Study, {**item, "error": failure(error, item)})
         return {**prepared, "source": item["image"], "seconds": time.perf_counter() - started}
 
 
 class StudyLoader(DataLoader):
-    """Loader of lists of studies, each as it is: they differ in their number of slices.
+    """Loader of lists of studies, not stacked: studies differ in their number of slices.
 
     Args:
-        dataset: of studies.
+        dataset: a StudyDataset.
         num_workers: processes that prepare studies ahead.
-        batch_size: studies in a list, at most.
+        batch_size: largest number of studies in a list.
 
     Raises:
-        NomalyError: if there are less than no processes, or less than one study in a list.
+        NomalyError: if ``num_workers`` is negative or ``batch_size`` below 1.
     """
 
     def __init__(self, dataset: Dataset, num_workers: int = 0, batch_size: int = 1) -> None:
@@ -59,6 +60,10 @@ class StudyLoader(DataLoader):
             raise NomalyError(
                 f"num_workers must be 0 or more and studies_per_batch at least 1, got {num_workers} and {batch_size}."
             )
-        # One batch ahead for each worker: volumes are large.
-        ahead = {"prefetch_factor": 1} if num_workers else {}
-        super().__init__(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=list, **ahead)
+        super().__init__(
+            dataset,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=list,
+            prefetch_factor=1 if num_workers else None,  # one batch ahead per worker: volumes are large
+        )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from custom.deploy.options import read_options
-from custom.errors import NomalyError, tell
+from custom.errors import NomalyError, report_mistake
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         NomalyApplication(options).run()
         return exit_code(str(options.output))
     except Exception as error:
-        tell("monai_deploy.sh", error)
+        report_mistake("monai_deploy.sh", error)
         return 2
 
 

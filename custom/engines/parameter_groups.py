@@ -1,4 +1,4 @@
-"""Which parameters are decayed."""
+"""Which parameters get weight decay."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def weight_decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str
     forgetting.
 
     Args:
-        module: whose parameters are trained.
-        weight_decay: of the weights.
+        module: the network to train.
+        weight_decay: decay of the weights.
     """
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         plain = parameter.ndim < 2 or name.rpartition(".")[2] in TOKENS
         (others if plain else decayed).append(parameter)

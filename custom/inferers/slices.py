@@ -1,4 +1,4 @@
-"""Inference of a two-dimensional network on volumes and on pictures larger than its window."""
+"""Inference of a 2-D network on volumes and on 2-D images larger than its window."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from custom.inferers.windows import WindowInferer
 class SliceWiseInferer(WindowInferer):
     """Apply a 2-D network to the axial slices of (B, C, X, Y, Z) and stack the results along Z.
 
-    Without `window`, or where a slice is as large as it, each slice goes through the network whole, exactly once, so
-    that the result equals a plain loop over the slices. A larger slice is covered by overlapping windows whose results
-    are blended. A network may return one tensor (N, C', X, Y) or a tuple of them. Memory: beside the study and its
-    results that of `sw_batch_size` slices, however many there are.
+    Without `window`, or if a slice has the size of the window, each whole slice passes through the network once, so
+    that the result equals a plain loop over the slices. A larger slice is covered by overlapping windows whose
+    results are blended. A network may return one tensor (N, C', X, Y) or a tuple of them. Besides the study and its
+    results, memory holds `sw_batch_size` slices, however many there are.
 
     Args:
-        window: sides (X, Y) of the network's input in pixels, one number for a square; None = any.
-        overlap: share of a window that its neighbour covers, too.
+        window: sides (X, Y) of the network's input in pixels, one number for a square; None = any size.
+        overlap: fraction of a window that its neighbour also covers.
         sw_batch_size: number of windows in one call of the network.
         kwargs: see WindowInferer.
 
     Raises:
-        NomalyError: if a slice is smaller than the window, or the memory does not hold a single one.
+        NomalyError: if a slice is smaller than the window, or not even one window fits into memory.
         ValueError: if the input does not have five axes.
     """
 
@@ -39,10 +39,10 @@ class SliceWiseInferer(WindowInferer):
         super().__init__(2, window, overlap, sw_batch_size, **kwargs)
 
     def stitch(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Results of all slices, so many slices at a time as there are windows in a call."""
+        """Results of all slices, `sw_batch_size` slices at a time."""
         batch, depth, step, result = len(inputs), inputs.shape[-1], self.sw_batch_size, None
         for first in range(0, depth, step):
-            # one copy of neighbouring slices: taken one by one, each would touch the whole volume
+            # one copy of neighbouring slices: copied one by one, each would touch the whole volume
             slices = inputs[..., first : first + step].movedim(-1, 1).flatten(0, 1)
             part = super().stitch(slices, network, *args, **kwargs).unflatten(0, (batch, -1)).movedim(1, -1)
             if result is None:

@@ -1,4 +1,4 @@
-"""Inference of a three-dimensional network on volumes larger than its window."""
+"""Inference of a 3-D network on volumes larger than its window."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class VolumeInferer(WindowInferer):
 
     Args:
         window: sides (X, Y, Z) of the network's input in voxels, one number for a cube.
-        overlap: share of a window that its neighbour covers, too; one number, or one for each axis.
+        overlap: fraction of a window that its neighbour also covers; one number, or one per axis.
         sw_batch_size: number of windows in one call of the network.
         kwargs: see WindowInferer.
 
     Raises:
-        NomalyError: if the study is smaller than the window, or the memory does not hold a single one.
+        NomalyError: if the study is smaller than the window, or not even one window fits into memory.
         ValueError: if the input does not have five axes.
     """
 

@@ -1,4 +1,4 @@
-"""What the inferers share: a study covered by windows, in the memory that there is."""
+"""What the inferers share: covering a study with windows, within the available memory."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from custom.errors import NomalyError
 
 logger = logging.getLogger(__name__)
 
-# What the allocators of torch, its back ends and MONAI say; of CUDA's it is torch.OutOfMemoryError, too.
+# Messages of the allocators of torch, its back ends and MONAI; CUDA also raises torch.OutOfMemoryError.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Seems to be OOM")
 
 
 class WindowInferer(SlidingWindowInferer):
-    """Cover (B, C, X, Y, Z) by overlapping windows whose results are blended with Gaussian weights.
+    """Cover (B, C, X, Y, Z) with overlapping windows whose results are blended with Gaussian weights.
 
-    Where one window covers all, it goes through the network exactly once and its values come out bit for bit. A
+    A study covered by one window passes through the network exactly once, and its values are returned unchanged. A
     network may return one tensor (N, C', *window) or a tuple of them; the inferer then returns one tensor
-    (B, C', X, Y, Z) or a tuple of them. The tensors of a tuple are stitched as channels of one, so that a single map of
-    weights serves them all.
+    (B, C', X, Y, Z) or a tuple of them. The tensors of a tuple are stitched as channels of one, so that they share a
+    single weight map.
 
-    Where the memory does not hold a batch of windows, the study is begun again with half of them, and this stays for
-    later studies; so the result is that of the smaller batch.
+    If a batch of windows does not fit into memory, the study is started again with half the batch size, which is kept
+    for later studies; the result is that of the smaller batch.
 
     Args:
-        dims: axes that a window has: 2 (X, Y) or 3 (X, Y, Z).
-        window: its sides in pixels, one number for equal sides; None = any, each study is one window.
-        overlap: share of a window that its neighbour covers, too; one number, or one for each axis of the window.
+        dims: number of axes of a window: 2 (X, Y) or 3 (X, Y, Z).
+        window: its sides in pixels, one number for equal sides; None = each study is one window.
+        overlap: fraction of a window that its neighbour also covers; one number, or one per axis of the window.
         sw_batch_size: number of windows in one call of the network.
-        kwargs: further options of monai.inferers.SlidingWindowInferer: `sw_device`, to which windows are sent,
-            `device`, on which results are stitched (both: the input's own), `buffer_steps`.
+        kwargs: further arguments of monai.inferers.SlidingWindowInferer: `sw_device`, where the network runs,
+            `device`, where results are stitched (both default to the input's device), `buffer_steps`.
 
     Raises:
-        NomalyError: if the study is smaller than the window, or the memory does not hold a single one.
+        NomalyError: if the study is smaller than the window, or not even one window fits into memory.
         ValueError: if the input does not have five axes.
     """
 
@@ -58,7 +58,8 @@ class WindowInferer(SlidingWindowInferer):
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         self._fit_window(inputs)
-        before, widths = self.sw_batch_size, []
+        before = self.sw_batch_size
+        widths: list[int] = []
         while True:
             try:
                 stitched = self.stitch(inputs, joined(network, widths), *args, **kwargs)
@@ -69,11 +70,11 @@ class WindowInferer(SlidingWindowInferer):
                 if self.sw_batch_size == 1:
                     self.sw_batch_size = before  # a smaller study may fit
                     raise NomalyError(self._too_large(inputs)) from error
-            # not before the handler has ended: until then the error holds what the failed pass had in memory
+            # only after the except block: until then the error keeps the memory of the failed pass alive
             self.sw_batch_size //= 2
             torch.cuda.empty_cache()
         if self.sw_batch_size < before:
-            message = "The memory does not hold %d windows at once: %d are taken, here and for the studies to come."
+            message = "A batch of %d windows does not fit into memory: using %d for this study and all later ones."
             logger.warning(message, before, self.sw_batch_size)
         return tuple(stitched.split(widths, 1)) if widths else stitched
 
@@ -82,7 +83,7 @@ class WindowInferer(SlidingWindowInferer):
         return super().__call__(inputs, network, *args, **kwargs)
 
     def _fit_window(self, inputs: torch.Tensor) -> None:
-        """Set the window and the blending for this study, after a check of its size."""
+        """Check the size of this study and set its window and blending."""
         if inputs.ndim != 5:
             raise ValueError(
                 f"{type(self).__name__} needs (B, C, X, Y, Z), got shape {tuple(inputs.shape)}. Add a Z axis."
@@ -92,37 +93,38 @@ class WindowInferer(SlidingWindowInferer):
         if any(side < least for side, least in zip(sides, window)):
             what, unit = ("slice", "pixels") if self.dims == 2 else ("volume", "voxels")
             raise NomalyError(
-                f"each side of a {what} must have at least the window's {list(window)} {unit}, got {list(sides)}: cut "
-                "less off, bring the study to a larger size, or lower image_size."
+                f"each side of a {what} must have at least the window's {list(window)} {unit}, got {list(sides)}: crop "
+                "less, resize the study to a larger size, or lower image_size."
             )
         self.roi_size = window
-        # one window needs no blending: its values come out bit for bit
+        # one window needs no blending: its values are returned unchanged
         self.mode = BlendMode.CONSTANT if window == sides else BlendMode.GAUSSIAN
 
     def _too_large(self, inputs: torch.Tensor) -> str:
-        """The error where not even one window fits."""
-        size, device = " x ".join(map(str, self.roi_size)), torch.device(self.sw_device or inputs.device).type
+        """Error text when not even one window fits."""
+        sides = ensure_tuple_rep(self.roi_size, self.dims)
+        size, device = " x ".join(map(str, sides)), torch.device(self.sw_device or inputs.device).type
         elsewhere = "" if device == "cpu" else ", or device cpu"
         return (
-            f"the memory of the device {device} must hold the network with one window of {size} at least, but does "
-            f"not: choose a smaller image_size, for MemMC-MAE fewer masks_per_pass{elsewhere}."
+            f"the network with one window of {size} must fit into the memory of the device {device}, but does not: "
+            f"choose a smaller image_size, for MemMC-MAE fewer masks_per_pass{elsewhere}."
         )
 
 
 def joined(network: Callable[..., Any], widths: list[int]) -> Callable[..., torch.Tensor]:
-    """The network with a tuple (N, C_i, ...) of results as one tensor; `widths` gets their numbers of channels."""
+    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`."""
 
     def call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         answer = network(windows, *args, **kwargs)
         single = isinstance(answer, torch.Tensor)
         parts = (answer,) if single else tuple(answer)
         widths[:] = [] if single else [part.shape[1] for part in parts]
-        # a copy in any case: MONAI weighs in place, and an answer may be the study itself
+        # always a copy: MONAI applies weights in place, and an answer may be the study itself
         return torch.cat(parts, 1)
 
     return call
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
+    """Whether an error means that a device ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom.commands.servers import why_unreachable
-from custom.errors import NomalyError, tell
+from custom.errors import NomalyError, report_mistake
 from custom.label.bundles import Model, read_models
 
 HOST = "127.0.0.1"  # images of patients: whoever wants others to reach them puts a server with users in front
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         read_options(arguments)
     except NomalyError as error:
-        tell("monai_label.sh", error)
+        report_mistake("monai_label.sh", error)
         return 2
     return 0
 

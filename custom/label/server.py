@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.errors import NomalyError, root_cause, tell
+from custom.errors import NomalyError, report_mistake, root_cause
 from custom.label.guard import Guard
 from custom.label.options import HOST, WEB, Options, read_options
 from custom.label.uploads import SERVED_SUFFIXES
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        tell("monai_label.sh", error)
+        report_mistake("monai_label.sh", error)
         return 2
     finally:
         tempfile.tempdir = before

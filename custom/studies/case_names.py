@@ -1,4 +1,4 @@
-"""Names of studies that are safe as names of folders and tell nothing about a patient."""
+"""Names of studies that are safe as folder names and reveal nothing about a patient."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 import unicodedata
 from itertools import count
 
-MAX_LENGTH, MAX_BYTES = 100, 200  # a file system takes 255 bytes, of which a number and a suffix need some
-# Names that Windows keeps for devices, and those of what lies beside the folders of studies.
+MAX_LENGTH, MAX_BYTES = 100, 200  # file systems allow 255 bytes, including a number and a suffix
+# Device names reserved by Windows, and the files and folders next to those of the studies.
 RESERVED = re.compile(
     r"(con|prn|aux|nul|com\d|lpt\d|records|results|lesions|run|report|metrics|key)(\..*)?", re.IGNORECASE
 )
-INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and format characters: those that turn a text around hide names
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and format characters: text direction marks can disguise names
 
 
 def pseudonym(identity: str) -> str:
-    """Return "case-" and 12 hex digits of the SHA-256 of what identifies a study."""
+    """Return "case-" and 12 hex digits of the SHA-256 of a study's identity."""
     return f"case-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:12]}"
 
 
 def safe_name(name: str) -> str:
-    """Return a name that every system takes as a folder's: no special characters, not too long, not reserved."""
+    """Return a valid folder name on every system: no special characters, not too long, not reserved."""
     visible = ("_" if unicodedata.category(letter) in INVISIBLE else letter for letter in name[:MAX_LENGTH])
     name = re.sub(r'[<>:"/\\|?*]', "_", "".join(visible)).encode()[:MAX_BYTES].decode(errors="ignore")
     name = name.rstrip(". ").lstrip(" ")
@@ -29,7 +29,7 @@ def safe_name(name: str) -> str:
 
 
 class UniqueNames:
-    """Gives each name once: what came before gets a number appended. Upper and lower case count as one."""
+    """Gives each name once; a repeated name gets a number appended. Upper and lower case are the same."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()

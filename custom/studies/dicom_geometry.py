@@ -1,6 +1,6 @@
-"""Geometry of a DICOM stack from its headers: the order of its slices, its affine, and what is wrong with it.
+"""Geometry of a DICOM stack from its headers: the order of its slices, its affine, and its faults.
 
-Terms and rules are those of DICOM PS3.3 C.7.6.2 (Image Plane): positions in mm, LPS.
+Terms and rules follow DICOM PS3.3 C.7.6.2 (Image Plane): positions in mm, LPS.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ UNEVEN, ROUNDING = 0.02, 0.01  # of the step between slices, and mm: scanners ro
 
 @dataclass(frozen=True)
 class Plane:
-    """Where one slice lies.
+    """Position and grid of one slice.
 
     Attributes:
         position: centre of the first pixel, LPS mm, (3,).
         cosines: directions of rising column and of rising row, (6,).
         spacing: between rows, then between columns, mm, (2,).
         size: (columns, rows).
-        depth: distance to the next slice as the header has it, mm; 1 if it has none.
+        depth: distance to the next slice in the header, mm; 1 if it is missing.
     """
 
     position: np.ndarray
@@ -41,12 +41,12 @@ class Plane:
 
     @property
     def normal(self) -> np.ndarray:
-        """Direction that slices are stacked along, (3,)."""
+        """Direction in which slices are stacked, (3,)."""
         return np.cross(self.cosines[:3], self.cosines[3:])
 
 
 def numbers(source: Dataset | None, keyword: str, count: int) -> np.ndarray | None:
-    """Return a tag's finite numbers, (count,); None if it is absent or of another kind."""
+    """Return a tag's finite numbers, (count,); None if it is missing or invalid."""
     value = None if source is None else source.get(keyword)
     try:
         found = np.asarray(value, dtype=np.float64).reshape(-1)
@@ -64,12 +64,12 @@ def pixel_spacing(source: Dataset | None, *keywords: str) -> np.ndarray | None:
 def plane_of(
     position: Dataset | None, orientation: Dataset | None, measures: Dataset | None, size: tuple[int, int]
 ) -> Plane | None:
-    """Return where a slice lies; None if a tag is missing.
+    """Return the plane of a slice; None if a tag is missing or invalid.
 
     Args:
-        position: where ImagePositionPatient stands: a header, or a frame's functional group.
-        orientation: where ImageOrientationPatient stands.
-        measures: where PixelSpacing stands.
+        position: header, or functional group of a frame, with ImagePositionPatient.
+        orientation: the same for ImageOrientationPatient.
+        measures: the same for PixelSpacing.
         size: (columns, rows).
     """
     where, cosines = numbers(position, "ImagePositionPatient", 3), numbers(orientation, "ImageOrientationPatient", 6)
@@ -87,12 +87,12 @@ def stack_order(planes: Sequence[Plane], path: Path) -> list[int]:
     """Return the order of slices along their normal.
 
     Args:
-        planes: of one series, in any order.
-        path: of the study, for errors.
+        planes: planes of one series, in any order.
+        path: path of the study, for errors.
 
     Raises:
-        NomalyError: if they do not make one evenly spaced stack: several orientations, sizes or pixel spacings, several
-            images at a position, missing slices, uneven distances, a stack that bends.
+        NomalyError: if they do not form one evenly spaced stack: several orientations, sizes or pixel spacings, several
+            images at one position, missing slices, uneven distances, a bent stack.
     """
     if not planes:
         raise load_error(path, "a series must have at least one image, but it has none", "Export it again.")
@@ -108,7 +108,7 @@ def stack_order(planes: Sequence[Plane], path: Path) -> list[int]:
 def stack_affine(planes: Sequence[Plane]) -> np.ndarray:
     """Return the affine (4 x 4, RAS mm) of (column, row, slice) for slices in order.
 
-    The third column is (last - first) / (n - 1), which holds for a tilted gantry, too.
+    The third column is (last - first) / (n - 1), which is also correct for a tilted gantry.
     """
     first = planes[0]
     affine = np.eye(4)
@@ -122,7 +122,7 @@ def stack_affine(planes: Sequence[Plane]) -> np.ndarray:
 
 
 def _check_alike(planes: Sequence[Plane], path: Path) -> None:
-    """Refuse slices of several orientations, sizes or pixel spacings."""
+    """Reject slices of several orientations, sizes or pixel spacings."""
     orientations = _kinds([plane.cosines for plane in planes])
     if len(orientations) > 1:
         found = " + ".join(str(count) for _, count in orientations[:5])
@@ -130,22 +130,22 @@ def _check_alike(planes: Sequence[Plane], path: Path) -> None:
             path,
             f"all slices must have one orientation, but they have {len(orientations)} ({found} slices): a localizer, "
             "or several stacks in one series",
-            "Give one stack as a series of its own.",
+            "Use one stack as a separate series.",
         )
     sizes = Counter(plane.size for plane in planes).most_common()
     if len(sizes) > 1:
         found = _counts(sizes, lambda size: f"{size[0]} x {size[1]}")
-        step = "Give the slices of one size as a series of their own."
+        step = "Use the slices of one size as a separate series."
         raise load_error(path, f"all slices must have one size, but they have {found}", step)
     spacings = _kinds([plane.spacing for plane in planes])
     if len(spacings) > 1:
         found = _counts(spacings, lambda spacing: f"{spacing[0]:g} x {spacing[1]:g} mm")
-        step = "Give the slices of one spacing as a series of their own."
+        step = "Use the slices of one spacing as a separate series."
         raise load_error(path, f"all slices must have one PixelSpacing, but they have {found}", step)
 
 
 def _kinds(vectors: Sequence[np.ndarray]) -> list[tuple[np.ndarray, int]]:
-    """Return the vectors that are not alike, each with its number, most frequent first."""
+    """Return the distinct vectors with their counts, most frequent first."""
     kinds: list[list] = []
     for vector in vectors:
         same = next((kind for kind in kinds if np.abs(kind[0] - vector).max() <= ALIKE), None)
@@ -157,12 +157,12 @@ def _kinds(vectors: Sequence[np.ndarray]) -> list[tuple[np.ndarray, int]]:
 
 
 def _counts(kinds: Sequence[tuple], text: Callable) -> str:
-    """Return kinds and their numbers in words."""
+    """Return the kinds and their counts as text."""
     return ", ".join(f"{text(kind)} ({count} slices)" for kind, count in kinds[:5])
 
 
 def _check_one_image_each(depths: np.ndarray, path: Path) -> None:
-    """Refuse several images at one position."""
+    """Reject several images at one position."""
     places = np.cumsum(np.diff(depths, prepend=depths[0]) > SAME_POSITION)
     counts = np.bincount(places)
     if counts.max() > 1:
@@ -172,12 +172,12 @@ def _check_one_image_each(depths: np.ndarray, path: Path) -> None:
             path,
             f"a volume must have one image at each position, but this series {each} {len(counts)} positions (several "
             "echoes, time points or reconstructions)",
-            "Give one of them as a series of its own.",
+            "Use one of them as a separate series.",
         )
 
 
 def _check_steps(depths: np.ndarray, path: Path) -> None:
-    """Refuse missing slices and uneven distances."""
+    """Reject missing slices and uneven distances."""
     gaps = np.diff(depths)
     if not gaps.size:
         return
@@ -195,26 +195,26 @@ def _check_steps(depths: np.ndarray, path: Path) -> None:
             path,
             f"slices must follow each other every {step:.2f} mm, but {lost} {'is' if lost == 1 else 'are'} missing "
             f"{among} along the stack",
-            "Send the series again: its transfer was not complete.",
+            "Send the series again: its transfer was incomplete.",
         )
     raise load_error(
         path,
-        f"slices must lie at equal distances, but they are {gaps.min():.2f} to {gaps.max():.2f} mm apart",
-        "Resample the series to equal distances and give it as NIfTI.",
+        f"slices must be equally spaced, but they are {gaps.min():.2f} to {gaps.max():.2f} mm apart",
+        "Resample the series to equal distances and use it as NIfTI.",
     )
 
 
 def _check_straight(positions: np.ndarray, path: Path) -> None:
-    """Refuse a stack whose slices drift sideways unevenly."""
+    """Reject a stack whose slices drift sideways unevenly."""
     if len(positions) < 3:
         return
     steps = np.diff(positions, axis=0)
     mean = (positions[-1] - positions[0]) / (len(positions) - 1)
     off = float(np.linalg.norm(steps - mean, axis=1).max())
-    # twice: the mean may lie off by as much as each step
+    # twice: the mean may be off by as much as each step
     if off > max(2 * UNEVEN * float(np.linalg.norm(mean)), 2 * ROUNDING):
         raise load_error(
             path,
-            f"slices must lie on a straight line, but a step between two is {off:.2f} mm off the mean step",
-            "Resample the series to one grid and give it as NIfTI.",
+            f"slices must be on a straight line, but a step between two is {off:.2f} mm off the mean step",
+            "Resample the series to one grid and use it as NIfTI.",
         )

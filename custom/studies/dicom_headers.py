@@ -28,7 +28,7 @@ SCAN_TAGS = [
     "Rows",
     "Columns",
 ]
-# DICOM PS3.3 C.7.3.1.1.1: a file of these is a picture of its own, even if a position stands in it.
+# DICOM PS3.3 C.7.3.1.1.1: a file of these is an image of its own, even if it contains a position.
 PROJECTIONS = frozenset("CR DX MG RG RF XA US IVUS ES XC GM SM OP OPT IO PX DG TG EM".split())
 # Objects with rows and columns that are results, not images of the patient.
 RESULTS = {"SEG": "SEG", "RTDOSE": "RT", "RTPLAN": "RT", "RTSTRUCT": "RT", "SR": "SR", "PR": "PR", "KO": "KO"}
@@ -40,20 +40,20 @@ RESULT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.481.2": "RT",
 }
 
-RESULT_MAKER = "Nomaly"  # the Manufacturer of our own objects, of which the map of a film is an image by its class
+RESULT_MAKER = "Nomaly"  # Manufacturer of our own objects; by class, the map of a film would be an image
 
 FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 @dataclass(frozen=True)
 class DicomFile:
-    """What a file is, by its header.
+    """Type and identifiers of a DICOM file, from its header.
 
     Attributes:
-        path: of the file.
-        kind: "slice" (one of a cross-sectional series), "image" (a film, a picture or several frames), or "" for an
-            object that is no image.
-        name: of an object that is no image, as "SR".
+        path: path of the file.
+        kind: "slice" (one of a cross-sectional series), "image" (a film, another 2-D image or several frames),
+            or "" for an object that is not an image.
+        name: name of an object that is not an image, such as "SR".
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         instance: SOPInstanceUID.
@@ -69,7 +69,7 @@ class DicomFile:
 
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
-    """Keep out of the log what pydicom and highdicom remark about each odd value of a file; it may name the patient."""
+    """Silence the messages of pydicom and highdicom about odd values of a file, which may name the patient."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom.base")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -84,10 +84,10 @@ def quiet_dicom() -> Iterator[None]:
 
 
 def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset, int]:
-    """Read a header without pixels; a file that ends in .dcm may lack the mark of DICOM files.
+    """Read a header without pixels; a file that ends in .dcm may lack the "DICM" prefix.
 
     Returns:
-        The header, and how many bytes follow it.
+        The header and the number of bytes after it.
 
     Raises:
         Exception: of any kind, if the file is broken.
@@ -97,12 +97,12 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
         header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=force)
         rest = path.stat().st_size - stream.tell()
     if not header.get("SOPClassUID") and not header.get("Rows") and "MediaStorageSOPClassUID" not in header.file_meta:
-        raise InvalidDicomError("the header names no kind of object and no image")
+        raise InvalidDicomError("the header specifies neither an object class nor an image")
     return header, rest
 
 
 def has_all_fragments(path: Path, offset: int) -> bool:
-    """Tell whether compressed pixels are complete, whose element begins at `offset` (PS3.5 annex A.4)."""
+    """Whether the compressed pixels, whose element begins at `offset`, are complete (PS3.5 annex A.4)."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         stream.seek(offset + 12)
@@ -111,43 +111,43 @@ def has_all_fragments(path: Path, offset: int) -> bool:
             if mark != FRAGMENT:
                 return mark == END_OF_FRAGMENTS
             stream.seek(length, 1)
-        return offset + 12 < stream.tell() == size  # some writers leave the last mark out
+        return offset + 12 < stream.tell() == size  # some writers omit the last delimiter
 
 
 @quiet_dicom()
 def scan_file(path: Path) -> DicomFile | None:
-    """Return what a DICOM file is; None if its header is broken."""
+    """Return type and identifiers of a DICOM file; None if its header is broken."""
     try:
         header, _ = read_header(path, SCAN_TAGS)
         uids = [str(header.get(tag) or "") for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         name, frames = object_name(header), int(header.get("NumberOfFrames") or 1)
         positioned = bool(header.get("ImagePositionPatient")) and str(header.get("Modality")) not in PROJECTIONS
-    except Exception:  # pydicom raises anything on a broken file; reading the study tells the reason
+    except Exception:  # pydicom raises anything on a broken file; reading the study reports the reason
         return None
     kind = "" if name else "slice" if positioned and frames == 1 and uids[1] else "image"
     return DicomFile(path, kind, name, *uids)
 
 
 def object_name(header: FileDataset) -> str:
-    """Return what an object is that is no image of a patient, as "SR"; "" for an image."""
+    """Return the name of an object that is not an image of a patient, such as "SR"; "" for an image."""
     if header.get("Manufacturer") == RESULT_MAKER:
         return f"{RESULT_MAKER} result"
     sop_class = str(header.get("SOPClassUID") or getattr(header.file_meta, "MediaStorageSOPClassUID", ""))
     modality = str(header.get("Modality") or "")
     name = RESULT_CLASSES.get(sop_class) or RESULTS.get(modality, "")
-    # Of an image class without rows the header is cut off: it must not be passed over as if it were none.
+    # An image class without rows means a truncated header: it must not be skipped as a non-image.
     if name or (header.get("Rows") and header.get("Columns")) or UID(sop_class).name.endswith("Image Storage"):
         return name
     return modality or "object without an image"
 
 
 def series_of_folder(folder: Path) -> list[Path]:
-    """Return the files of the one DICOM series, or of the one DICOM image, that a folder holds itself.
+    """Return the files of the one DICOM series, or the one DICOM image, directly in a folder.
 
-    A broken file stays among them, so that reading it tells the reason: without it, slices would be missing.
+    A broken file is included, so that reading it reports the reason: without it, slices would be missing.
 
     Raises:
-        NomalyError: if it holds none, or several.
+        NomalyError: if it contains none, or several.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     scans = {path: scan_file(path) for path in files if is_dicom(path)}
@@ -156,22 +156,21 @@ def series_of_folder(folder: Path) -> list[Path]:
     if not groups and not broken:
         raise load_error(
             folder,
-            f"a folder must hold images or one DICOM series, but none of its {len(files)} files is an image",
-            "Name the folder that holds the images.",
+            f"a folder must contain images or one DICOM series, but none of its {len(files)} files is an image",
+            "Use the folder that contains the images.",
         )
     if len(groups) > 1:
         sizes = ", ".join(str(len(group)) for group in groups[:10])
         raise load_error(
             folder,
-            f"a folder that stands for one study must hold one DICOM series, but it holds {len(groups)} (of {sizes} "
-            "files)",
+            f"the folder of one study must contain one DICOM series, but contains {len(groups)} (of {sizes} files)",
             "Put each series into a folder of its own.",
         )
     return broken + [file.path for file in groups[0]] if groups else broken
 
 
 def group_files(files: Iterable[DicomFile]) -> dict[tuple[str, ...], list[DicomFile]]:
-    """Group the slices of each series; every other image stands alone, and what is no image is left out."""
+    """Group the slices of each series; every other image is its own group, and non-images are omitted."""
     groups: dict[tuple[str, ...], list[DicomFile]] = {}
     for file in files:
         if file.kind:

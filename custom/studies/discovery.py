@@ -1,4 +1,4 @@
-"""The studies that a user names by files, folders and lists."""
+"""Find the studies that a user names by files, folders and lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tqdm import tqdm
 
@@ -19,12 +19,13 @@ from custom.studies.case_names import UniqueNames, pseudonym
 from custom.studies.datalist import DATALIST, load_datalist
 from custom.studies.dicom_headers import DicomFile, scan_file
 from custom.studies.formats import STUDY_SUFFIXES, case_name, is_dicom
+from custom.studies.items import StudyItem
 
 logger = logging.getLogger(__name__)
 
 PLAIN_SUFFIXES = tuple(suffix for suffix in STUDY_SUFFIXES if suffix != ".dcm")
 LIST_SUFFIX = ".txt"
-# Suffixes that the log may name: what else follows the last dot of a name may be a part of the patient's.
+# Suffixes that the log may contain: other text after the last dot may be part of the patient's name.
 KNOWN_SUFFIXES = frozenset(
     ".avi .bval .bvec .cfg .css .csv .db .doc .docx .dvl .exe .gif .gz .h5 .hdr .htm .html .img .inf .ini .ipynb .js "
     ".json .jsonl .lnk .log .mat .md .mp4 .nc .npy .npz .ods .odt .pdf .pkl .ppt .pptx .pt .pth .py .raw .rtf .sh .svg "
@@ -34,42 +35,40 @@ KNOWN_SUFFIXES = frozenset(
 
 @dataclass
 class _Study:
-    """A study that was found: its files, what identifies it, whether they are a series, and fields of a datalist."""
+    """A study found: its files, its identity, whether the files are a series, and its datalist fields."""
 
     files: list[str]
     identity: str
     is_series: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
 
-    def item(self, names: UniqueNames, keep_identifiers: bool) -> dict[str, Any]:
-        """The item of the study, under a name that no other has."""
+    def item(self, names: UniqueNames, keep_identifiers: bool) -> StudyItem:
+        """The item of the study, under a unique name."""
         image = sorted(self.files) if self.is_series else self.files[0]
         case = case_name(image) if keep_identifiers else pseudonym(self.identity)
-        return {**self.fields, "image": image, "case": names(self.fields.get("case", case))}
+        return cast(StudyItem, {**self.fields, "image": image, "case": names(self.fields.get("case", case))})
 
 
-def find_studies(
-    inputs: str | PathLike | Sequence[str | PathLike], keep_identifiers: bool = False
-) -> list[dict[str, Any]]:
-    """An item {"image", "case"} for each study, in the order as given, then by path.
+def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identifiers: bool = False) -> list[StudyItem]:
+    """Return one item with `image` and `case` per study, in the order of the inputs, then by path.
 
-    An input is an image file; a folder, gone through with all that lies below it; a text file with one path a line,
-    relative to its folder, where lines that begin with # are comments; or `datalist.json` or a folder that holds it, of
-    which the section test is taken, or all where that is empty. DICOM files are known by their content. Those of one
-    cross-sectional series make one study, whose `image` is the list of its files; a film or a multi-frame file is one
-    by itself.
+    An input is an image file; a folder, searched recursively; a text file with one path per line, relative to its
+    folder, where lines that begin with # are comments; or `datalist.json` or a folder that contains it, of which the
+    test section is used, or all sections if that is empty. DICOM files are recognised by their content. The files of
+    one cross-sectional series are one study, whose `image` is the list of its files; a film or a multi-frame file is
+    a study by itself.
 
-    What is no image is passed over in folders, and so are results of earlier runs that lie below them. A file or folder
-    that the user names himself, and what cannot be read, stays in the list: it fails with its reason when it is read,
-    and the others go on. What is named twice counts once.
+    Files in folders that are not images are skipped, and so are results of earlier runs. Files and folders named by
+    the user, and unreadable ones, stay in the list: they fail with their reason when they are read, without stopping
+    the others. A study named twice counts once.
 
     Args:
-        inputs: one or several.
-        keep_identifiers: name studies after their files or folders; else by a hash of their DICOM UID or path. Items
-            of a datalist keep the `case` and `subject` that it gives.
+        inputs: one input or several.
+        keep_identifiers: name studies after their files or folders instead of a hash of their DICOM UID or path. Items
+            of a datalist keep their `case` and `subject`.
 
     Raises:
-        NomalyError: if there is nothing to read, or a list is wrong.
+        NomalyError: if no study is found, or a list is invalid.
     """
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
     search = _Search(keep_identifiers)
@@ -87,17 +86,17 @@ def find_studies(
 
 
 class _Search:
-    """Gathers studies by what makes two the same: the UIDs of their series, or the place of their file."""
+    """Collects studies by their identity: the UIDs of their series, or the location of their file."""
 
     def __init__(self, keep_identifiers: bool) -> None:
         self.keep_identifiers = keep_identifiers
         self.studies: dict[tuple[str, ...], _Study] = {}
-        self.passed_over: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
         self.twice = 0
         self._files: set[str] = set()
 
     def add(self, path: Path, may_be_list: bool = True) -> bool:
-        """Add what a path stands for; tell whether that is anything."""
+        """Add the studies of a path; return whether there are any."""
         if path.name == DATALIST and os.path.isfile(path):
             return self._add_datalist(path.parent)
         if not os.path.isdir(path):
@@ -108,7 +107,7 @@ class _Search:
         if os.path.isfile(path / DATALIST):
             return self._add_datalist(path)
         found, closed, results = _walk(path)
-        self.passed_over += Counter({"results folder": results})
+        self.skipped += Counter({"results folder": results})
         for folder in closed:
             self.add_single(folder)
         # 10 000 headers take several seconds, more on a slow network drive
@@ -126,35 +125,36 @@ class _Search:
         return True
 
     def report(self) -> None:
-        """Log how much was passed over, by kind; names of files may tell who a patient is and are not logged."""
-        if self.passed_over:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.passed_over.items()))
-            logger.info("Passed over %d files that hold no image: %s.", self.passed_over.total(), kinds)
+        """Log how many files were skipped, by kind; file names may identify patients and are not logged."""
+        if self.skipped:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
+            logger.info("Skipped %d files that are not images: %s.", self.skipped.total(), kinds)
         if self.twice:
-            logger.info("Files that are named twice count once: %d.", self.twice)
+            logger.info("Ignored %d files that were named more than once.", self.twice)
 
     def _add_datalist(self, folder: Path) -> bool:
-        """Add the section test of a datalist, or all where that is empty."""
+        """Add the test section of a datalist, or all sections if that is empty."""
         sections = load_datalist(folder, required=(), name_of=case_name if self.keep_identifiers else pseudonym)
         items = sections["test"] or [item for section in sections.values() for item in section]
         for item in items:
-            self.add_single(Path(item["image"]), **{key: value for key, value in item.items() if key != "image"})
+            fields: dict[str, Any] = {key: value for key, value in item.items() if key != "image"}
+            self.add_single(Path(str(item["image"])), **fields)
         return bool(items)
 
     def _add_file(self, path: Path, named: bool) -> bool:
-        """Add a file unless it is no image and was not named; tell whether it was one."""
+        """Add a file that is an image or was named by the user; return whether it was added."""
         if path.name.lower().endswith(PLAIN_SUFFIXES):
             return self.add_single(path)
         try:
             dicom = os.path.isfile(path) and is_dicom(path)
-        except OSError:  # it may not be read: that is told by its row
+        except OSError:  # not readable: reported when the study is read
             return self.add_single(path)
         header = scan_file(path) if dicom else None
         if header is not None and header.kind == "slice":
             return self._add_slice(header)
         if named or (dicom and header is None) or (header is not None and header.kind):
             return self.add_single(path, identity=header.instance if header is not None else "")
-        self.passed_over[f"DICOM {header.name}" if header is not None else _kind(path)] += 1
+        self.skipped[f"DICOM {header.name}" if header is not None else _kind(path)] += 1
         return False
 
     def _add_slice(self, header: DicomFile) -> bool:
@@ -170,31 +170,33 @@ class _Search:
 
 
 def _kind(path: Path) -> str:
-    """What a file that is no image is called in the log."""
+    """How the log names a file that is not an image."""
     suffix = path.suffix.lower()
-    return suffix if suffix in KNOWN_SUFFIXES else "of another kind" if suffix else "without suffix"
+    return suffix if suffix in KNOWN_SUFFIXES else "of another type" if suffix else "without suffix"
 
 
 def _read_list(path: Path) -> Iterator[Path]:
-    """Paths of a list, one a line.
+    """Paths of a list, one per line.
 
     Raises:
-        NomalyError: if it names none or cannot be read.
+        NomalyError: if it is empty or cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         if any("\0" in line for line in lines):
-            raise ValueError("it holds a NUL byte")
+            raise ValueError("it contains a NUL byte")
     except (OSError, ValueError) as error:
         raise NomalyError(f"a list of studies must be readable text, got {path} ({error}); correct it.") from None
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
-        raise NomalyError(f"a list of studies must name at least one path, got none in {path}; write one a line.")
+        raise NomalyError(
+            f"a list of studies must name at least one path, but {path} is empty; write one path per line."
+        )
     return (path.parent / entry for entry in entries)
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path], int]:
-    """Files below a folder, by path, without hidden ones; folders that may not be read; the number with our results."""
+    """Files below a folder, sorted, without hidden ones; unreadable folders; the number of our results folders."""
     files: list[Path] = []
     results = 0
     closed: list[Path] = []
@@ -209,14 +211,14 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path], int]:
 
 
 def _holds_results(folder: Path) -> bool:
-    """Tell whether a folder is of a run of ours, or of a study in one: its maps are images too."""
+    """Whether a folder is the output of a run of ours, or of one study in it: its maps are images, too."""
     return _is_of_a_run(folder) or (
         (folder.parent / "records" / f"{folder.name}.json").is_file() and _is_of_a_run(folder.parent)
     )
 
 
 def _is_of_a_run(folder: Path) -> bool:
-    """Tell whether a folder holds the run.json of a run."""
+    """Whether a folder contains the run.json of a run."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -225,7 +227,7 @@ def _is_of_a_run(folder: Path) -> bool:
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:
-    """Tell whether a folder was not gone through before, by a link or another."""
+    """Whether a folder has not been visited before, also through links."""
     place = os.path.realpath(folder)
     is_new = place not in seen
     seen.add(place)

@@ -1,4 +1,4 @@
-"""What files a study comes in, how a study is named after them, and the one form of error for a bad one."""
+"""File formats of studies, the names of studies, and the one form of error about their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + IMAGE_SUFFIXES
 DICOM_MARK, MARK_OFFSET = b"DICM", 128  # PS3.10 section 7.1
 GIB = 2**30
-COPIES = 6  # of a float32 image that are held at once on its way to a report
+COPIES = 6  # of a float32 image in memory at once during processing
 
 
 def case_name(image: str | PathLike | Sequence[str]) -> str:
@@ -28,7 +28,7 @@ def case_name(image: str | PathLike | Sequence[str]) -> str:
 
 
 def study_path(image: str | PathLike | Sequence[str]) -> Path:
-    """Return the path that stands for a study: its one file or folder, else the folder that holds all its files."""
+    """Return the path of a study: its one file or folder, else the folder that contains all its files."""
     if isinstance(image, (str, PathLike)):
         return Path(image)
     if len(image) == 1:
@@ -42,7 +42,7 @@ def load_error(path: str | PathLike, problem: str, next_step: str) -> NomalyErro
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM, by its suffix or the mark that such files carry.
+    """Whether a file is DICOM, by its suffix or its "DICM" prefix.
 
     Raises:
         OSError: if it cannot be read.
@@ -55,7 +55,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def check_access(path: Path) -> None:
-    """Refuse a path that does not exist, may not be read, or is an empty file.
+    """Reject a path that does not exist, cannot be read, or is an empty file.
 
     Raises:
         NomalyError: with the reason.
@@ -64,24 +64,24 @@ def check_access(path: Path) -> None:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         step = "Check the path for spelling and mounts."
-        raise load_error(path, "the file must exist, but there is none", step) from None
+        raise load_error(path, "file not found", step) from None
     except OSError as error:
         step = "Check its permissions, its links and the mount."
-        raise load_error(path, f"it may not be read ({error.strerror})", step) from error
+        raise load_error(path, f"it cannot be read ({error.strerror})", step) from error
     kind, needed = ("folder", os.R_OK | os.X_OK) if path.is_dir() else ("file", os.R_OK)
     if not os.access(path, needed):
         step = "Give the user who runs this the permission to read it."
-        raise load_error(path, f"the {kind} may not be read (permission denied)", step)
+        raise load_error(path, f"the {kind} cannot be read (permission denied)", step)
     if kind == "file" and status.st_size == 0:
-        raise load_error(path, "the file must hold an image, but it is empty (0 bytes)", "Copy or export it again.")
+        raise load_error(path, "the file is empty (0 bytes)", "Copy or export it again.")
 
 
 def check_memory(path: Path, values: int) -> None:
-    """Refuse an image that is too large for the free memory, before its pixels are read.
+    """Reject an image that is too large for the free memory, before its pixels are read.
 
     Args:
-        path: of the study.
-        values: number of its voxels, times the channels.
+        path: path of the study.
+        values: number of voxels times channels.
 
     Raises:
         NomalyError: if `COPIES` copies in float32 do not fit.
@@ -97,10 +97,10 @@ def check_memory(path: Path, values: int) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> NomalyError:
-    """Build the error about a file that its reader failed on."""
+    """Build the error about a file whose reader failed."""
     if isinstance(error, PermissionError):
         step = "Give the user who runs this the permission to read it."
-        return load_error(path, "the file may not be read (permission denied)", step)
+        return load_error(path, "the file cannot be read (permission denied)", step)
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or ["no reason given"]
     reason = lines[-1].split("): ", 1)[-1] if lines[-1].startswith("ITK ERROR") else lines[0]
     return load_error(

@@ -1,11 +1,10 @@
-"""Loading of a study, picture or volume, into the one data model: (C, X, Y, Z) with a true affine."""
+"""Loading of a study, 2-D image or volume, into the common data model: (C, X, Y, Z) with its affine."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -15,19 +14,18 @@ from monai.transforms import MapTransform, Transform
 
 from custom.errors import NomalyError
 from custom.studies.formats import IMAGE_SUFFIXES, case_name, load_error, study_path
+from custom.studies.items import ImageSource
 from custom.studies.readers import read_study
-
-ImageSource = str | PathLike | Sequence[str]
 
 
 def _display_affine(affine: np.ndarray) -> np.ndarray:
-    """Return the affine that says "as stored is as displayed" (LPS: x to the left, y to the back)."""
+    """Return the affine of an image that is stored as displayed (LPS: x to the left, y to the back)."""
     spacing_x, spacing_y = np.linalg.norm(affine[:3, :2], axis=0)
     return np.diag([-spacing_x, -spacing_y, 1.0, 1.0])
 
 
 def _affine_of(image: MetaTensor) -> np.ndarray:
-    """Return the affine of an image as 4 x 4, also where it has two axes only."""
+    """Return the affine of an image as 4 x 4, also if it has only two axes."""
     found = np.asarray(image.affine, dtype=np.float64)
     if found.shape == (4, 4):
         return found
@@ -37,26 +35,26 @@ def _affine_of(image: MetaTensor) -> np.ndarray:
 
 
 def _promote(image: MetaTensor, path: Path) -> MetaTensor:
-    """Bring a picture to Z = 1 and keep only the meta data that every study has."""
+    """Give a 2-D image Z = 1 and keep only the meta data that every study has."""
     shape = tuple(image.shape[1:])
-    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
-    if len(shape) > 3 or (not is_picture and image.shape[0] != 1):
+    is_2d = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+    if len(shape) > 3 or (not is_2d and image.shape[0] != 1):
         raise load_error(
             path,
-            f"a volume must have one value a voxel, but this one has shape {shape} with {image.shape[0]} values a "
+            f"a volume must have one value per voxel, but this one has shape {shape} with {image.shape[0]} values per "
             "voxel (a 4-D time series or a colour volume)",
-            "Save the one volume to be assessed as a 3-D file and give that.",
+            "Save the volume to analyse as a 3-D file and use that.",
         )
     own = _affine_of(image)
     if not np.isfinite(own).all() or abs(np.linalg.det(own[:3, :3])) < 1e-9:
         raise load_error(
             path,
             f"the affine must be invertible, but it is {own.tolist()}",
-            "Repair the header, or export it again.",
+            "Fix the header, or export it again.",
         )
-    without_geometry = path.suffix.lower() in (*IMAGE_SUFFIXES, ".tif", ".tiff") and is_picture
-    # A single sagittal or coronal slice has no axial plane to turn to: the plane is kept as it is stored.
-    as_shown = is_picture and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
+    without_geometry = path.suffix.lower() in (*IMAGE_SUFFIXES, ".tif", ".tiff") and is_2d
+    # A single sagittal or coronal slice has no axial plane to reorient to: the stored plane is kept.
+    as_shown = is_2d and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
     affine = _display_affine(own) if as_shown else own
     meta = {
         "filename_or_obj": str(path),
@@ -85,24 +83,24 @@ def _in_plane_shape(image: MetaTensor) -> tuple[int, int]:
 class LoadStudy(Transform):
     """Load one study as a (C, X, Y, Z) float32 MetaTensor with the intensities of its file.
 
-    A study is a file, the list of the files of one DICOM series, or the folder of one. A 2-D picture (PNG, JPEG, BMP,
-    one DICOM slice) becomes Z = 1. Pictures without orientation get the affine diag(-1, -1, 1, 1), "already in display
-    orientation", on which ``Orientationd(axcodes="LPS")`` does nothing. Images stored as negatives (MONOCHROME1) come
-    out bone bright. Results lie on the pixels as they are stored: the EXIF orientation of a photograph is not applied,
-    so that a film that was photographed lying must be turned before.
+    A study is a file, the list of the files of one DICOM series, or its folder. A 2-D image (PNG, JPEG, BMP, one DICOM
+    slice) gets Z = 1. 2-D images without orientation get the affine diag(-1, -1, 1, 1), "already in display
+    orientation", which ``Orientationd(axcodes="LPS")`` leaves unchanged. Images stored as negatives (MONOCHROME1) are
+    inverted to bone bright. Results use the pixels as stored: the EXIF orientation of a photograph is not applied, so
+    a film photographed sideways must be rotated first.
 
-    `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file tells the size
-    of its pixels), `sides_known` (whether it tells which side of the patient is where), `filename_or_obj` (of a series
-    its folder), `source_files` (of a series in the order of Z), `dicom` (whether they are DICOM), and `modality`,
-    `body_part` and `view` as DICOM tells them, upper case, else "".
+    `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
+    its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its
+    folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), and the DICOM values
+    `modality`, `body_part` and `view`, upper case, else "".
 
     Args:
-        channels: 1 (grey) or 3 (colour). A grey picture stored as RGB(A) passes for 1, a coloured one does not.
-        min_size: least side in pixels of the X-Y plane after orientation to LPS.
+        channels: 1 (grey) or 3 (colour). A grey image stored as RGB(A) is accepted for 1, a colour image is not.
+        min_size: smallest side in pixels of the X-Y plane after orientation to LPS.
 
     Raises:
         NomalyError: if the file is missing, unreadable, too large for the memory, 4-D, smaller than `min_size`,
-            constant, holds NaN or infinite values, or has the wrong number of channels; if a series is no volume.
+            constant, contains NaN or infinite values, or has the wrong number of channels; if a series is not a volume.
     """
 
     def __init__(self, channels: int = 1, min_size: int = 64) -> None:
@@ -113,18 +111,18 @@ class LoadStudy(Transform):
 
     def __call__(self, image: ImageSource) -> MetaTensor:
         path = study_path(image)
-        image = self._with_channels(_promote(read_study(image), path), path)
-        self._check_values(image, path)
-        self._check_size(image, path)
-        return image
+        study = self._with_channels(_promote(read_study(image), path), path)
+        self._check_values(study, path)
+        self._check_size(study, path)
+        return study
 
     def _with_channels(self, image: MetaTensor, path: Path) -> MetaTensor:
-        """Return the image with `self.channels` channels, or refuse it."""
+        """Return the image with `self.channels` channels, or reject it."""
         found = image.shape[0]
         if found == self.channels:
             return image
         if self.channels == 1 and found == 3 and bool((image == image[:1]).all()):
-            return image[:1]
+            return cast(MetaTensor, image[:1])
         kinds = {1: "grey (1 channel)", 3: "colour (3 channels)"}
         raise load_error(
             path,
@@ -134,46 +132,46 @@ class LoadStudy(Transform):
 
     @staticmethod
     def _check_values(image: MetaTensor, path: Path) -> None:
-        """Refuse NaN, infinite and constant images."""
+        """Reject NaN, infinite and constant images."""
         bad = int((~torch.isfinite(image.as_tensor())).sum())
         if bad:
             raise load_error(
                 path,
                 f"all intensities must be finite, but {bad} of {image.numel()} are NaN or infinite",
-                "Repair the conversion that wrote the file.",
+                "Fix the conversion that wrote the file.",
             )
         low, high = float(image.min()), float(image.max())
         if low == high:
             raise load_error(
-                path, f"the image must show something, but all its intensities equal {low:g}", "Check the export."
+                path, f"the image must not be constant, but all its intensities equal {low:g}", "Check the export."
             )
 
     def _check_size(self, image: MetaTensor, path: Path) -> None:
-        """Refuse images whose X-Y plane is too small."""
+        """Reject images whose X-Y plane is too small."""
         plane = _in_plane_shape(image)
         if min(plane) < self.min_size:
             raise load_error(
                 path,
                 f"each in-plane side must have at least min_size = {self.min_size} pixels, but the plane is "
                 f"{plane[0]} x {plane[1]} (left-right x front-back)",
-                "Give the study at its full resolution.",
+                "Use the study at its full resolution.",
             )
 
 
 class LoadStudyd(MapTransform):
-    """Dictionary twin of :py:class:`LoadStudy`; reads the pixel truth under `mask_key` onto the same grid, as 0/1.
+    """Dictionary version of :py:class:`LoadStudy`; also loads the annotation mask under `mask_key`, as 0/1.
 
-    `case` is filled in from the file's name where the item has none. A missing mask is no mistake.
+    `case` is derived from the file name if the item has none. The mask is optional.
 
     Args:
-        keys: keys of the paths, or of the files of a series; each but `mask_key` is loaded by LoadStudy.
+        keys: keys of the paths, or of the files of a series; all except `mask_key` are loaded by LoadStudy.
         mask_key: key of the mask, (1, X, Y, Z) of 0 and 1 after loading (1 = any value above 0).
         channels: see LoadStudy.
         min_size: see LoadStudy.
         allow_missing_keys: whether keys other than `mask_key` may be absent.
 
     Raises:
-        NomalyError: as LoadStudy, and if the mask's grid is not the image's.
+        NomalyError: as LoadStudy, and if mask and image have different grids.
     """
 
     def __init__(
@@ -196,14 +194,14 @@ class LoadStudyd(MapTransform):
         for key in image_keys:
             if key in item or not self.allow_missing_keys:
                 item[key] = self.loader(item[key])
-                item[key].meta["case"] = item["case"]  # what later steps call it: its path may tell the patient
+                item[key].meta["case"] = item["case"]  # the name in later messages: a path may identify the patient
         if self.mask_key in self.keys and item.get(self.mask_key) is not None:
             item[self.mask_key] = self._load_mask(item[self.mask_key], item[image_keys[0]])
         return item
 
     @staticmethod
     def _load_mask(source: ImageSource, image: MetaTensor) -> MetaTensor:
-        """Load a mask and check that its voxels are the image's."""
+        """Load a mask and check that it has the grid of the image."""
         path = study_path(source)
         mask = _promote(read_study(source), path)
         same_shape = mask.shape[1:] == image.shape[1:]
@@ -212,7 +210,7 @@ class LoadStudyd(MapTransform):
             detail = "the same shape but another affine" if same_shape else f"shape {found}"
             raise load_error(
                 path,
-                f"a mask must lie on the grid of its image {image.meta['filename_or_obj']} (shape {wanted}), but it "
+                f"a mask must have the grid of its image {image.meta['filename_or_obj']} (shape {wanted}), but it "
                 f"has {detail}",
                 "Resample the mask to the image (nearest neighbour).",
             )

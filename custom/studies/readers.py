@@ -1,4 +1,4 @@
-"""Reading of a study's files by the reader of their format, after the checks that need no pixels."""
+"""Reading of study files with the reader of their format, after the checks that need no pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import itk
 import nibabel as nib
@@ -29,8 +30,8 @@ from custom.studies.formats import (
 )
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-NOT_MM = {1: "m", 3: "micrometre"}  # NIfTI-1 standard, xyzt_units; 0, unknown, is mm by custom
-# What tells the spacing in the text header of MetaImage and of NRRD; ITK takes 1 mm where it is missing.
+NOT_MM = {1: "m", 3: "micrometre"}  # NIfTI-1 standard, xyzt_units; 0 (unknown) is mm by convention
+# Keywords of the spacing in the text headers of MetaImage and NRRD; ITK assumes 1 mm if it is missing.
 SPACING_WORDS = {
     ".mha": (b"elementspacing", b"elementsize"),
     ".mhd": (b"elementspacing", b"elementsize"),
@@ -41,13 +42,13 @@ GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
-    """Read a study as its format has it, (C, X, Y) or (C, X, Y, Z).
+    """Read a study in the layout of its file, (C, X, Y) or (C, X, Y, Z).
 
     Args:
         image: a file, the folder of one DICOM series, or the list of a series' files.
 
     Raises:
-        NomalyError: if it is missing, may not be read, does not fit into memory, or its reader fails.
+        NomalyError: if it is missing, cannot be read, does not fit into memory, or its reader fails.
     """
     path = study_path(image)
     if not isinstance(image, (str, PathLike)):
@@ -66,7 +67,7 @@ def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
 
 
 def _read_plain(path: Path) -> MetaTensor:
-    """Read a file that is not DICOM as MONAI does."""
+    """Read a file that is not DICOM with MONAI."""
     reader = PILReader(converter=_grey_or_rgb) if path.suffix.lower() in IMAGE_SUFFIXES else None
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         _check_units(path)
@@ -76,15 +77,20 @@ def _read_plain(path: Path) -> MetaTensor:
 
 
 def _check_units(path: Path) -> None:
-    """Refuse a NIfTI file that is not in mm: its affine would be taken for one in mm."""
-    unit = NOT_MM.get(int(nib.load(path).header["xyzt_units"]) & 7)
+    """Reject a NIfTI file that is not in mm: its affine would be read as mm."""
+    unit = NOT_MM.get(int(_nifti(path).header["xyzt_units"]) & 7)
     if unit:
         step = "Convert the file to mm, or correct xyzt_units in its header."
-        raise load_error(path, f"the units of a NIfTI file must be mm, but its header says {unit}", step)
+        raise load_error(path, f"the units of a NIfTI file must be mm, but its header states {unit}", step)
+
+
+def _nifti(path: Path) -> nib.Nifti1Image:
+    """A NIfTI file, without its values."""
+    return cast(nib.Nifti1Image, nib.load(path))
 
 
 def _states_spacing(path: Path) -> bool:
-    """Tell whether a file that is not DICOM says how large its voxels are."""
+    """Whether a file that is not DICOM specifies the size of its voxels."""
     suffix = path.suffix.lower()
     if suffix not in SPACING_WORDS:
         return suffix not in (*IMAGE_SUFFIXES, ".tif", ".tiff")
@@ -94,42 +100,42 @@ def _states_spacing(path: Path) -> bool:
 
 
 def _states_sides(path: Path) -> bool:
-    """Tell whether a NIfTI file says how the patient lies in it; of other formats nothing is relied upon."""
+    """Whether a NIfTI file specifies the orientation of the patient; other formats are not relied upon."""
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
         return False
-    header = nib.load(path).header
+    header = _nifti(path).header
     return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 @lru_cache(maxsize=1)
 def _loader() -> LoadImage:
-    """Make MONAI's loader once: each new one warns that NVIDIA's DICOM decoder is absent."""
+    """Create MONAI's loader once: each new one warns that NVIDIA's DICOM decoder is missing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*nvImageCodec.*")
         return LoadImage(image_only=True, ensure_channel_first=True)
 
 
-def _grey_or_rgb(picture: Image.Image) -> Image.Image:
-    """Drop transparency and expand palettes, so that array values are intensities and never palette indices."""
-    if picture.mode in GREY_MODES or picture.mode == "RGB":
-        return picture
-    return picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
+def _grey_or_rgb(image: Image.Image) -> Image.Image:
+    """Drop transparency and expand palettes, so that array values are intensities, not palette indices."""
+    if image.mode in GREY_MODES or image.mode == "RGB":
+        return image
+    return image.convert("L" if image.mode in ("LA", "La") else "RGB")
 
 
 def _count_values(path: Path) -> int:
-    """Return the number of values of a file that is not DICOM, by its header."""
+    """Return the number of values of a file that is not DICOM, from its header."""
     name = path.name.lower()
     if name.endswith(IMAGE_SUFFIXES):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whether it fits is checked here
-            with Image.open(path) as picture:
-                return picture.width * picture.height * len(picture.getbands())
+            with Image.open(path) as image:
+                return image.width * image.height * len(image.getbands())
     if name.endswith(NIFTI_SUFFIXES):
-        return math.prod(nib.load(path).shape)
+        return math.prod(_nifti(path).shape)
     itk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name files
     reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if reader is None:
-        return 0  # no image: its reader tells the reason
+        return 0  # not an image: the reader reports the reason
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     sides = (reader.GetDimensions(axis) for axis in range(reader.GetNumberOfDimensions()))

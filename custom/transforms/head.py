@@ -1,4 +1,4 @@
-"""The crop that brings every head to the same framing: an axial slab below the vertex, square in millimetres."""
+"""The crop that frames every head alike: an axial slab below the vertex, square in millimetres."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from custom.errors import NomalyError
 logger = logging.getLogger(__name__)
 
 SMOOTHING_MM = 1.5
-VERTEX_AREA = 0.05  # of the largest slice; a sphere of head size reaches it 2-3 mm below its top
+VERTEX_AREA = 0.05  # fraction of the largest slice; a sphere of head size reaches it 2-3 mm below its top
 CUT_AREA = 0.5  # a top slice this large means that the volume does not reach the vertex
 
 
 def head_mask(volume: np.ndarray, spacing: Sequence[float], threshold: float = 0.1) -> np.ndarray:
     """Return the largest bright object of a volume on a dark background as bool, (X, Y, Z).
 
-    The cut lies at `threshold` of the way from the 1st to the 99th percentile of the lightly smoothed volume.
-    Percentiles, so that neither bright fat nor a few hot pixels move it.
+    The cut is at the fraction `threshold` between the 1st and the 99th percentile of the lightly smoothed volume;
+    percentiles, because neither bright fat nor a few hot pixels change them.
     """
     sigma = [SMOOTHING_MM / step if size > 1 else 0.0 for step, size in zip(spacing, volume.shape)]
     smooth = gaussian(volume.astype(np.float32), sigma=sigma, preserve_range=True)
@@ -61,20 +61,20 @@ def square_box(plane: np.ndarray, spacing: Sequence[float], margin: float) -> tu
 
 
 class CropHead(CropForeground):
-    """Crop a study in LPS orientation, (C, X, Y, Z), to the slab of the head that is assessed. Invertible.
+    """Crop a study in LPS orientation, (C, X, Y, Z), to the slab of the head that is analysed. Invertible.
 
-    Along Z the slices are kept whose centre lies `slab_mm` below the vertex, the topmost slice of the head. In the
-    plane the box around the head in those slices, widened by `margin`, is made square in millimetres by the pixel
-    spacing; zeros fill what lies outside the image. The inverse gives the exact original grid, zeros outside the box.
+    Along Z, slices with their centre `slab_mm` below the vertex, the topmost slice of the head, are kept. In the plane,
+    the box around the head in those slices, widened by `margin`, is made square in millimetres; zeros fill the part
+    outside the image. The inverse restores the exact original grid, with zeros outside the box.
 
     Args:
         slab_mm: (a, b) with 0 <= a < b, millimetres below the vertex. None keeps all slices. A study of one
-            slice (Z = 1) is that slice, whatever `slab_mm`.
-        margin: added on each side of the head, a fraction of the longer side of its box.
-        threshold: the head's edge, see head_mask.
+            slice (Z = 1) keeps it, whatever `slab_mm`.
+        margin: added on each side of the head, as a fraction of the longer side of its box.
+        threshold: edge of the head, see head_mask.
 
     Raises:
-        NomalyError: if `slab_mm` is no range, the study is not in LPS orientation, or the slab selects no slice.
+        NomalyError: if `slab_mm` is not a range, the study is not in LPS orientation, or the slab selects no slice.
     """
 
     def __init__(self, slab_mm: Sequence[float] | None = None, margin: float = 0.05, threshold: float = 0.1) -> None:
@@ -100,7 +100,7 @@ class CropHead(CropForeground):
         volume = np.asarray(img.mean(dim=0))
         head = head_mask(volume, spacing, self.threshold)
         first, last = self._slab(head, float(spacing[2]), str(name))
-        plane = head[..., first : last + 1].any(axis=2)
+        plane = np.asarray(head[..., first : last + 1].any(axis=2))
         start, end = square_box(plane, spacing, self.head_margin)
         return np.append(start, first), np.append(end, last + 1)
 
@@ -123,10 +123,10 @@ class CropHead(CropForeground):
 
 
 class CropHeadd(MapTransform, InvertibleTransform):
-    """Dictionary twin of :py:class:`CropHead`: the box found on `source_key` crops every key alike.
+    """Dictionary version of :py:class:`CropHead`: the box found on `source_key` crops every key.
 
     Args:
-        keys: keys to crop; absent ones are passed over.
+        keys: keys to crop; missing ones are skipped.
         source_key: key of the image that shows the head.
         slab_mm: see CropHead.
         margin: see CropHead.

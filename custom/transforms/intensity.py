@@ -1,4 +1,4 @@
-"""Intensities: films stored as negatives, and scaling, both so that they can be undone."""
+"""Intensities: inversion of films stored as negatives, and scaling; both can be undone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ MIRROR_KEY = "intensity_mirror"
 class InvertFilm(Transform):
     """Bring an X-ray film that is stored as a negative to "bone bright": x -> lowest + highest intensity - x.
 
-    DICOM films that say so (MONOCHROME1) need it not: the reader has turned them already. It is for files that do not
-    tell, such as exported pictures. The sum is kept in `meta["intensity_mirror"]`, by which unscale_intensity finds the
-    way back.
+    DICOM films marked MONOCHROME1 do not need it: the reader has already inverted them. It is for files without this
+    information, such as exported 2-D images. The sum is kept in `meta["intensity_mirror"]` for unscale_intensity.
     """
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -33,7 +32,7 @@ class InvertFilm(Transform):
 
 
 class InvertFilmd(MapTransform):
-    """Dictionary twin of :py:class:`InvertFilm`."""
+    """Dictionary version of :py:class:`InvertFilm`."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -46,18 +45,18 @@ class ScaleStudyIntensity(Transform):
     """Scale a study, (C, X, Y, Z), to [0, 1]: its `lower` percentile becomes 0 and its `upper` one `target`.
 
     With ``source_range`` its two values become 0 and 1 instead, for images whose values mean the same in every study.
-    What lies beyond is cut off at 0 and 1. With `upper` = 95 and `target` = 0.75, white matter of a T1w head lands
-    near 0.75 whatever the brightness of its fat, and a lesion up to a third brighter still shows. For pictures in
-    which nothing lies above the normal range take 99.5 and 1.
+    Values outside are clipped to [0, 1]. With `upper` = 95 and `target` = 0.75, white matter of a T1w head is
+    near 0.75 whatever the brightness of fat, and a lesion up to a third brighter is not clipped. Use 99.5 and 1 for
+    2-D images in which nothing exceeds the normal range.
 
-    The source intensities of 0 and 1 are kept in `meta["intensity_range"]`; see unscale_intensity. This is no
-    invertible transform of MONAI on purpose: Invertd would rescale anomaly maps with it.
+    The source intensities of 0 and 1 are kept in `meta["intensity_range"]`; see unscale_intensity. This is
+    deliberately not an invertible MONAI transform: Invertd would also rescale anomaly maps.
 
     Args:
         lower: percentile of all voxels that becomes 0.
         upper: percentile of all voxels that becomes `target`.
         target: value in (0, 1] of the `upper` percentile.
-        source_range: intensities (low, high) of the file that become 0 and 1; None = by percentiles.
+        source_range: intensities (low, high) of the file that become 0 and 1; None = use percentiles.
 
     Raises:
         NomalyError: if an argument is out of range, or both percentiles of a study are equal.
@@ -93,19 +92,19 @@ class ScaleStudyIntensity(Transform):
         return scaled
 
     def _measure(self, image: torch.Tensor) -> tuple[float, float]:
-        """Intensities of the study that become 0 and 1, by its percentiles."""
+        """Intensities of the study that become 0 and 1, from its percentiles."""
         low, high = (float(value) for value in np.percentile(np.asarray(image), [self.lower, self.upper]))
         if high <= low:
             name = image.meta.get("case", "the study") if isinstance(image, MetaTensor) else "the study"
             raise NomalyError(
                 f"{name}: the intensities at percentiles {self.lower:g} and {self.upper:g} must differ, but both are "
-                f"{low:g}: nearly the whole image is one value. Check the study, or raise `upper`."
+                f"{low:g}: nearly the whole image has one value. Check the study, or raise `upper`."
             )
         return low, low + (high - low) / self.target
 
 
 class ScaleStudyIntensityd(MapTransform):
-    """Dictionary twin of :py:class:`ScaleStudyIntensity`."""
+    """Dictionary version of :py:class:`ScaleStudyIntensity`."""
 
     def __init__(
         self,
@@ -127,11 +126,11 @@ class ScaleStudyIntensityd(MapTransform):
 
 
 def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-    """Bring values in [0, 1] back to the intensities of the file of `image`, a study that ScaleStudyIntensity scaled
-    and perhaps InvertFilm inverted before.
+    """Convert values in [0, 1] back to the intensities of the file of `image`, a study scaled by ScaleStudyIntensity,
+    possibly after InvertFilm.
 
     Raises:
-        ValueError: if the meta data of `image` do not tell its range.
+        ValueError: if the meta data of `image` lack its range.
     """
     if RANGE_KEY not in image.meta:
         raise ValueError(f"meta['{RANGE_KEY}'] of the image is missing. Scale it with ScaleStudyIntensityd.")

@@ -1,4 +1,4 @@
-"""Bringing a study to the network's grid."""
+"""Resizing of a study to the network's grid."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from custom.errors import NomalyError
 
 
 class ResizeStudyd(MapTransform):
-    """Resize images, (C, X, Y, Z), smoothed before they shrink, and their masks, to the nearest.
+    """Resize images (C, X, Y, Z), smoothed before shrinking, and their masks (nearest neighbour). Invertible.
 
-    It is MONAI's Resize with ``anti_aliasing``, whose Gaussian is taken line by line here: the convolution over three
-    axes that MONAI makes of it takes a quarter of a minute for a film of 2000 x 2000 pixels. Undone as a Resize.
+    This is MONAI's Resize with ``anti_aliasing``, but the Gaussian is applied axis by axis: MONAI's convolution over
+    three axes takes a quarter of a minute for a film of 2000 x 2000 pixels.
 
     Args:
-        plane: sides (X, Y) in pixels; None leaves all as it is.
-        depth: number of slices, for volumes; None leaves them as they are.
-        keys: images and masks on one grid; one that an item lacks is passed over.
-        mask_key: which of them is the mask.
+        plane: sides (X, Y) in pixels; None = no resizing.
+        depth: number of slices, for volumes; None = unchanged.
+        keys: images and masks on one grid; missing keys are skipped.
+        mask_key: key of the mask.
 
     Raises:
-        NomalyError: if a study of one slice is asked for a depth.
+        NomalyError: if a study of one slice is to be resized to several slices.
     """
 
     def __init__(
@@ -39,18 +39,20 @@ class ResizeStudyd(MapTransform):
         depth: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
-        self.plane = None if plane is None else tuple(plane)
+        self.plane = None if plane is None else (plane[0], plane[1])
         self.mask_key = mask_key
         self.depth = depth
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
-        for key in self.key_iterator(item) if self.plane is not None else ():
+        if self.plane is None:
+            return item
+        for key in self.key_iterator(item):
             size = (*self.plane, item[key].shape[3] if self.depth is None else self.depth)
             if item[key].shape[3] == 1 and size[2] > 1:
                 raise NomalyError(
-                    f"a study must be a volume to be brought to {size[2]} slices, but it has one: give the whole "
-                    "volume, or use the configs without the 3-D overlay for pictures."
+                    f"only a volume can be resized to {size[2]} slices, but this study has one slice: give the whole "
+                    "volume, or use the configs without the 3-D overlay for 2-D images."
                 )
             if key == self.mask_key:
                 item[key] = Resize(size, mode="nearest-exact")(item[key])
@@ -60,10 +62,9 @@ class ResizeStudyd(MapTransform):
 
 
 def smoothed(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
-    """An image (C, X, Y, Z) with a Gaussian of (length / target - 1) / 2 pixels along each axis that will shrink.
+    """Smooth an image (C, X, Y, Z) with a Gaussian, sigma (length / target - 1) / 2 pixels, along each shrinking axis.
 
-    Around the plane lie zeros, as MONAI has it; above and below the slices go on as the last ones are: there the study
-    was cut out of a body.
+    The plane is padded with zeros, as in MONAI; along Z the last slices are repeated, because the body continues there.
     """
     values = image.as_tensor().numpy()
     for axis, (length, target) in enumerate(zip(image.shape[1:], size), start=1):

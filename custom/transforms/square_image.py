@@ -1,9 +1,9 @@
-"""Preprocessing of pictures, films and frames: cut off the margin, pad to a square. Both can be undone by the trace."""
+"""Preprocessing of 2-D images such as films and frames: crop the margin, pad to a square. Both are invertible."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -13,13 +13,13 @@ from custom.errors import NomalyError
 
 
 class CropMargin(Transform):
-    """Cut margins off a study (C, X, Y, Z), such as the black border of endoscopic frames.
+    """Crop the margins of a study (C, X, Y, Z), such as the black border of endoscopic frames.
 
     Args:
-        margin: shares (left, top, right, bottom) of the width and height to cut off, each in [0, 1).
+        margin: fractions (left, top, right, bottom) of the width and height to crop, each in [0, 1).
 
     Raises:
-        NomalyError: if ``margin`` is not of this form, or leaves nothing.
+        NomalyError: if ``margin`` has another form or leaves nothing.
     """
 
     def __init__(self, margin: Sequence[float] = (0.0, 0.0, 0.0, 0.0)) -> None:
@@ -27,8 +27,8 @@ class CropMargin(Transform):
         fits = len(margin) == 4 and min(margin) >= 0
         if not fits or margin[0] + margin[2] >= 1 or margin[1] + margin[3] >= 1:
             raise NomalyError(
-                "crop_margin must be the shares (left, top, right, bottom) to cut off, each >= 0 and opposite "
-                f"ones below 1 together, got {list(margin)}. Correct the config."
+                "crop_margin must be the fractions (left, top, right, bottom) to crop, each >= 0 and opposite "
+                f"ones below 1 in total, got {list(margin)}. Correct the config."
             )
         self.margin = margin
 
@@ -39,24 +39,24 @@ class CropMargin(Transform):
         _, width, height, depth = image.shape
         start = (round(left * width), round(top * height), 0)
         end = (width - round(right * width), height - round(bottom * height), depth)
-        return SpatialCrop(roi_start=start, roi_end=end)(image)
+        return cast(MetaTensor, SpatialCrop(roi_start=start, roi_end=end)(image))
 
 
 class PadToSquare(Transform):
-    """Pad the plane of a study (C, X, Y, Z) with its lowest value to a square, the picture in the middle."""
+    """Pad the X-Y plane of a study (C, X, Y, Z) to a square with its lowest value, the image centred."""
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         side = max(image.shape[1:3])
-        return SpatialPad(spatial_size=(side, side, -1), value=float(image.min()))(image)
+        return cast(MetaTensor, SpatialPad(spatial_size=(side, side, -1), value=float(image.min()))(image))
 
 
 class SquareImaged(MapTransform):
-    """Crop the margin and pad to a square, as far as asked for; dictionary twin of both.
+    """Crop the margin and pad to a square, as configured; dictionary version of both.
 
     Args:
         keys: images and masks on one grid.
         crop_margin: see :class:`CropMargin`.
-        pad_to_square: whether to pad; without it a later resize to a square stretches the picture.
+        pad_to_square: whether to pad; without it a later resize to a square distorts the image.
         allow_missing_keys: whether a key may be absent.
     """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from custom.commands.bundle import find_bundle
 from custom.commands.overrides import parse_overrides
-from custom.errors import NomalyError, tell
+from custom.errors import NomalyError, report_mistake
 from custom.federated.site import ERROR, SELECTION
 from custom.federated.weights import write_initial, write_model
 from custom.studies.datalist import load_datalist
@@ -192,7 +192,7 @@ def main() -> int:
     try:
         print(train(options, parse_overrides(unknown)))
     except NomalyError as error:
-        tell("job.py", error)
+        report_mistake("job.py", error)
         return 2
     return 0
 

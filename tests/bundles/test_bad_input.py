@@ -89,7 +89,7 @@ def test_missing_dataset_folder_is_named(train_tiny, tmp_path: Path) -> None:
 def test_empty_dataset_folder_is_told_what_it_lacks(train_tiny, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = train_tiny(BUNDLE, tmp_path / "empty", tmp_path / "run")
-    says(done, 2, f"dataset_dir must hold datalist.json, but {tmp_path}/empty does not; write one")
+    says(done, 2, f"dataset_dir must contain datalist.json, but {tmp_path}/empty does not; write one")
     assert not (tmp_path / "run").exists()
 
 
@@ -201,7 +201,7 @@ def colour_picture(folder: Path, head: np.ndarray) -> Path:
         ),
         (
             lambda folder, head: save_volume(folder / "study.nii.gz", np.full_like(head, 7)),
-            "the image must show something, but all its intensities equal 7",
+            "the image must not be constant, but all its intensities equal 7",
         ),
         (
             lambda folder, head: save_volume(folder / "study.nii.gz", head[::3, ::3]),
@@ -211,7 +211,7 @@ def colour_picture(folder: Path, head: np.ndarray) -> Path:
             lambda folder, head: save_volume(folder / "study.nii.gz", head[..., -3:]),
             "slab_mm [45.0, 75.0] selects no slice of",
         ),
-        (lambda folder, head: folder / "gone.nii.gz", "the file must exist, but there is none"),
+        (lambda folder, head: folder / "gone.nii.gz", "file not found"),
     ],
     ids=["colour", "nan", "constant", "small", "outside the slab", "missing"],
 )
@@ -336,9 +336,7 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy_scores must hold at least 4 studies for alpha = 0.2, got 3")
-    assert (
-        "Study healthy_002 failed" in done.err and "the file must hold an image, but it is empty (0 bytes)" in done.err
-    )
+    assert "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
 
 
 def test_confident_mode_says_how_many_it_needs(run_command, models: Path) -> None:
@@ -432,7 +430,7 @@ def test_mask_of_another_size_fails_its_study_alone(nomaly, models, dataset, tin
     words = ("--dataset_dir", data, "--weights", models / "model.pt", "--output", tmp_path / "results")
     assert nomaly("evaluate", BUNDLE, *words, baseline_epochs=1, **tiny_network(BUNDLE)).code == 1
     failed = [row for row in read_results_csv(tmp_path / "results" / "results.csv") if row.status == "failed"]
-    assert len(failed) == 1 and "a mask must lie on the grid of its image" in failed[0].error
+    assert len(failed) == 1 and "a mask must have the grid of its image" in failed[0].error
 
 
 # Disk full
@@ -460,7 +458,7 @@ def test_full_disk_while_training_keeps_the_run(train_tiny, models: Path, tiny_p
     before = files_of(models)
     full_disk()
     done = train_tiny(BUNDLE, tiny_phantom, models.parent, max_epochs=3)
-    says(done, 2, f"Cannot write {models}/", "No space left on device. What was there before is unchanged.")
+    says(done, 2, f"Cannot write {models}/", "No space left on device. The previous content is unchanged.")
     assert files_of(models) == before
 
 
@@ -478,7 +476,7 @@ def test_full_disk_ends_the_run_which_goes_on_when_there_is_room(
     with monkeypatch.context() as full:
         full.setattr(files.os, "replace", replace_unless_full)
         done = detect(*studies)
-    says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. What was there before is unchanged.")
+    says(done, 2, "results/healthy_001/map.nii.gz: No space left on device. The previous content is unchanged.")
     assert not (tmp_path / "results" / "results.csv").exists()
     assert list((tmp_path / "results" / "healthy_001").iterdir()) == []
     written = (tmp_path / "results" / "healthy_000" / "map.nii.gz").stat().st_mtime_ns

@@ -82,7 +82,7 @@ def test_setting_out_of_range_is_refused_before_the_training(
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"crop_margin": [0.5, 0, 0.5, 0]}, "crop_margin must be the shares (left, top, right, bottom) to cut off"),
+        ({"crop_margin": [0.5, 0, 0.5, 0]}, "crop_margin must be the fractions (left, top, right, bottom) to crop"),
         ({"source_range": [255, 0]}, "source_range must be (low, high) with low < high, or null for percentiles"),
         ({"frame_size": [32, 20]}, "each side of a slice must have at least the window's 32 pixels, got 20"),
     ],
@@ -140,7 +140,7 @@ def test_frame_that_its_margin_makes_smaller_than_the_window_fails_alone(detect,
     frame = tiny_data(FRAMES) / "images" / "healthy_000.png"
     large = converted(frame, tmp_path / "large.png", size=(64, 64))
     done, rows = detect(FRAMES, frame, large, crop_margin=[0.1, 0, 0, 0])
-    reason = "each side of a slice must have at least the window's [32, 32] pixels, got [29, 32]: cut less off"
+    reason = "each side of a slice must have at least the window's [32, 32] pixels, got [29, 32]: crop less"
     check_failed(rows, done, reason)
 
 

@@ -25,6 +25,7 @@ from monai.bundle.config_item import ComponentLocator
 
 from custom.commands.bundle import BUNDLES
 from tests.support.scripts import load_script
+from tiny import TINY_NETWORK, TINY_TRAINING
 
 ROOT = BUNDLES.parent
 VARIANTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(BUNDLES.glob("*/variant.json"))}
@@ -109,17 +110,8 @@ def test_new_bundle_costs_a_variant_and_no_python(
     knee = copied / "ra_knee"
     (knee / "configs").mkdir(parents=True)
     shutil.copy(copied / "ra_chest" / "configs" / "metadata.json", knee / "configs")
-    parameters = {
-        "image_size": 32,
-        "channels": [4, 8],
-        "latent_size": 8,
-        "max_epochs": 1,
-        "warmup_epochs": 1,
-        "val_interval": 1,
-    }
-    (knee / "variant.json").write_text(
-        json.dumps({"method": "ra", "images": "film", "parameters": {**parameters, "batch_size": 4}})
-    )
+    parameters = {**TINY_NETWORK["ra"], **TINY_TRAINING, "max_epochs": 1}
+    (knee / "variant.json").write_text(json.dumps({"method": "ra", "images": "film", "parameters": parameters}))
     for name, text in render.render_bundle(knee).items():
         (knee / "configs" / name).write_text(text)
     done = nomaly("train", knee, "--dataset_dir", tiny_data("ra_chest"), "--output", tmp_path / "run")

@@ -15,12 +15,12 @@ from custom.detector.weights import read_tensors
 from custom.inferers.volumes import VolumeInferer
 from custom.runs.source_geometry import to_source
 from custom.runs.tables import read_results_csv
+from tiny import TINY_NETWORK, TINY_TRAINING
 
 CONFIGS = {path.parent.name: path for path in sorted(BUNDLES.glob("*/configs"))}
 VOLUMETRIC = [name for name, folder in CONFIGS.items() if (folder / "train_3d.json").is_file()]
 ALPHA = 0.2
-WINDOW = {"image_size": 32, "channels": [4, 8], "latent_size": 8, "window_slices": 4, "slab_slices": 6}
-TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
+WINDOW = {**TINY_NETWORK["ra"], "window_slices": 4, "slab_slices": 6}
 CALIBRATION = {"alpha": ALPHA, "pixel_false_positive_rate": 0.2, "false_regions_per_study": 1000}
 
 every_bundle = pytest.mark.parametrize("bundle", VOLUMETRIC)
@@ -49,7 +49,7 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("volumes")
     weights, data = folder / "models" / "model.pt", ("--dataset_dir", tiny_phantom)
     steps = [
-        (("train", "ra_brain", "--overlay", "train_3d", *data, "--output", folder), TRAINING),
+        (("train", "ra_brain", "--overlay", "train_3d", *data, "--output", folder), TINY_TRAINING),
         (("calibrate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", weights), CALIBRATION),
         (
             ("evaluate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", weights)
@@ -99,7 +99,7 @@ def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_imag
     done = nomaly(*words, "--weights", run / "models" / "model.pt", "--output", tmp_path, alpha=ALPHA, **WINDOW)
     (row,) = read_results_csv(tmp_path / "results.csv")
     assert (done.code, row.status) == (1, "failed")
-    assert "a study must be a volume to be brought to 6 slices, but it has one" in row.error
+    assert "only a volume can be resized to 6 slices, but this study has one slice" in row.error
 
 
 def test_weights_of_slices_do_not_pass_for_weights_of_volumes(nomaly, trained, unseen, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_data_set_has_every_slice_of_every_study_prepared_once() -> None:
     assert prepared == studies
 
 
-def test_augmentation_is_drawn_anew_and_follows_the_seed() -> None:
+def test_augmentation_is_drawn_again_and_follows_the_seed() -> None:
     augmentation = RandScaleIntensityd("image", factors=0.5, prob=1.0)
     dataset = SliceDataset([study(1, 1)], lambda item: item, augmentation, progress=False)
     dataset.set_random_state(3)
@@ -58,9 +58,7 @@ def test_loaded_slices_are_those_of_the_data_set() -> None:
 
 
 def test_no_study_at_all_is_refused() -> None:
-    with pytest.raises(
-        NomalyError, match="data must hold at least one study, got none: fill the section of datalist.json"
-    ):
+    with pytest.raises(NomalyError, match="data must contain at least one study, got none: add studies to the section"):
         SliceDataset([], lambda item: item)
 
 
@@ -91,5 +89,5 @@ def test_data_set_and_baseline_learn_from_windows_of_studies_of_any_size() -> No
 
 
 def test_slice_smaller_than_the_window_is_refused() -> None:
-    with pytest.raises(NomalyError, match="must have at least the window's 4 pixels, got 3: cut less off"):
+    with pytest.raises(NomalyError, match="must have at least the window's 4 pixels, got 3: crop less"):
         study_slices(torch.zeros(1, 9, 3, 1), window=4)

@@ -49,6 +49,6 @@ def test_augmentation_leaves_the_volumes_as_they_are() -> None:
 
 @pytest.mark.parametrize("size", [(3, 4, 4), (4, 4, 3), (64, 64, 1)])
 def test_volume_smaller_than_the_window_is_refused(size: tuple[int, int, int]) -> None:
-    message = rf"must have at least the window's \[4, 4, 4\] voxels, got \[{size[0]}, {size[1]}, {size[2]}\]: cut less"
+    message = rf"must have at least the window's \[4, 4, 4\] voxels, got \[{size[0]}, {size[1]}, {size[2]}\]: crop "
     with pytest.raises(NomalyError, match=message):
         study_windows(torch.zeros(1, *size), (4, 4, 4), 0.5)

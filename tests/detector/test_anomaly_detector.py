@@ -8,6 +8,7 @@ from torch import nn
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.scoring.anomaly_map import ResidualMap
+from tiny import TINY_AUTOENCODER
 
 
 def images() -> torch.Tensor:
@@ -29,8 +30,7 @@ def test_map_compares_the_image_with_what_is_rebuilt() -> None:
 
 def test_ensemble_also_says_how_much_its_members_differ() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
-    network = MemMCMaskedAutoencoder(2, 3, 16, 4, **sizes, masks=4)
+    network = MemMCMaskedAutoencoder(2, 3, 16, 4, **TINY_AUTOENCODER, masks=4)
     detector = AnomalyDetector(network, ResidualMap()).eval()
     with torch.no_grad():
         anomaly_map, x_hat, deviation = detector.predict(images())

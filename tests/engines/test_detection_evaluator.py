@@ -114,7 +114,7 @@ def test_studies_of_another_kind_than_calibrated_get_a_reason_and_no_p_value(
         assert (study["p_value"], study["decision"], study["note"]) == (1.0, "likely_normal", "")
     else:
         assert (study["p_value"], study["decision"], study["region_p_values"]) == (None, None, None)
-        assert study["note"].startswith(reason) and study["regions"].sum() == 1  # marked, though not judged
+        assert study["note"].startswith(reason) and study["regions"].sum() == 1  # marked, though without a p-value
 
 
 def test_regions_are_numbered_weighed_and_compared_with_healthy_ones(run_grey, grey_detector) -> None:
@@ -158,7 +158,7 @@ def test_p_value_is_that_of_the_studys_own_group(
 def test_group_is_refused_where_there_are_none(run_grey, grey_detector) -> None:
     calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
     with pytest.raises(
-        NomalyError, match="study_group must be left out where there are no calibration groups, got 'A'"
+        NomalyError, match="study_group requires calibration groups, but this calibration has none, got 'A'"
     ):
         run_grey([item()], study_group="A")
 
@@ -172,7 +172,7 @@ def test_confident_mode_with_too_few_studies_stops_before_the_first_one(run_grey
         run_grey([item()], alpha=None)
 
 
-def test_uncalibrated_detector_scores_without_judging(run_grey) -> None:
+def test_uncalibrated_detector_scores_without_a_decision(run_grey) -> None:
     _, (study,) = run_grey([item(a=1.0)])
     assert study["score"] > 0 and (study["p_value"], study["decision"], study["regions"]) == (None, None, None)
 
@@ -295,7 +295,7 @@ def in_batches(items: list[dict], size: int) -> StudyLoader:
     return StudyLoader(StudyDataset(items, Compose([prepare])), batch_size=size)
 
 
-def test_studies_of_a_batch_are_judged_as_alone_whatever_their_shapes(run_grey, grey_detector) -> None:
+def test_studies_of_a_batch_get_the_results_of_single_ones_whatever_their_shapes(run_grey, grey_detector) -> None:
     calibrate(grey_detector, 0.0, 0.01, 0.02, 0.03)
     items = [item("a", a=1.0), item("b", slices=3, a=0.9), item("c", a=0.25, b=0.8), item("nan", a=float("nan"))]
     items.insert(2, {"image": "m.png", "case": "mistake"})
@@ -364,6 +364,6 @@ def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bo
     assert [record.message for record in caplog.records] == warned
 
 
-def test_study_that_the_gate_cannot_compare_fails_alone(run_grey) -> None:
+def test_study_that_the_input_check_cannot_compare_fails_alone(run_grey) -> None:
     _, studies = run_grey([item("odd", a=9.0), item("grey")], input_check=refuse_bright)
     assert [study.get("error") for study in studies] == ["no such image can be compared", None]

@@ -165,7 +165,7 @@ def test_loss_falls_to_the_error_of_a_known_image() -> None:
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: losses.append(trainer.state.output[0]["loss"].item()))
     torch.manual_seed(5)
     trainer.run()
-    # The variance of the stripes, 0.094, is the error of a network that knows their mean alone.
+    # The variance of the stripes, 0.094, is the error of a network that knows only their mean.
     assert np.mean(losses[:3]) > 0.3
     assert np.mean(losses[-10:]) < 0.01
     assert (trainer.model.reconstruct(stripes) - stripes).abs().mean() < 0.1
@@ -202,7 +202,7 @@ def assemble_training(directory: Path) -> tuple[MaskedAutoencoderTrainer, Traini
     return trainer, checkpoint
 
 
-def test_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     torch.manual_seed(11)
     uninterrupted, expected = assemble_training(tmp_path / "a")
     uninterrupted.run()

@@ -1,4 +1,4 @@
-"""Decay is for weights alone."""
+"""Only weights are decayed."""
 
 from __future__ import annotations
 

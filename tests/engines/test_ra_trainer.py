@@ -1,4 +1,4 @@
-"""The training step against a plain reference; tiny trainings: warm-up and game, amp, NaN, resume, processes."""
+"""The training step against a plain reference; tiny trainings: both phases, amp, NaN, resume, processes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ CPU = torch.device("cpu")
 # Every term weighs enough to be seen in the updated weights.
 WEIGHTS = {"beta_rec": 0.7, "beta_kl": 1.3, "beta_neg": 9.0, "beta_emb": 0.4}
 WARMUP_TERMS = {"reconstruction", "kl_real"}
-GAME_TERMS = WARMUP_TERMS | {"embedding", "exp_elbo_reconstructed", "exp_elbo_fake"}
-GAME_TERMS |= {"kl_reconstructed", "kl_fake", "encoder", "decoder"}
+INTROSPECTIVE_TERMS = WARMUP_TERMS | {"embedding", "exp_elbo_reconstructed", "exp_elbo_fake"}
+INTROSPECTIVE_TERMS |= {"kl_reconstructed", "kl_fake", "encoder", "decoder"}
 
 
 def make_trainer(
@@ -72,7 +72,7 @@ def noise(count: int = 4, seed: int = 2) -> torch.Tensor:
 
 
 def reference_step(model: ReversedAutoencoder, x: torch.Tensor, eps: torch.Tensor, gamma_r: float, rate: float) -> dict:
-    """One step of the game by plain gradient descent, every image and posterior computed where an equation names it."""
+    """One introspective step by gradient descent, every image and posterior computed where an equation names it."""
     encoder, decoder, s = model.encoder, model.decoder, 1 / x[0].numel()
 
     def draw(posterior: tuple, e: torch.Tensor) -> torch.Tensor:
@@ -167,10 +167,10 @@ def test_warmup_step_is_plain_descent_of_the_vae_objective() -> None:
         torch.testing.assert_close(parameter, other - gradient, rtol=0, atol=1e-6)
 
 
-# (2) Warm-up and game -------------------------------------------------------------------------------------------------
+# (2) Warm-up and introspective phase ----------------------------------------------------------------------------------
 
 
-def test_game_begins_after_the_last_warmup_epoch() -> None:
+def test_introspective_phase_begins_after_the_last_warmup_epoch() -> None:
     trainer = make_trainer([{"image": images()}] * 2, max_epochs=4, warmup_epochs=2, rate=0.01)
     seen = []
     trainer.add_event_handler(
@@ -178,7 +178,7 @@ def test_game_begins_after_the_last_warmup_epoch() -> None:
         lambda engine: seen.append((engine.state.epoch, set(engine.state.output[0]["terms"]))),
     )
     trainer.run()
-    assert seen == [(epoch, WARMUP_TERMS if epoch <= 2 else GAME_TERMS) for epoch in (1, 1, 2, 2, 3, 3, 4, 4)]
+    assert seen == [(epoch, WARMUP_TERMS if epoch <= 2 else INTROSPECTIVE_TERMS) for epoch in (1, 1, 2, 2, 3, 3, 4, 4)]
 
 
 def test_output_of_a_step_holds_images_reconstructions_and_detached_terms() -> None:
@@ -317,7 +317,7 @@ def everything(trainer: ReversedAutoencoderTrainer, checkpoint: TrainingCheckpoi
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_training_goes_on_bit_for_bit(tmp_path: Path, num_workers: int) -> None:
+def test_killed_training_resumes_bit_for_bit(tmp_path: Path, num_workers: int) -> None:
     torch.manual_seed(11)
     uninterrupted = assemble_training(tmp_path / "a", num_workers=num_workers)
     uninterrupted[0].run()
@@ -360,7 +360,7 @@ def test_comparison_of_trainings_sees_a_single_changed_bit(tmp_path: Path) -> No
 
 
 def train_two_steps(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Weights after a warm-up step and a step of the game on this process's images."""
+    """Weights after a warm-up step and an introspective step on this process's images."""
     trainer = make_trainer(gamma_r=0.6, rate=5.0)
     torch.manual_seed(5)
     trainer.warmup_step(x, trainer.draw_noise(len(x)))

@@ -213,7 +213,7 @@ def test_failed_study_has_a_row_and_a_place_in_the_report(results, calibrated, h
     folder = results(broken, head)
     rows = read_results_csv(folder / "results.csv")
     assert [(row.study, row.status) for row in rows] == [("gone", "failed"), ("head", "ok")]
-    assert "the file must exist, but there is none" in rows[0].error and rows[0].score is None
+    assert "file not found" in rows[0].error and rows[0].score is None
     assert not (folder / "gone").exists() and "gone" in (folder / "report.html").read_text()
 
 
@@ -319,7 +319,7 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("custom.runs.source_geometry.os.replace", full)
-    with pytest.raises(NomalyError, match="No space left on device. What was there before .* free some space"):
+    with pytest.raises(NomalyError, match="No space left on device. The previous content .* free some space"):
         results(head, {**head, "case": "other"})
 
 

@@ -58,7 +58,7 @@ def test_one_inferer_serves_studies_of_different_sizes():
     assert shapes == [(1, 1, 9, 12, 2), (1, 1, 16, 8, 1)]
 
 
-def test_picture_without_a_slice_axis_is_refused():
+def test_image_without_a_slice_axis_is_refused():
     with pytest.raises(ValueError, match=r"SliceWiseInferer needs \(B, C, X, Y, Z\), got shape \(1, 2, 9, 12\)"):
         SliceWiseInferer()(torch.zeros(1, 2, 9, 12), Counting())
 
@@ -103,6 +103,6 @@ def test_one_window_after_a_larger_slice_is_not_blended() -> None:
 
 @pytest.mark.parametrize("size", [(5, 8), (6, 7), (40, 7)])
 def test_slice_smaller_than_the_window_is_refused(size: tuple[int, int]) -> None:
-    message = rf"must have at least the window's \[6, 8\] pixels, got \[{size[0]}, {size[1]}\]: cut less off"
+    message = rf"must have at least the window's \[6, 8\] pixels, got \[{size[0]}, {size[1]}\]: crop less"
     with pytest.raises(NomalyError, match=message):
         SliceWiseInferer(window=(6, 8))(torch.zeros(1, 1, *size, 1), sloping)

@@ -66,6 +66,6 @@ def test_volume_smaller_than_the_window_is_refused(size: tuple[int, int, int]) -
         VolumeInferer((6, 8, 4))(torch.zeros(1, 1, *size), sloping)
 
 
-def test_picture_without_a_slice_axis_is_refused() -> None:
+def test_image_without_a_slice_axis_is_refused() -> None:
     with pytest.raises(ValueError, match=r"VolumeInferer needs \(B, C, X, Y, Z\), got shape \(1, 2, 9, 12\)"):
         VolumeInferer(4)(torch.zeros(1, 2, 9, 12), sloping)

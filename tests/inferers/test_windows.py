@@ -1,4 +1,4 @@
-"""What all inferers do when the memory ends, and how they stitch."""
+"""What all inferers do when memory runs out, and how they stitch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_result_after_running_out_of_memory_is_that_of_the_smaller_batch(make, s
 
 
 @each_inferer
-def test_smaller_batch_is_told_once_and_kept_for_later_studies(make, study, caplog) -> None:
+def test_smaller_batch_is_reported_once_and_kept_for_later_studies(make, study, caplog) -> None:
     inferer, network = make(8), Small(3)
     with caplog.at_level(logging.WARNING):
         inferer(study, network)
@@ -58,18 +58,20 @@ def test_smaller_batch_is_told_once_and_kept_for_later_studies(make, study, capl
         network.batches.clear()
         inferer(study, network)
     assert max(network.batches) == 2
-    message = "The memory does not hold 8 windows at once: 2 are taken, here and for the studies to come."
+    message = "A batch of 8 windows does not fit into memory: using 2 for this study and all later ones."
     assert [record.message for record in caplog.records] == [message]
 
 
 @each_inferer
 @pytest.mark.parametrize(("device", "elsewhere"), [("cpu", ""), ("meta", ", or device cpu")])
-def test_memory_that_holds_no_window_is_told_with_what_to_do(make, study, device: str, elsewhere: str) -> None:
+def test_memory_too_small_for_one_window_is_reported_with_the_next_step(
+    make, study, device: str, elsewhere: str
+) -> None:
     inferer = make(4)
     inferer.sw_device = device
     message = (
-        rf"the memory of the device {device} must hold the network with one window of 6 x 6( x 4)? at least, but does "
-        rf"not: choose a smaller image_size, for MemMC-MAE fewer masks_per_pass{elsewhere}\."
+        rf"the network with one window of 6 x 6( x 4)? must fit into the memory of the device {device}, but does not: "
+        rf"choose a smaller image_size, for MemMC-MAE fewer masks_per_pass{elsewhere}\."
     )
     with pytest.raises(NomalyError, match=message):
         inferer(study, Small(0))
@@ -94,7 +96,7 @@ def test_other_errors_of_the_network_pass_through(make, study) -> None:
         (ValueError("memory"), False),
     ],
 )
-def test_errors_of_allocators_are_known(error: Exception, expected: bool) -> None:
+def test_errors_of_allocators_are_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 

@@ -10,6 +10,7 @@ from custom.input_check.descriptors import describe, detail, edges, latent, on_g
 from custom.input_check.poses import POSES, of_negative
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
+from tiny import TINY_AUTOENCODER
 
 
 class Network(nn.Module):
@@ -83,8 +84,7 @@ def test_latent_of_three_dimensions_goes_by_windows_of_the_volume() -> None:
 
 
 def test_latent_of_the_masked_autoencoder_sees_all_patches() -> None:
-    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2, "masks": 4}
-    network = Network(MemMCMaskedAutoencoder(2, 1, 16, 4, **sizes))
+    network = Network(MemMCMaskedAutoencoder(2, 1, 16, 4, **TINY_AUTOENCODER, masks=4))
     x = picture(16)
     other = x.clone()
     other[0, 15, 15, 0] += 0.5

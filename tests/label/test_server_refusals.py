@@ -44,7 +44,7 @@ pytestmark = NEEDS_LABEL
         ({"model": "ra_brain", "image": "empty_series"}, 422, "DICOM"),
         ({"model": "ra_chest", "file": ("x.dcm", b"no film")}, 422, "DICOM"),
         ({"model": "ra_chest", "file": ("x.txt", b"words")}, 422, "image must be a file of one of .nii.gz, .nii, .dcm"),
-        ({"model": "ra_chest", "file": ("x.png", b"")}, 422, "the file must hold an image, but it is empty (0 bytes)"),
+        ({"model": "ra_chest", "file": ("x.png", b"")}, 422, "the file is empty (0 bytes)"),
         ({"model": "ra_brain", "file": ("x.nii.gz", b"no gzip")}, 422, "the file must be a readable"),
         ({"model": "ra_foot", "file": ("x.png", b"left")}, 404, "model must be one of"),
         (

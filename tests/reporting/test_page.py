@@ -38,5 +38,5 @@ def test_ticks_are_round_numbers_within_the_range(low: float, high: float, expec
 
 def test_page_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NomalyError, match="a file stands where a folder is needed"):
+    with pytest.raises(NomalyError, match="a file exists where a folder is needed"):
         write_page(tmp_path / "file" / "page.html", "report.css.jinja")

@@ -202,7 +202,7 @@ def test_failed_write_leaves_no_file_behind(save_picture, preprocessing, tmp_pat
         raise OSError("no space left")
 
     monkeypatch.setattr("custom.runs.source_geometry.os.replace", full_disk)
-    with pytest.raises(WriteError, match="Cannot write .*map.png: no space left. What was there before is unchanged"):
+    with pytest.raises(WriteError, match="Cannot write .*map.png: no space left. The previous content is unchanged"):
         write_images(tmp_path / "out", image, source_arrays(image, {"map": image}))
     assert os.listdir(tmp_path / "out") == []
 

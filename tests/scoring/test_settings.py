@@ -15,13 +15,13 @@ from custom.scoring.normalisation import HealthyNormalisation
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 from custom.scoring.structural_similarity import StructuralSimilarityMap
+from tiny import TINY_AUTOENCODER
 
 MEAN = StudyScore("mean")
 
 
 def autoencoder(masks: int = 4, mask_seed: int = 0) -> MemMCMaskedAutoencoder:
-    sizes = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
-    return MemMCMaskedAutoencoder(2, 1, 16, 4, **sizes, masks=masks, mask_seed=mask_seed)
+    return MemMCMaskedAutoencoder(2, 1, 16, 4, **TINY_AUTOENCODER, masks=masks, mask_seed=mask_seed)
 
 
 def product_map(**settings) -> AdaptiveHistogramPerceptualMap:

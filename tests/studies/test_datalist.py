@@ -6,7 +6,7 @@ import pytest
 
 from custom.errors import NomalyError
 from custom.studies.datalist import datalist_hash, load_datalist
-from custom.studies.loading import case_name
+from custom.studies.formats import case_name
 
 
 def write(root, content, files=("a.png", "b.png", "c.png", "mask.png")):
@@ -46,11 +46,11 @@ def test_given_case_and_subject_are_kept(tmp_path):
 
 @pytest.mark.parametrize("case", ["../evil", "a/b", "..", ".hidden", "C:evil", "a\\b", "x" * 201])
 def test_case_that_would_leave_its_folder_is_refused(tmp_path, case):
-    with pytest.raises(NomalyError, match=r"a.png\): case must be usable as a file's name, without / or"):
+    with pytest.raises(NomalyError, match=r"a.png\): case must be a valid file name, without / or"):
         load_datalist(write(tmp_path, sections([{"image": "a.png", "case": case}])))
 
 
-def test_entry_that_is_null_is_as_if_it_were_not_there(tmp_path):
+def test_null_entry_counts_as_missing(tmp_path):
     items = [{"image": "a.png", "mask": None, "subject": None, "group": None}]
     (item,) = load_datalist(write(tmp_path, sections(training=items)))["training"]
     assert sorted(item) == ["case", "image", "label", "subject"] and item["subject"] == "a"
@@ -69,7 +69,7 @@ def test_dicom_series_folder_counts_as_image(tmp_path):
     assert loaded["training"][0]["case"] == "series.1"
 
 
-def test_values_that_are_no_sections_are_passed_over(tmp_path):
+def test_values_that_are_not_sections_are_ignored(tmp_path):
     loaded = load_datalist(write(tmp_path, {"name": "mine", **sections()}))
     assert list(loaded) == ["training", "validation", "test"]
 
@@ -103,10 +103,10 @@ def test_case_is_the_file_name_without_ending(name, case):
         (sections(validation=[{"image": "b.png", "label": 1}]), r"b.png.*section `validation` must be healthy"),
         (sections(test=[{"image": "b.png"}]), r"test\[0\] \(b.png\): label must be 0 .* got None"),
         (sections(test=[{"image": "b.png", "label": "1"}]), "label must be 0 .* got '1'"),
-        (sections([{"image": "gone.png"}]), "image must exist, but there is no .*gone.png"),
-        (sections(test=[{"image": "b.png", "label": 1, "mask": "no.png"}]), "mask must exist"),
-        (sections([{"image": "../a.png"}]), "image must lie inside the data set's folder, got ../a.png"),
-        (sections([{"image": "/etc/hostname"}]), "image must lie inside"),
+        (sections([{"image": "gone.png"}]), "image not found: .*gone.png"),
+        (sections(test=[{"image": "b.png", "label": 1, "mask": "no.png"}]), "mask not found"),
+        (sections([{"image": "../a.png"}]), "image must be inside the folder of the data set, got ../a.png"),
+        (sections([{"image": "/etc/hostname"}]), "image must be inside"),
         (sections([{"image": "a.png"}, {"image": "./a.png"}]), "`a` names both"),
         (
             sections([{"image": "a.png", "subject": "p"}], test=[{"image": "b.png", "label": 0, "subject": "p"}]),
@@ -124,10 +124,10 @@ def test_two_studies_of_a_subject_may_share_a_section(tmp_path):
     assert len(load_datalist(write(tmp_path, sections(items)))["training"]) == 2
 
 
-def test_missing_folder_and_missing_list_are_told_apart(tmp_path):
+def test_missing_folder_and_missing_list_are_distinguished(tmp_path):
     with pytest.raises(NomalyError, match="must be an existing folder"):
         load_datalist(tmp_path / "nowhere")
-    with pytest.raises(NomalyError, match="must hold datalist.json"):
+    with pytest.raises(NomalyError, match="must contain datalist.json"):
         load_datalist(tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_each_slice_has_its_own_slope(tmp_path: Path) -> None:
     assert np.array_equal(read_dicom(files, tmp_path)[0], expected)
 
 
-def test_padding_value_is_left_alone(tmp_path: Path) -> None:
+def test_padding_value_is_unchanged(tmp_path: Path) -> None:
     padded = np.where(VOLUME < 0, -2000, VOLUME).astype(np.int16)
     files = write_series(tmp_path, padded, OBLIQUE, PixelPaddingValue=-2000)
     assert np.array_equal(read_dicom(files, tmp_path)[0], padded)
@@ -115,18 +115,18 @@ def test_missing_slice_is_found(tmp_path: Path) -> None:
 
 def test_files_of_several_series_are_refused(tmp_path: Path) -> None:
     files = write_series(tmp_path, VOLUME, OBLIQUE, SeriesInstanceUID=lambda z: f"1.2.{z % 2 + 1}")
-    refused(files, "all files must be of one series, but they are not")
+    refused(files, "all files must belong to one series, but they do not")
 
 
 def test_volume_without_pixel_spacing_is_refused(tmp_path: Path) -> None:
     files = write_series(tmp_path, VOLUME, OBLIQUE, PixelSpacing=lambda z: None if z else [1, 1])
-    refused(files, "must tell where each slice lies, but in 3 of 4 files these tags .*: PixelSpacing.")
+    refused(files, "must specify the position of each slice, but in 3 of 4 files these tags .*: PixelSpacing.")
 
 
 def test_truncated_file_is_refused_where_itk_would_fill_up(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.dcm", RAMP, 12)
     path.write_bytes(path.read_bytes()[:-100])
-    refused([path], r"film.dcm: the file must hold all its pixels, but of 8192 bytes only 8092 follow its header")
+    refused([path], r"film.dcm: the file must contain all its pixels, but of 8192 bytes only 8092 follow its header")
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -137,7 +137,7 @@ def test_one_missing_byte_at_the_end_is_noticed(tmp_path: Path, implicit: bool) 
     file.save_as(path, implicit_vr=implicit, little_endian=True)
     assert np.array_equal(read_dicom([path], path)[0, ..., 0], RAMP)
     path.write_bytes(path.read_bytes()[:-1])
-    refused([path], "must hold all its pixels, but of 8192 bytes only 8191 follow its header")
+    refused([path], "must contain all its pixels, but of 8192 bytes only 8191 follow its header")
 
 
 @pytest.mark.parametrize("cut", [-300, -20])
@@ -146,7 +146,7 @@ def test_truncated_compressed_file_is_refused(tmp_path: Path, syntax: str, cut: 
     noise = np.random.default_rng(0).integers(0, 4096, (64, 64), dtype=np.uint16)
     path = write_film(tmp_path / "film.dcm", noise, 12, getattr(uid, syntax))
     path.write_bytes(path.read_bytes()[:cut])
-    refused([path], "film.dcm: the file must hold all its pixels, but it ends within them")
+    refused([path], "film.dcm: the file must contain all its pixels, but it ends within them")
 
 
 def test_compressed_file_without_the_last_mark_is_read(tmp_path: Path) -> None:
@@ -176,11 +176,11 @@ def test_broken_header_is_refused(tmp_path: Path) -> None:
 def test_value_of_the_wrong_kind_is_not_printed(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.dcm", RAMP, NumberOfFrames="98765")
     path.write_bytes(path.read_bytes().replace(b"98765", b"Smith"))
-    refused([path], r"the reader failed \(ValueError: a value in its header is of the wrong kind\)")
+    refused([path], r"the reader failed \(ValueError: a value in its header has the wrong type\)")
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
-def test_colour_picture_has_three_channels(tmp_path: Path, photometric: str) -> None:
+def test_colour_image_has_three_channels(tmp_path: Path, photometric: str) -> None:
     path = write_film(tmp_path / "frame.dcm", RAMP.astype(np.uint8), Modality="ES")
     file = pydicom.dcmread(path)
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -242,7 +242,7 @@ def test_frames_of_several_echoes_are_refused(tmp_path: Path) -> None:
 
 def test_cine_is_refused_as_frames_over_time(tmp_path: Path) -> None:
     path = write_cine(tmp_path / "heart.dcm", np.zeros((8, 8, 38), np.uint8))
-    message = r"it holds 38 frames over time \(US, Ultrasound Multi-frame Image Storage\)"
+    message = r"it contains 38 frames over time \(US, Ultrasound Multi-frame Image Storage\)"
     with pytest.raises(NomalyError, match=f"heart.dcm: the file must be one image or one volume, but {message}"):
         read_study(path)
 

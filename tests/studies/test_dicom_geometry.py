@@ -44,7 +44,7 @@ def test_third_column_of_a_tilted_gantry_is_the_way_between_slices() -> None:
     np.testing.assert_allclose(stack_affine(planes)[:3, 2], [0, -5 * tilt, 5], rtol=1e-12, atol=1e-12)
 
 
-def test_rounded_positions_are_no_fault() -> None:
+def test_rounded_positions_are_accepted() -> None:
     assert order(*(plane(round(k / 3, 2)) for k in range(30))) == list(range(30))
 
 
@@ -78,10 +78,10 @@ def test_rounded_positions_are_no_fault() -> None:
             [plane(z) for z in (0, 1, 2, 4, 5, 7, 8)],
             "but 2 are missing at 2 places, the first after the position 2.00 mm",
         ),
-        ([plane(z) for z in (0, 1, 2, 3.4)], "at equal distances, but they are 1.00 to 1.40 mm apart"),
+        ([plane(z) for z in (0, 1, 2, 3.4)], "equally spaced, but they are 1.00 to 1.40 mm apart"),
         ([plane(0), plane(1, y=0.5), plane(2)], "on a straight line, but a step between two is 0.50 mm off"),
     ],
 )
-def test_what_is_no_even_stack_is_refused(planes: list[Plane], message: str) -> None:
+def test_uneven_stack_is_refused(planes: list[Plane], message: str) -> None:
     with pytest.raises(NomalyError, match=f"Study series: .*{message}"):
         order(*planes)

@@ -19,7 +19,7 @@ VOLUME = np.arange(128, dtype=np.uint16).reshape(8, 8, 2)
 UIDS = {"StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.2", "SOPInstanceUID": "1.3"}
 
 
-def test_slice_is_told_with_its_identifiers(tmp_path: Path) -> None:
+def test_slice_is_reported_with_its_identifiers(tmp_path: Path) -> None:
     path = write_series(tmp_path, VOLUME, np.eye(4), **UIDS)[0]
     assert scan_file(path) == DicomFile(path, "slice", "", "1.1", "1.2", "1.3")
 
@@ -81,5 +81,5 @@ def test_image_whose_header_is_cut_off_is_not_passed_over(tmp_path: Path) -> Non
     path = write_film(tmp_path / "film", FILM)
     path.write_bytes(path.read_bytes()[:900])
     assert scan_file(path).kind == "image"
-    with pytest.raises(NomalyError, match="must hold all its pixels, but its header does not tell their number"):
+    with pytest.raises(NomalyError, match="must contain all its pixels, but its header does not state their number"):
         read_dicom([path], path)

@@ -39,12 +39,12 @@ def test_file_is_one_study_named_without_its_ending() -> None:
     assert find_studies("scans/head.nii.gz", True) == [{"image": "scans/head.nii.gz", "case": "head"}]
 
 
-def test_name_tells_nothing_unless_asked_for() -> None:
+def test_name_reveals_nothing_by_default() -> None:
     (item,) = find_studies("/scans/Doe_Jane.nii.gz")
     assert item == {"image": "/scans/Doe_Jane.nii.gz", "case": hashed("/scans/Doe_Jane.nii.gz")}
 
 
-def test_folder_is_gone_through_as_a_tree_in_the_order_of_paths(tmp_path: Path) -> None:
+def test_folder_is_searched_recursively_in_the_order_of_paths(tmp_path: Path) -> None:
     touch(tmp_path, "b.PNG", "a.nii.gz", "z.jpeg", "readme.txt", ".hidden.png", "table.csv")
     touch(tmp_path / "deeper" / "still", "d.mha")
     touch(tmp_path / ".hidden", "e.png")
@@ -65,7 +65,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     assert [case for _, case in named(tmp_path / "data")] == ["a"]
 
 
-def test_dicom_files_are_grouped_by_series_and_films_stand_alone(tmp_path: Path) -> None:
+def test_dicom_files_are_grouped_by_series_and_films_are_studies_of_their_own(tmp_path: Path) -> None:
     first = write_series(tmp_path / "mixed", VOLUME, np.eye(4), SeriesInstanceUID="1.2.3")
     for file in first:
         file.rename(file.with_name(f"{file.stem}_other"))  # no suffix: known by its content
@@ -103,16 +103,16 @@ def test_series_in_two_folders_is_one_study(tmp_path: Path) -> None:
     assert item["image"] == [str(files[1]), str(files[2]), str(moved)]
 
 
-def test_what_is_named_twice_counts_once_and_is_said(tmp_path: Path, caplog) -> None:
+def test_study_named_twice_counts_once_and_is_reported(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO)
     files = write_series(tmp_path / "series", VOLUME, np.eye(4))
     touch(tmp_path, "a.png")
     items = find_studies([tmp_path, tmp_path / "a.png", files[1], tmp_path / "series"])
     assert [item["image"] for item in items] == [str(tmp_path / "a.png"), [str(file) for file in files]]
-    assert "Files that are named twice count once: 5." in caplog.text
+    assert "Ignored 5 files that were named more than once." in caplog.text
 
 
-def test_what_is_no_image_is_passed_over_and_counted_by_kind(tmp_path: Path, caplog) -> None:
+def test_files_that_are_not_images_are_skipped_and_counted_by_kind(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO)
     folder = tmp_path / "Doe^Jane"
     write_film(folder / "film.dcm", FILM)
@@ -125,13 +125,13 @@ def test_what_is_no_image_is_passed_over_and_counted_by_kind(tmp_path: Path, cap
     touch(folder, "run.json", "notes.txt", "LICENSE", "1.john_smith", "scan.Doe")
     assert [Path(item["image"]).name for item in find_studies(folder)] == ["film.dcm"]
     assert (
-        "Passed over 11 files that hold no image: 1 .json, 1 .txt, 1 DICOM PR, 1 DICOM RT, 1 DICOM SEG, 2 DICOM SR, "
-        "1 DICOM parametric map, 2 of another kind, 1 without suffix." in caplog.text
+        "Skipped 11 files that are not images: 1 .json, 1 .txt, 1 DICOM PR, 1 DICOM RT, 1 DICOM SEG, 2 DICOM SR, "
+        "1 DICOM parametric map, 2 of another type, 1 without suffix." in caplog.text
     )
     assert len(caplog.records) == 1 and PATIENT not in caplog.text
 
 
-def test_results_of_a_run_are_passed_over(tmp_path: Path, caplog) -> None:
+def test_results_of_a_run_are_skipped(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO)
     touch(tmp_path / "out" / "head", "map.nii.gz")
     touch(tmp_path / "theirs", "c.png")
@@ -139,10 +139,10 @@ def test_results_of_a_run_are_passed_over(tmp_path: Path, caplog) -> None:
     (tmp_path / "out" / "run.json").write_text('{"fingerprint": {}}')
     (tmp_path / "theirs" / "run.json").write_text('["fingerprint of another program"]')
     assert [case for _, case in named(tmp_path)] == ["head", "c"]
-    assert "Passed over 2 files that hold no image: 1 .json, 1 results folder." in caplog.text
+    assert "Skipped 2 files that are not images: 1 .json, 1 results folder." in caplog.text
 
 
-def test_results_beside_their_studies_are_passed_over(tmp_path: Path) -> None:
+def test_results_beside_their_studies_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path / "a", "map.nii.gz")
     touch(tmp_path / "b", "mine.nii.gz")
     touch(tmp_path / "records", "a.json")
@@ -151,15 +151,15 @@ def test_results_beside_their_studies_are_passed_over(tmp_path: Path) -> None:
     assert [case for _, case in named(tmp_path)] == ["a", "mine"]
 
 
-def test_own_dicom_map_of_a_film_is_passed_over(tmp_path: Path, caplog) -> None:
+def test_own_dicom_map_of_a_film_is_skipped(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO)
     write_film(tmp_path / "film.dcm", FILM)
     write_film(tmp_path / "map.dcm", FILM, Manufacturer="Nomaly")
     assert [case for _, case in named(tmp_path)] == ["film"]
-    assert "Passed over 1 files that hold no image: 1 DICOM Nomaly result." in caplog.text
+    assert "Skipped 1 files that are not images: 1 DICOM Nomaly result." in caplog.text
 
 
-def test_dicomdir_is_passed_over(tmp_path: Path) -> None:
+def test_dicomdir_is_skipped(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.dcm", FILM)
     index = pydicom.dcmread(film)
     index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
@@ -239,9 +239,12 @@ def test_empty_folder_in_a_list_stays_to_fail(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"# nothing\n", "a list of studies must name at least one path, got none in .*list.txt; write one a line"),
+        (
+            b"# nothing\n",
+            "a list of studies must name at least one path, but .*list.txt is empty; write one path per line",
+        ),
         (b"\xff\xfe\x00\xd8", "a list of studies must be readable text, got .*list.txt .*; correct it"),
-        (b"a.png\nb\0.png\n", r"must be readable text, got .*list.txt \(it holds a NUL byte\); correct it"),
+        (b"a.png\nb\0.png\n", r"must be readable text, got .*list.txt \(it contains a NUL byte\); correct it"),
     ],
 )
 def test_list_that_names_nothing_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -266,7 +269,7 @@ def test_datalist_without_a_test_section_gives_all_others(tmp_path: Path) -> Non
     assert [item["case"] for item in find_studies(tmp_path, keep_identifiers=True)] == ["t", "v"]
 
 
-def test_datalist_without_names_does_not_tell_those_of_files(tmp_path: Path) -> None:
+def test_datalist_without_names_does_not_reveal_those_of_files(tmp_path: Path) -> None:
     touch(tmp_path, "John_Smith.png", "Jane_Doe.png")
     test = [{"image": "John_Smith.png", "label": 0}, {"image": "Jane_Doe.png", "label": 0, "subject": "s7"}]
     (tmp_path / "datalist.json").write_text(json.dumps({"test": test}))
@@ -275,7 +278,7 @@ def test_datalist_without_names_does_not_tell_those_of_files(tmp_path: Path) -> 
     assert found == [(first, first), (second, "s7")]
 
 
-def test_sharp_sign_within_a_line_of_a_list_is_of_the_name(tmp_path: Path) -> None:
+def test_hash_sign_within_a_line_of_a_list_is_part_of_the_name(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a #1.png\n")
     assert [case for _, case in named(tmp_path / "list.txt")] == ["a #1"]
 

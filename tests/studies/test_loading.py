@@ -19,45 +19,45 @@ def ramp(height=70, width=90, dtype=np.uint8):
     return ((2 * y + x) % 250).astype(dtype)
 
 
-def test_picture_becomes_one_slice_with_x_as_column(save_picture):
+def test_2d_image_becomes_one_slice_with_x_as_column(save_picture):
     image = LoadStudy()(save_picture(ramp()))
     assert image.shape == (1, 90, 70, 1) and image.dtype == torch.float32
     assert np.array_equal(image[0, :, :, 0], ramp().T)
 
 
-def test_picture_is_left_alone_by_orientation_to_lps(save_picture):
+def test_2d_image_is_unchanged_by_orientation_to_lps(save_picture):
     image = LoadStudy()(save_picture(ramp()))
     turned = Orientation(axcodes="LPS")(image)
     assert np.array_equal(image.affine, np.diag([-1, -1, 1, 1]))
     assert torch.equal(turned.as_tensor(), image.as_tensor()) and torch.equal(turned.affine, image.affine)
 
 
-def test_sixteen_bit_picture_keeps_its_values(save_picture):
+def test_sixteen_bit_image_keeps_its_values(save_picture):
     pixels = ramp(dtype=np.uint16) * 257
     image = LoadStudy()(save_picture(pixels))
     assert np.array_equal(image[0, :, :, 0], pixels.T) and float(image.max()) == (2 * 69 + 89) * 257
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
-def test_grey_picture_stored_with_more_channels_is_accepted(save_picture, mode):
+def test_grey_image_stored_with_more_channels_is_accepted(save_picture, mode):
     image = LoadStudy(channels=1)(save_picture(ramp(), mode=mode))
     assert image.shape == (1, 90, 70, 1)
     assert np.array_equal(image[0, :, :, 0], ramp().T)
 
 
-def test_colour_picture_keeps_its_three_channels(save_picture):
+def test_colour_image_keeps_its_three_channels(save_picture):
     pixels = np.stack([ramp(), ramp() // 2, ramp() // 3], axis=-1)
     image = LoadStudy(channels=3)(save_picture(pixels))
     assert np.array_equal(image[..., 0], pixels.transpose(2, 1, 0))
 
 
-def test_colour_picture_is_refused_by_a_grey_model(save_picture):
+def test_colour_image_is_refused_by_a_grey_model(save_picture):
     path = save_picture(np.stack([ramp(), ramp(), ramp() // 3], axis=-1))
     with pytest.raises(NomalyError, match=r"study.png: the image must be grey \(1 channel\), but it is colour"):
         LoadStudy(channels=1)(path)
 
 
-def test_grey_picture_is_refused_by_a_colour_model(save_picture):
+def test_grey_image_is_refused_by_a_colour_model(save_picture):
     with pytest.raises(NomalyError, match=r"must be colour \(3 channels\), but it is grey"):
         LoadStudy(channels=3)(save_picture(ramp()))
 
@@ -106,27 +106,33 @@ def test_dicom_film_stored_as_a_negative_comes_out_as_its_positive_does(tmp_path
         ({"PixelSpacing": None}, None),
     ],
 )
-def test_film_has_the_spacing_that_it_tells(tmp_path, tags, spacing):
+def test_film_has_the_spacing_of_its_header(tmp_path, tags, spacing):
     image = LoadStudy()(write_film(tmp_path / "film.dcm", ramp(dtype=np.uint16).T, **tags))
     assert image.meta["spacing_known"] is (spacing is not None)
     x, y = spacing or (1, 1)
     assert np.array_equal(image.affine, np.diag([-x, -y, 1, 1]))
 
 
-def test_patients_sides_are_known_of_volumes_alone_that_tell_them(tmp_path, save_picture):
+def test_sides_of_the_patient_are_known_only_for_volumes_that_specify_them(tmp_path, save_picture):
     volume = np.random.default_rng(0).integers(0, 999, (64, 70, 3)).astype(np.int16)
-    nib.Nifti1Image(volume, np.diag([-1.0, -1, 2, 1])).to_filename(tmp_path / "told.nii.gz")
+    nib.Nifti1Image(volume, np.diag([-1.0, -1, 2, 1])).to_filename(tmp_path / "oriented.nii.gz")
     nib.Nifti1Image(volume, None).to_filename(tmp_path / "silent.nii.gz")
     write_series(tmp_path / "series", volume, np.diag([-1.0, -1, 2, 1]))
     sagittal = np.array([[0.0, 0, 2, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
     nib.Nifti1Image(volume[..., :1], sagittal).to_filename(tmp_path / "sagittal.nii.gz")
     write_film(tmp_path / "film.dcm", ramp(dtype=np.uint16).T, PixelSpacing=[0.2, 0.2])
-    known = {"told.nii.gz": True, "series": True, "silent.nii.gz": False, "film.dcm": False, "sagittal.nii.gz": False}
+    known = {
+        "oriented.nii.gz": True,
+        "series": True,
+        "silent.nii.gz": False,
+        "film.dcm": False,
+        "sagittal.nii.gz": False,
+    }
     found = {name: LoadStudy(min_size=1)(tmp_path / name).meta["sides_known"] for name in known}
     assert found == known and LoadStudy()(save_picture(ramp())).meta["sides_known"] is False
 
 
-def test_sixteen_bit_tiff_is_a_picture_without_spacing(tmp_path):
+def test_sixteen_bit_tiff_is_a_2d_image_without_spacing(tmp_path):
     pixels = ramp(dtype=np.uint16) * 257
     Image.fromarray(pixels).save(tmp_path / "film.tif")
     image = LoadStudy()(tmp_path / "film.tif")
@@ -134,24 +140,24 @@ def test_sixteen_bit_tiff_is_a_picture_without_spacing(tmp_path):
     assert np.array_equal(image.affine, np.diag([-1, -1, 1, 1]))
 
 
-def test_tiff_of_several_pages_tells_no_spacing(tmp_path):
+def test_tiff_of_several_pages_has_no_spacing(tmp_path):
     pages = [Image.fromarray(ramp() + page) for page in range(3)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     image = LoadStudy()(tmp_path / "stack.tif")
     assert image.shape == (1, 90, 70, 3) and image.meta["spacing_known"] is False
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("stated", [True, False])
 @pytest.mark.parametrize("name", ["study.mha", "study.nrrd"])
-def test_volume_without_spacing_in_its_header_tells_none(tmp_path, name, told):
+def test_volume_without_spacing_in_its_header_has_none(tmp_path, name, stated):
     if name == "study.mha":
-        spacing = "ElementSpacing = 1 1 1\n" if told else ""
+        spacing = "ElementSpacing = 1 1 1\n" if stated else ""
         header = f"NDims = 3\nDimSize = 64 64 2\n{spacing}ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
     else:
-        spacing = "spacings: 1 1 1\n" if told else ""
+        spacing = "spacings: 1 1 1\n" if stated else ""
         header = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 64 64 2\n{spacing}encoding: raw\n\n"
     (tmp_path / name).write_bytes(header.encode() + bytes(range(128)) * 64)
-    assert LoadStudy()(tmp_path / name).meta["spacing_known"] is told
+    assert LoadStudy()(tmp_path / name).meta["spacing_known"] is stated
 
 
 @pytest.mark.parametrize(("unit", "word"), [("micron", "micrometre"), ("meter", "m")])
@@ -159,7 +165,7 @@ def test_volume_that_is_not_in_millimetres_is_refused(tmp_path, unit, word):
     volume = nib.Nifti1Image(np.zeros((64, 64, 2), np.float32), np.eye(4))
     volume.header.set_xyzt_units(unit)
     nib.save(volume, tmp_path / "study.nii")
-    message = f"study.nii: the units of a NIfTI file must be mm, but its header says {word}. Convert the file to mm"
+    message = f"study.nii: the units of a NIfTI file must be mm, but its header states {word}. Convert the file to mm"
     with pytest.raises(NomalyError, match=message):
         LoadStudy()(tmp_path / "study.nii")
 
@@ -184,7 +190,7 @@ def test_constant_image_is_refused_with_its_value(save_picture):
         LoadStudy()(save_picture(np.full((70, 90), 7, np.uint8)))
 
 
-def test_small_picture_is_refused_with_its_sides(save_picture):
+def test_small_image_is_refused_with_its_sides(save_picture):
     with pytest.raises(NomalyError, match=r"at least min_size = 64 pixels, but the plane is 90 x 63"):
         LoadStudy(min_size=64)(save_picture(ramp(height=63)))
 
@@ -200,7 +206,7 @@ def test_size_of_a_sagittal_volume_is_that_of_its_axial_plane(save_volume):
 
 def test_time_series_is_refused_with_its_shape(save_volume):
     series = np.random.default_rng(0).normal(size=(20, 20, 4, 6)).astype(np.float32)
-    with pytest.raises(NomalyError, match=r"shape \(20, 20, 4\) with 6 values a voxel \(a 4-D time series"):
+    with pytest.raises(NomalyError, match=r"shape \(20, 20, 4\) with 6 values per voxel \(a 4-D time series"):
         LoadStudy(min_size=16)(save_volume(series))
 
 
@@ -219,7 +225,7 @@ def test_mask_is_binarised_onto_the_images_grid(save_picture):
 
 def test_mask_of_another_shape_is_refused(save_picture):
     item = {"image": save_picture(ramp()), "mask": save_picture(ramp(71), "truth.png")}
-    with pytest.raises(NomalyError, match=r"truth.png: a mask must lie on the grid .* it has shape \(90, 71, 1\)"):
+    with pytest.raises(NomalyError, match=r"truth.png: a mask must have the grid .* it has shape \(90, 71, 1\)"):
         LoadStudyd()(item)
 
 
@@ -247,14 +253,14 @@ def test_black_and_white_bitmap_is_zero_and_one(tmp_path):
     assert LoadStudy()(path).unique().tolist() == [0, 1]
 
 
-def test_file_tells_what_it_is_and_no_more(save_picture):
+def test_png_has_no_dicom_facts(save_picture):
     path = save_picture(ramp())
     meta = LoadStudy()(path).meta
     assert meta["source_files"] == [str(path)] and meta["dicom"] is False
     assert [meta[name] for name in ("modality", "body_part", "view")] == ["", "", ""]
 
 
-def test_film_tells_its_modality_body_part_and_view(tmp_path):
+def test_film_has_its_modality_body_part_and_view(tmp_path):
     path = write_film(tmp_path / "film", ramp(dtype=np.uint16).T, BodyPartExamined="CHEST ", ViewPosition="AP")
     meta = LoadStudy()(path).meta
     assert meta["source_files"] == [str(path)] and meta["dicom"] is True and meta["filename_or_obj"] == str(path)

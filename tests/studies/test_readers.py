@@ -74,11 +74,11 @@ def test_decompression_bomb_is_a_clear_refusal(save_picture, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_may_not_be_read_is_told_from_what_is_broken(tmp_path: Path, monkeypatch, what: str) -> None:
+def test_unreadable_path_is_distinguished_from_a_broken_one(tmp_path: Path, monkeypatch, what: str) -> None:
     path = write_film(tmp_path / "x" / "film.dcm", np.zeros((16, 16), np.uint16))
     monkeypatch.setattr(os, "access", lambda *_: False)
     path = path if what == "file" else path.parent
-    refused(path, rf"Study {path}: the {what} may not be read \(permission denied\). Give the user who")
+    refused(path, rf"Study {path}: the {what} cannot be read \(permission denied\). Give the user who")
 
 
 def test_file_in_a_closed_folder_may_not_be_read(tmp_path: Path, monkeypatch) -> None:
@@ -86,13 +86,13 @@ def test_file_in_a_closed_folder_may_not_be_read(tmp_path: Path, monkeypatch) ->
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", closed)
-    refused(tmp_path / "a.png", r"a.png: it may not be read \(Permission denied\). Check its permissions")
+    refused(tmp_path / "a.png", r"a.png: it cannot be read \(Permission denied\). Check its permissions")
 
 
 def test_missing_file_of_a_series_is_named(tmp_path: Path) -> None:
     files = write_series(tmp_path, VOLUME, np.eye(4))
     files[2].unlink()
-    refused([str(file) for file in files], "0002.dcm: the file must exist, but there is none")
+    refused([str(file) for file in files], "0002.dcm: file not found")
 
 
 def test_series_without_a_file_is_refused() -> None:
@@ -102,14 +102,14 @@ def test_series_without_a_file_is_refused() -> None:
 def test_folder_without_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     write_film(tmp_path / "report.dcm", np.zeros((16, 16), np.uint16), Modality="SR", Rows=None, Columns=None)
-    refused(tmp_path, "a folder must hold images or one DICOM series, but none of its 2 files is an image")
+    refused(tmp_path, "a folder must contain images or one DICOM series, but none of its 2 files is an image")
 
 
 def test_folder_of_several_series_is_refused(tmp_path: Path) -> None:
     for number in range(2):
         for path in write_series(tmp_path / "new", VOLUME, np.eye(4)):
             path.rename(tmp_path / f"{number}_{path.name}")
-    refused(tmp_path, r"must hold one DICOM series, but it holds 2 \(of 4, 4 files\). Put each series")
+    refused(tmp_path, r"must contain one DICOM series, but contains 2 \(of 4, 4 files\). Put each series")
 
 
 def test_other_objects_beside_a_series_do_no_harm(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_other_objects_beside_a_series_do_no_harm(tmp_path: Path) -> None:
 def test_broken_file_among_a_series_is_named(tmp_path: Path) -> None:
     files = write_series(tmp_path, VOLUME, np.eye(4))
     files[3].write_bytes(b"")
-    refused(tmp_path, r"0003.dcm: the file must hold an image, but it is empty \(0 bytes\)")
+    refused(tmp_path, r"0003.dcm: the file is empty \(0 bytes\)")
 
 
 def test_reader_without_permission_says_so(save_picture, monkeypatch) -> None:
@@ -130,15 +130,15 @@ def test_reader_without_permission_says_so(save_picture, monkeypatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(readers, "_count_values", closed)
-    refused(save_picture(np.zeros((16, 16), np.uint8)), r"study.png: the file may not be read \(permission denied\)")
+    refused(save_picture(np.zeros((16, 16), np.uint8)), r"study.png: the file cannot be read \(permission denied\)")
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(NomalyError, match=r"absent.png: the file must exist, but there is none"):
+    with pytest.raises(NomalyError, match=r"absent.png: file not found"):
         read_study(tmp_path / "absent.png")
 
 
-def test_empty_file_is_told_from_a_broken_one(tmp_path):
+def test_empty_file_is_distinguished_from_a_broken_one(tmp_path):
     path = tmp_path / "empty.nii.gz"
     path.touch()
     with pytest.raises(NomalyError, match=r"empty \(0 bytes\)"):

@@ -98,7 +98,7 @@ def test_slab_below_the_volume_is_refused_with_its_extent(head_study):
         CropHead(slab_mm=(200, 220))(head_study())
 
 
-def test_volume_that_cuts_the_vertex_off_is_told(head_study, caplog):
+def test_volume_that_cuts_the_vertex_off_is_reported(head_study, caplog):
     with caplog.at_level(logging.WARNING):
         CropHead(slab_mm=(0, 20))(head_study()[..., :13])
     assert "does not reach the top of the head" in caplog.text

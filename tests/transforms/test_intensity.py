@@ -97,6 +97,6 @@ def test_pseudo_healthy_image_of_a_negative_film_is_a_negative_again() -> None:
     np.testing.assert_allclose(unscale_intensity(scaled, scaled).flatten(), values, rtol=1e-5)
 
 
-def test_dictionary_twin_inverts_the_image_alone() -> None:
+def test_dictionary_version_inverts_only_the_image() -> None:
     found = InvertFilmd(keys="image")({"image": study([0, 1]), "mask": study([0, 1])})
     assert found["image"].flatten().tolist() == [1, 0] and found["mask"].flatten().tolist() == [0, 1]

@@ -22,7 +22,7 @@ def study(*shape: int) -> MetaTensor:
     ("shape", "plane"),
     [((1, 90, 64, 1), (24, 24)), ((3, 50, 40, 1), (16, 40)), ((1, 40, 48, 5), (16, 20)), ((1, 20, 30, 1), (32, 16))],
 )
-def test_image_is_what_monai_makes_of_it_with_anti_aliasing(shape: tuple[int, ...], plane: tuple[int, int]) -> None:
+def test_image_equals_monais_resize_with_anti_aliasing(shape: tuple[int, ...], plane: tuple[int, int]) -> None:
     image = study(*shape)
     reference = Resize((*plane, -1), mode="trilinear", anti_aliasing=True)(image)
     found = ResizeStudyd(plane)({"image": image})["image"]
@@ -47,7 +47,7 @@ def test_result_finds_its_way_back_to_the_grid_of_the_file() -> None:
 
 
 @pytest.mark.parametrize(("slices", "depth"), [(5, 12), (34, 12), (12, 12)])
-def test_volume_is_brought_to_a_number_of_slices_and_back(slices: int, depth: int) -> None:
+def test_volume_is_resized_to_a_number_of_slices_and_back(slices: int, depth: int) -> None:
     item = {"image": study(1, 40, 48, slices), "mask": (study(1, 40, 48, slices) > 0.5).float()}
     found = ResizeStudyd((20, 20), depth=depth)(item)
     assert found["image"].shape == found["mask"].shape == (1, 20, 20, depth)
@@ -62,15 +62,15 @@ def test_slices_at_the_ends_are_as_bright_as_the_others() -> None:
     torch.testing.assert_close(found.as_tensor(), torch.full((1, 8, 8, 10), 0.6))
 
 
-def test_slope_along_the_slices_goes_on_where_it_lay() -> None:
+def test_slope_along_the_slices_is_kept() -> None:
     image = MetaTensor(torch.arange(30.0).expand(1, 8, 8, 30).clone(), meta={"spatial_shape": np.array([8, 8, 30])})
     found = ResizeStudyd((8, 8), depth=10)({"image": image})["image"]
-    # each new slice is three old ones: its middle is the middle one's; the smoothing bends the ends alone
+    # each new slice is three old ones: its middle is the middle one's; the smoothing bends only the ends
     assert found[0, 4, 4, 2:-2].tolist() == pytest.approx([7, 10, 13, 16, 19, 22], abs=1e-3)
 
 
-def test_picture_is_not_made_a_volume() -> None:
-    message = "a study must be a volume to be brought to 12 slices, but it has one: give the whole volume"
+def test_2d_image_is_not_made_a_volume() -> None:
+    message = "only a volume can be resized to 12 slices, but this study has one slice: give the whole volume"
     with pytest.raises(NomalyError, match=message):
         ResizeStudyd((20, 20), depth=12)({"image": study(1, 40, 48, 1)})
 

@@ -1,0 +1,22 @@
+"""Parameters of the smallest networks and trainings, for the tests of several folders."""
+
+from __future__ import annotations
+
+# Parameters that make a network of a method as small as its layers allow, and its training a matter of a second.
+TINY_NETWORK = {
+    "ra": {"image_size": 32, "channels": [4, 8], "latent_size": 8},
+    "memmc": {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "decoder_hidden_size": 16,
+        "decoder_num_heads": 2,
+        "memory_slots": 4,
+        "masks": 4,
+    },
+}
+TINY_TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
+# Sizes of a masked autoencoder that is constructed directly, for images of 16 pixels.
+TINY_AUTOENCODER = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}
