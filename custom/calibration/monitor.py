@@ -183,7 +183,7 @@ def cusum_limit(healthy_studies: int, studies: int, rate: float, runs: int = RUN
 
 
 def simulated_ranks(rng: np.random.Generator, runs: int, healthy_studies: int, studies: int) -> NDArray[np.int64]:
-    """(runs, studies) ranks in 1 ... n + 1 of new scores against one calibration set per run, all of one distribution."""
+    """(runs, studies) ranks in 1 ... n + 1 of new scores against one calibration set per run, without drift."""
     # Each run has its own interval, so that one sorted list and one search are enough.
     offset = np.arange(runs)[:, None]
     healthy = np.sort(rng.random((runs, healthy_studies)), axis=1) + offset

@@ -201,7 +201,7 @@ class CalibrationState(nn.Module):
         if not names or group in names:
             return None
         if group is None:
-            return f"calibrated by {field}, but this study has no {field}: add it to the datalist, or give --study_group"
+            return f"calibrated by {field}, but this study has none: add it to the datalist, or give --study_group"
         return f"not calibrated for {field} {group!r}, only for {', '.join(names)}"
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:

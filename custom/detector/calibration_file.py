@@ -66,8 +66,8 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
     content = _read(Path(path))
     if content["model_hash"] != model_hash:
         raise NomalyError(
-            f"calibration {path} was made with other weights ({content['model_hash']}, these are {model_hash}), so their "
-            "scores are not comparable. Calibrate these weights (nomaly calibrate), or use the weights it was made with."
+            f"calibration {path} was made with other weights ({content['model_hash']}; these are {model_hash}), so the "
+            "scores are not comparable. Calibrate these weights (nomaly calibrate), or use those it was made with."
         )
     try:
         rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])

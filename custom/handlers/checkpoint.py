@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -81,8 +80,8 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.after_epoch)
 
     def resume(self, engine: Engine) -> None:
-        """Resume from ``checkpoint.pt`` if it exists, unless this run has trained already: its weights may be newer, for
-        example averaged over sites.
+        """Resume from ``checkpoint.pt`` if it exists, unless this run has trained already: its weights may be newer,
+        for example averaged over sites.
         """
         if self.overwrite or engine.state.epoch > 0:
             return
@@ -134,8 +133,8 @@ class TrainingCheckpoint:
         bad = [name for name, value in self.network.named_parameters() if not torch.isfinite(value).all()]
         if bad:
             raise NomalyError(
-                f"Training stopped: weight {bad[0]} is not finite after epoch {epoch}. The last good checkpoint is kept. "
-                "Start again with a lower learning_rate, or with amp false."
+                f"Training stopped: weight {bad[0]} is not finite after epoch {epoch}. The last good checkpoint is "
+                "kept. Start again with a lower learning_rate, or with amp false."
             )
 
     def _keep_best(self, epoch: int) -> None:

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 class LossLog:
     """Check that all loss terms are finite; log their means over each epoch.
 
-    Terms stay on the device and are checked every ``check_every`` steps and at the end of the epoch. Attach this handler
-    before those that save, so that only checked states are saved.
+    Terms stay on the device and are checked every ``check_every`` steps and at the end of the epoch. Attach this
+    handler before those that save, so that only checked states are saved.
 
     Args:
         check_every: steps between two checks; None for 1 on a CPU and 50 on other devices.

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from custom.input_check.descriptors import describe
 from custom.input_check.geometry import measure, spacing_reasons, tilt
@@ -83,7 +82,7 @@ class InputCheck:
         self.has_plane = PROJECTIONS.isdisjoint(modalities or ())
         if network.calibration.is_calibrated and not self.state.is_learned:
             logger.warning(
-                "The calibration is older than the input check, which therefore checks only DICOM tags and orientation: "
+                "The calibration is older than the input check, which can check only DICOM tags and orientation: "
                 "calibrate again (nomaly calibrate)."
             )
 

@@ -65,7 +65,7 @@ def spacing_reasons(measures: np.ndarray, healthy: np.ndarray) -> list[str]:
 
 
 def tilt(image: Any) -> float | None:
-    """Angle in degrees between the slices of a study (C, X, Y, Z) and the nearest anatomical plane; None where unknown.
+    """Angle in degrees between the slices of a study (C, X, Y, Z) and the nearest anatomical plane; None if unknown.
 
     Preprocessing has oriented a volume to the nearest anatomical axes. A single slice keeps its orientation, so it is
     compared with the axial plane.

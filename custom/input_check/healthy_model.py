@@ -41,7 +41,7 @@ class HealthyModel:
 
 
 def fit(values: NDArray[np.float64]) -> HealthyModel:
-    """Model of healthy vectors (n, D), with enough axes for 90 % of the variance, but at most half as many as studies."""
+    """Model of healthy vectors (n, D), with axes for 90 % of the variance, at most half as many as studies."""
     n, size = values.shape
     mean = values.mean(0)
     _, singular, axes = np.linalg.svd(values - mean, full_matrices=False)

@@ -114,7 +114,7 @@ class RunFolder:
     def gather(self) -> tuple[list[StudyResult], dict[str, list[RegionResult]]]:
         """Rows of all studies in their order, and the regions of each study that has a record."""
         records = [(item["case"], self.records.read(item["case"], with_view=False)) for item in self.items]
-        lost = "no record of this study was found: all machines of a run must share one output_dir. Run with resume true."
+        lost = "no record was found: all machines of a run must share one output_dir. Run again with resume true."
         rows = [
             StudyResult(case, "failed", error=lost) if record is None else record.result for case, record in records
         ]
@@ -163,8 +163,8 @@ class RunFolder:
         if changed:
             raise NomalyError(
                 f"cannot resume the run in {self.folder}: it was made with a different "
-                f"{', '.join(changed).replace('_', ' ')}. Repeat the options of that run, choose another output_dir, or "
-                "give overwrite true."
+                f"{', '.join(changed).replace('_', ' ')}. Repeat the options of that run, choose another output_dir, "
+                "or give overwrite true."
             )
 
     def _forget(self) -> None:

@@ -34,7 +34,7 @@ def inference_items(
 
 
 def users_studies(studies: str | Sequence[str], keep_identifiers: bool = False) -> Items:
-    """Studies that a user named; unless identifiers are kept, they are private, as their paths may identify a patient."""
+    """Studies that a user named; unless identifiers are kept, they are private: paths may identify a patient."""
     return [{**item, "private": not keep_identifiers} for item in find_studies(studies, keep_identifiers)]
 
 

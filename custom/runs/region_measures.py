@@ -44,7 +44,9 @@ def measure_regions(
     if spacing is not None and len(spacing) != labels.ndim:
         raise ValueError(f"spacing must have one entry for each of the labels' {labels.ndim} axes, got {len(spacing)}.")
     unit, voxel_size = _unit(spacing)
-    if unit == "ml" and affine is not None:  # slices of a tilted gantry are sheared: the product of the sides is too large
+    if (
+        unit == "ml" and affine is not None
+    ):  # slices of a tilted gantry are sheared: the product of the sides is too big
         voxel_size = abs(float(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3]))) / 1000
     counts = np.bincount(labels.ravel())
     numbers = [number for number in range(1, len(counts)) if counts[number]]

@@ -103,7 +103,9 @@ def source_arrays(image: MetaTensor, volumes: Mapping[str, torch.Tensor]) -> dic
     return arrays
 
 
-def write_images(folder: str | os.PathLike[str], image: MetaTensor, arrays: Mapping[str, np.ndarray]) -> dict[str, Path]:
+def write_images(
+    folder: str | os.PathLike[str], image: MetaTensor, arrays: Mapping[str, np.ndarray]
+) -> dict[str, Path]:
     """Write the results of one study to a folder, on the grid of the study's file.
 
     A NIfTI study gives NAME.nii.gz with the affine, shape and header spacing of its file; DICOM and other volumes
