@@ -59,7 +59,7 @@ def spacing_reasons(measures: np.ndarray, healthy: np.ndarray) -> list[str]:
         if np.isnan(value) or greatest <= 0 or least / BELOW[name] <= value <= greatest * ABOVE[name]:
             continue
         reasons.append(
-            f"{words.format(value=shown(value))}; in the healthy calibration studies the range is {span(least, greatest)} mm"
+            f"{words.format(value=shown(value))}; the healthy calibration studies have {span(least, greatest)} mm"
         )
     return reasons
 

@@ -67,7 +67,7 @@ def test_summary_without_calibration_promises_nothing():
 
 
 def test_summary_counts_studies_that_the_calibration_does_not_cover():
-    run = [*studies("flag"), StudyResult("odd", score=1.0, note="No p-value: calibrated on pictures.")]
+    run = [*studies("flag"), StudyResult("odd", score=1.0, note="No p-value: calibrated on 2-D images.")]
     assert summary_sentences(run, RULE, 40)[2] == "1 study has no p-value and says why."
     assert summary_sentences(run[1:], RULE, 40)[0] == "1 study scored; none has a p-value, so none can be flagged."
 
