@@ -1,4 +1,4 @@
-"""Names that this release replaced: accepted for one release more where files and commands of users hold them."""
+"""Names that this release replaced; still accepted in users' files and commands for one more release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVALUATION_KEYS = {
 
 
 def current_name(name: str, names: Mapping[str, str]) -> str:
-    """The name of today for one of these earlier names, with a warning at its first use; any other name as it is."""
+    """The current name for an earlier one, with a warning at its first use; any other name unchanged."""
     if name in names:
         _warn(name, names[name])
     return names.get(name, name)
@@ -29,5 +29,5 @@ def current_name(name: str, names: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=None)
 def _warn(earlier: str, name: str) -> None:
-    """Warn once of an earlier name."""
-    logger.warning("%r is now called %r: the earlier name is accepted for one release more.", earlier, name)
+    """Warn once about an earlier name."""
+    logger.warning("%r is now called %r: the earlier name is accepted for one more release.", earlier, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ _NEXT_STEP = {
     errno.ENOTDIR: "a file exists where a folder is needed: move it away or choose another folder",
     errno.EEXIST: "a file exists where a folder is needed: move it away or choose another folder",
 }
+WINDOWS = os.name == "nt"
 _DISK_GONE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -61,7 +63,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        _replace(temporary, target)
     except OSError as error:
         if not _is_ours(error, target, temporary):
             raise
@@ -69,6 +71,16 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     finally:
         with suppress(OSError):  # renamed, or never created
             temporary.unlink()
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename a file over another one; Windows refuses this while a virus scanner or indexer has one of them open."""
+    for pause in (0.1, 0.3, 1.0) if WINDOWS else ():
+        try:
+            return os.replace(temporary, target)
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(temporary, target)
 
 
 def _text_options(mode: str) -> dict[str, Any]:
@@ -84,4 +96,6 @@ def _is_ours(error: OSError, target: Path, temporary: Path) -> bool:
 def _explain(target: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
     next_step = _NEXT_STEP.get(error.errno or 0, "check that the folder exists and can be written to, then run again")
+    if WINDOWS and isinstance(error, PermissionError):  # Windows also refuses while a spreadsheet has the file open
+        next_step = f"close the file in other programs, or {next_step}"
     return f"Cannot write {target}: {reason}. The previous content is unchanged. Next step: {next_step}."

@@ -15,8 +15,8 @@ def test_earlier_parameters_of_a_command_line_are_accepted_with_one_warning_each
         assert parse_overrides(["--gate", "false", "--floor_epochs=3"]) == {"input_check": False, "baseline_epochs": 3}
         parse_overrides(["--gate", "true"])
     assert [record.getMessage() for record in caplog.records] == [
-        "'gate' is now called 'input_check': the earlier name is accepted for one release more.",
-        "'floor_epochs' is now called 'baseline_epochs': the earlier name is accepted for one release more.",
+        "'gate' is now called 'input_check': the earlier name is accepted for one more release.",
+        "'floor_epochs' is now called 'baseline_epochs': the earlier name is accepted for one more release.",
     ]
 
 

@@ -96,3 +96,35 @@ def test_new_file_follows_the_umask_of_the_user(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared.csv").stat().st_mode) == 0o640
+
+
+def test_windows_rename_is_tried_again_while_another_program_has_the_file_open(tmp_path, monkeypatch) -> None:
+    refused = [PermissionError(errno.EACCES, "Access is denied")] * 2
+    rename = os.replace
+
+    def replace(source: object, target: object) -> None:
+        if refused:
+            raise refused.pop()
+        rename(source, target)
+
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    with atomic_write(tmp_path / "results.csv") as stream:
+        stream.write("new")
+    assert (tmp_path / "results.csv").read_text() == "new" and not refused
+
+
+def test_windows_file_open_in_a_spreadsheet_is_reported_with_the_next_step(tmp_path, monkeypatch) -> None:
+    def replace(source: object, target: object) -> None:
+        raise PermissionError(errno.EACCES, "Access is denied", str(source))
+
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    with pytest.raises(
+        NomalyError, match="Access is denied.* Next step: close the file in other programs, or choose a"
+    ):
+        with atomic_write(tmp_path / "results.csv") as stream:
+            stream.write("new")
+    assert list(tmp_path.iterdir()) == []

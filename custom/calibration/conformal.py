@@ -1,11 +1,11 @@
-"""Decisions with a promised false-alarm rate, from healthy scores alone; larger score = more abnormal.
+"""Decisions with a guaranteed false-alarm rate, from healthy scores only; larger score = more abnormal.
 
 Split conformal prediction (Vovk et al., 2005; conformal anomaly detection, Laxhammar 2014): a new healthy study's
-p-value is at most alpha with probability at most alpha, on average over the calibration sets, whatever the scores'
-distribution. The confident mode promises more: for the calibration set at hand the false-alarm rate is at most alpha
-with the stated confidence (the distribution-free tolerance bound of Wilks 1941, by the binomial law of an order
-statistic). The unit is the patient's study: scores of one patient's several studies are not independent, so give one
-study of each patient; nothing here can tell.
+p-value is at most alpha with probability at most alpha, on average over calibration sets, whatever the distribution of
+the scores. The confident mode guarantees more: for the given calibration set, the false-alarm rate is at most alpha
+with the stated confidence (the distribution-free tolerance bound of Wilks 1941, by the binomial distribution of an
+order statistic). Scores of several studies of one patient are not independent, so give one study per patient; this
+cannot be checked here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def p_values(healthy_scores: ArrayLike, scores: ArrayLike) -> NDArray[np.float64
     """p = (1 + number of healthy scores >= s) / (n + 1) for each score s; small = unusual.
 
     Args:
-        healthy_scores: (n,) scores of the healthy calibration studies, which no training has seen.
+        healthy_scores: (n,) scores of the healthy calibration studies, which were not used in training.
         scores: (m,) scores of the new studies.
 
     Returns:
         (m,) p-values in [1 / (n + 1), 1]. Ties count against the alarm.
 
     Raises:
-        NomalyError: no healthy score, or a score that is not finite.
+        NomalyError: there are no healthy scores, or a score is not finite.
     """
     healthy = np.sort(_finite(healthy_scores, "healthy_scores"))
     at_least = len(healthy) - np.searchsorted(healthy, _finite(scores, "scores"), side="left")
@@ -42,9 +42,9 @@ def minimum_n(alpha: float, confidence: float | None = None) -> int:
     """Smallest number of healthy studies with which anything can be flagged at `alpha`.
 
     Args:
-        alpha: the false-alarm rate that is promised, in (0, 1).
-        confidence: None for the average promise, n >= 1 / alpha - 1 (19 / 49 / 99 for 5 / 2 / 1 %); a number in (0, 1)
-            for the promise with that confidence, (1 - alpha)^n <= 1 - confidence (59 / 149 / 299 at 95 %).
+        alpha: target false-alarm rate, in (0, 1).
+        confidence: None to meet alpha on average, n >= 1 / alpha - 1 (19 / 49 / 99 for 5 / 2 / 1 %); a number in (0, 1)
+            to meet it with that confidence, (1 - alpha)^n <= 1 - confidence (59 / 149 / 299 at 95 %).
     """
     _share(alpha, "alpha")
     if confidence is None:
@@ -56,22 +56,22 @@ def check_enough(n: int, alpha: float, confidence: float | None = None) -> None:
     """Refuse a calibration set that is too small ever to flag a study at `alpha`.
 
     Raises:
-        NomalyError: with the number of healthy studies that is needed.
+        NomalyError: the calibration set is too small; the text gives the number of healthy studies needed.
     """
     needed = minimum_n(alpha, confidence)
     if n < needed:
-        promise = "" if confidence is None else f" with confidence {confidence}"
+        condition = "" if confidence is None else f" with confidence {confidence}"
         raise NomalyError(
-            f"healthy_scores must hold at least {needed} studies for alpha = {alpha}{promise}, got {n}: add healthy "
+            f"healthy_scores must hold at least {needed} studies for alpha = {alpha}{condition}, got {n}: add healthy "
             "studies or choose a larger alpha."
         )
 
 
 def check_groups(counts: Mapping[str | None, int], alpha: float, confidence: float | None = None) -> None:
-    """Refuse calibration groups of which one is too small ever to flag a study at `alpha`.
+    """Refuse calibration groups if one is too small ever to flag a study at `alpha`.
 
     Args:
-        counts: number of healthy studies by group, by None without groups.
+        counts: number of healthy studies of each group; under the key None without groups.
         alpha: see :func:`minimum_n`.
         confidence: see :func:`minimum_n`.
 
@@ -102,7 +102,7 @@ def confident_threshold(healthy_scores: ArrayLike, alpha: float, confidence: flo
     It is the k-th smallest healthy score, k the smallest rank with P(Binomial(n, 1 - alpha) < k) >= confidence.
 
     Raises:
-        NomalyError: too few healthy scores, with the number that is needed, or a score that is not finite.
+        NomalyError: there are too few healthy scores, or a score is not finite.
     """
     healthy = np.sort(_finite(healthy_scores, "healthy_scores"))
     return float(healthy[_confident_rank(len(healthy), alpha, confidence) - 1])
@@ -111,7 +111,7 @@ def confident_threshold(healthy_scores: ArrayLike, alpha: float, confidence: flo
 def _confident_rank(n: int, alpha: float, confidence: float) -> int:
     """k of :func:`confident_threshold`, counted from 1."""
     check_enough(n, alpha, confidence)
-    # the tolerance mends the rounding of the last term at the n where the bound is met exactly, far below any claim
+    # the tolerance absorbs rounding errors at the n for which the bound is met exactly
     enough = binom.cdf(np.arange(n), n, 1 - alpha) >= confidence - 1e-12
     return int(np.argmax(enough)) + 1
 
@@ -122,7 +122,7 @@ def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if array.size == 0:
         raise NomalyError(f"{name} must hold at least one score, got none.")
     if not np.isfinite(array).all():
-        raise NomalyError(f"{name} must be finite numbers, got NaN or infinity: leave failed studies out.")
+        raise NomalyError(f"{name} must be finite numbers, got NaN or infinity: exclude failed studies.")
     return array
 
 

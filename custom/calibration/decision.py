@@ -1,4 +1,4 @@
-"""From a p-value to one of three answers."""
+"""From a p-value to one of three decisions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from custom.errors import NomalyError
 class DecisionRule:
     """Three-way triage of studies by their p-values: flag, uncertain, likely normal.
 
-    A study is flagged where p <= alpha (in the confident mode: at or below a smaller level, see ``confident_alpha``),
-    likely normal where p > likely_normal_p, and uncertain between. Of healthy studies like the calibration ones at most
-    the share alpha is flagged and at least 1 - likely_normal_p is called likely normal. Of abnormal studies nothing is
-    promised: healthy scans alone cannot tell how many of them look healthy.
+    A study is flagged if p <= alpha (in the confident mode: at or below a smaller level, see ``confident_alpha``),
+    likely normal if p > likely_normal_p, and uncertain in between. Of healthy studies like those of the calibration,
+    at most the share alpha is flagged and at least 1 - likely_normal_p is called likely normal. For abnormal studies
+    there is no guarantee: healthy scans do not show how many abnormal ones look healthy.
 
     Args:
-        alpha: false-alarm rate, in (0, 1).
-        confidence: None to keep alpha on average over calibration sets; in (0, 1) to keep it for the calibration set at
-            hand with this confidence.
-        likely_normal_p: in [alpha, 1).
+        alpha: target false-alarm rate, in (0, 1).
+        confidence: None to meet alpha on average over calibration sets; in (0, 1) to meet it for the given calibration
+            set with this confidence.
+        likely_normal_p: p-value above which a study is called likely normal, in [alpha, 1).
 
     Raises:
         NomalyError: if a value is out of its range.
@@ -33,9 +33,9 @@ class DecisionRule:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise NomalyError(f"alpha must be in (0, 1), got {self.alpha}: 0.05 flags 5 % of healthy studies at most.")
+            raise NomalyError(f"alpha must be in (0, 1), got {self.alpha}: 0.05 flags at most 5 % of healthy studies.")
         if self.confidence is not None and not 0 < self.confidence < 1:
-            raise NomalyError(f"confidence must be in (0, 1), or null for the average promise, got {self.confidence}.")
+            raise NomalyError(f"confidence must be in (0, 1), or null to meet alpha on average, got {self.confidence}.")
         if not self.alpha <= self.likely_normal_p < 1:
             raise NomalyError(
                 f"likely_normal_p must be in [alpha, 1) = [{self.alpha:g}, 1), got {self.likely_normal_p}: studies "
@@ -60,8 +60,8 @@ class DecisionRule:
         """ "flag", "uncertain" or "likely_normal".
 
         Args:
-            p_value: of the study, from n healthy calibration studies.
-            n: their number.
+            p_value: p-value of the study.
+            n: number of healthy calibration studies behind it.
         """
         if not 0 <= p_value <= 1:
             raise NomalyError(f"p_value must be a p-value in [0, 1], got {p_value}.")

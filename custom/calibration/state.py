@@ -1,4 +1,4 @@
-"""What calibration learned, as buffers of the detector."""
+"""The result of a calibration, as buffers of the detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
@@ -21,23 +21,35 @@ class CalibrationState(nn.Module):
     """Healthy scores, the thresholds of the map and the decision rule; empty until calibrated.
 
     Buffers:
-        healthy_scores: (n,) float64, one score for each healthy study, ascending; n = 0 means not calibrated.
-        healthy_masses: (n,) float64, the mass of the most massive region in each of their maps, 0 where there is none.
-        healthy_groups: (n,) int64, the calibration group of each, an index into the names of ``group_table``.
+        healthy_scores: (n,) float64, one score per healthy study, ascending; n = 0 means not calibrated.
+        healthy_masses: (n,) float64, mass of the most massive region of each study, 0 without regions.
+        healthy_groups: (n,) int64, calibration group of each study, an index into the names of ``group_table``.
         group_table: (k,) uint8, UTF-8 of {"field": field of the datalist, "names": [...]}; empty without groups.
         decision: (3,) float64, alpha, confidence (0 = none) and likely_normal_p, see DecisionRule.
-        pixel_threshold: () float64, the map value that the stated share of healthy foreground pixels exceeds.
+        pixel_threshold: () float64, map value that a given share of the healthy foreground pixels exceeds.
         pixel_false_positive_rate: () float64, that share.
-        minimum_region: () int64, pixels of the network's grid that a region over the threshold has at least.
-        false_regions_per_study: () float64, the mean number of such regions in a healthy study that it allows.
-        slices: (2,) int64, least and most slices of the calibration studies: p-values hold for studies of this kind.
-        plane: (2,) int64, least and most pixels of a slice of theirs; the score of a large frame is no match for those
-            of small windows.
-        scoring: (k,) uint8, UTF-8 of the settings that the scores were made with, see custom.scoring.settings.
-        input_check.*: what the input check learned, see InputCheckState.
+        minimum_region: () int64, minimum size of a region above the threshold, in pixels of the network's grid.
+        false_regions_per_study: () float64, mean number of such regions that is allowed in a healthy study.
+        slices: (2,) int64, minimum and maximum number of slices of the calibration studies.
+        plane: (2,) int64, minimum and maximum number of pixels per slice of the calibration studies; scores of slices
+            of very different sizes are not comparable.
+        scoring: (k,) uint8, UTF-8 of the settings of the scores, see custom.scoring.settings.
+        input_check.*: see InputCheckState.
     """
 
     OF_ANY_LENGTH = ("healthy_scores", "healthy_masses", "healthy_groups", "group_table", "scoring")
+    healthy_scores: Tensor
+    healthy_masses: Tensor
+    healthy_groups: Tensor
+    group_table: Tensor
+    decision: Tensor
+    pixel_threshold: Tensor
+    pixel_false_positive_rate: Tensor
+    minimum_region: Tensor
+    false_regions_per_study: Tensor
+    slices: Tensor
+    plane: Tensor
+    scoring: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +74,7 @@ class CalibrationState(nn.Module):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether healthy scores are there."""
+        """Whether healthy scores have been stored."""
         return len(self.healthy_scores) > 0
 
     @property
@@ -73,7 +85,7 @@ class CalibrationState(nn.Module):
 
     @property
     def group_field(self) -> str | None:
-        """Field of the datalist that parts the calibration groups, such as "scanner"; None without groups."""
+        """Field of the datalist that defines the calibration groups, such as "scanner"; None without groups."""
         return self._groups()[0]
 
     @property
@@ -83,11 +95,12 @@ class CalibrationState(nn.Module):
 
     @property
     def healthy_counts(self) -> dict[str | None, int]:
-        """Number of healthy studies of each group, of None without groups."""
-        return {group: self.healthy_count(group) for group in self.group_names or [None]}
+        """Number of healthy studies of each group; without groups, of all studies under the key None."""
+        groups: list[str | None] = [*self.group_names]
+        return {group: self.healthy_count(group) for group in groups or [None]}
 
     def healthy_count(self, group: str | None = None) -> int:
-        """Number of healthy studies that a p-value rests on: those of the group, or all without groups."""
+        """Number of healthy studies behind a p-value: those of the group, or all without groups."""
         return int(self._members(group).sum())
 
     def p_value(self, score: float, group: str | None = None) -> float:
@@ -95,39 +108,40 @@ class CalibrationState(nn.Module):
         return float(p_values(self.healthy_scores.cpu().numpy()[self._members(group)], [score])[0])
 
     def region_p_values(self, masses: ArrayLike, group: str | None = None) -> NDArray[np.float64]:
-        """(m,) p-values of a study's regions: how seldom a healthy study has any region of this mass.
+        """(m,) p-values of a study's regions: how rarely a healthy study has any region of at least this mass.
 
-        As each is compared with the largest of a healthy study, the chance that any region of a healthy study has
-        p <= alpha is at most alpha (the maximum statistic of Nichols and Holmes, 2002).
+        Each region is compared with the most massive one of every healthy study, so the probability that any region
+        of a healthy study has p <= alpha is at most alpha (the maximum statistic of Nichols and Holmes, 2002).
         """
         healthy = self.healthy_masses.cpu().numpy()[self._members(group)]
         return p_values(healthy, masses) if len(np.atleast_1d(masses)) else np.zeros(0)
 
     @property
     def scoring_settings(self) -> dict[str, Any]:
-        """The settings that the scores were made with; empty where none are known."""
+        """The settings of the healthy scores; empty if unknown."""
         return json.loads(bytes(self.scoring.cpu().tolist())) if len(self.scoring) else {}
 
     def refusal(self, shape: Sequence[int], scoring: ScoringSettings, group: str | None = None) -> str | None:
-        """Why a study of this shape (X, Y, Z), of this group, scored with these settings, can have no p-value; None if
-        it can.
+        """Why a study of this shape (X, Y, Z) and group, scored with these settings, gets no p-value; None if it does.
 
-        A picture is no volume, and a slice has at most a tenth fewer or more pixels than those of the calibration.
+        2-D images and volumes are not comparable, and the number of pixels per slice may differ from the calibration
+        studies by at most 10 %.
         """
         width, height, depth = shape
         low, high = self.plane.tolist()
-        kinds = {True: "pictures", False: "volumes"}
-        picture, pictures = depth == 1, int(self.slices.max()) == 1
+        is_flat, calibrated_flat = depth == 1, int(self.slices.max()) == 1
         if not self.is_calibrated:
             return "the detector is not calibrated: run nomaly calibrate"
-        if picture != pictures:
-            return f"calibrated on {kinds[pictures]}, and this is {'a picture' if picture else 'a volume'}"
+        if is_flat != calibrated_flat:
+            kinds, this = ("2-D images", "a volume") if calibrated_flat else ("volumes", "a 2-D image")
+            return f"calibrated on {kinds}, but this is {this}"
         if not 0.9 * low <= width * height <= 1.1 * high:
-            return f"calibrated on slices of {low} to {high} pixels, and this study's have {width * height}"
+            sizes = f"{low}" if low == high else f"{low} to {high}"
+            return f"calibrated on slices of {sizes} pixels, but the slices of this study have {width * height}"
         if differences := scoring.differences(self.scoring_settings):
             return (
-                f"calibrated with other settings of score, map or ensemble ({'; '.join(differences)}): calibrate with "
-                "these, or set them back"
+                f"calibrated with other settings of score, map or ensemble ({'; '.join(differences)}): calibrate again "
+                "with the current settings, or restore the earlier ones"
             )
         return self._group_refusal(group)
 
@@ -138,7 +152,7 @@ class CalibrationState(nn.Module):
             setattr(self, name, torch.as_tensor(value, dtype=buffer.dtype, device=buffer.device))
 
     def fill_scoring(self, settings: Mapping[str, Any]) -> None:
-        """Set the settings that the scores were made with."""
+        """Store the settings of the healthy scores."""
         self.fill(scoring=list(json.dumps(settings).encode()))
 
     def fill_healthy(
@@ -148,13 +162,13 @@ class CalibrationState(nn.Module):
         groups: Sequence[str] | None = None,
         field: str | None = None,
     ) -> None:
-        """Set what is known of each healthy study.
+        """Store the healthy studies.
 
         Args:
-            scores: (n,) their scores.
-            masses: (n,) masses of their most massive regions.
-            groups: (n,) names of their groups, or None without groups.
-            field: field of the datalist that the names are from.
+            scores: (n,) scores.
+            masses: (n,) masses of the most massive regions.
+            groups: (n,) names of the calibration groups, or None without groups.
+            field: field of the datalist that defines the groups.
         """
         order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
         names = sorted(set(groups or ()))
@@ -178,24 +192,24 @@ class CalibrationState(nn.Module):
         """(n,) which healthy studies a study of this group is compared with."""
         names = self.group_names
         if not names:
-            return np.ones(len(self.healthy_scores), dtype=bool)
+            return np.ones(len(self.healthy_scores), dtype=np.bool_)
         return self.healthy_groups.cpu().numpy() == (names.index(group) if group in names else -1)
 
     def _group_refusal(self, group: str | None) -> str | None:
-        """Why a study of this group can have no p-value."""
+        """Why a study of this group gets no p-value; None if it does."""
         field, names = self._groups()
         if not names or group in names:
             return None
         if group is None:
-            return f"calibrated by {field}, and this study names none: give it in the datalist, or as --study_group"
-        return f"no healthy study of {field} {group!r} was calibrated on, only of {', '.join(names)}"
+            return f"calibrated by {field}, but this study has none: add it to the datalist, or give --study_group"
+        return f"not calibrated for {field} {group!r}, only for {', '.join(names)}"
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # The number of healthy studies is part of what is loaded, so these buffers take the stored size first.
+        # The number of healthy studies is not known before loading, so these buffers first take the stored size.
         if (earlier := state_dict.pop(f"{prefix}score_rule", None)) is not None:
             content = json.dumps({"version": 0, "checksum": earlier.tolist()}).encode()
             state_dict[f"{prefix}scoring"] = torch.tensor(list(content), dtype=torch.uint8)
-        for name in [name for name in state_dict if name.startswith(f"{prefix}gate.")]:  # its earlier name
+        for name in [name for name in state_dict if name.startswith(f"{prefix}gate.")]:  # the earlier name
             state_dict[f"{prefix}input_check.{name.removeprefix(f'{prefix}gate.')}"] = state_dict.pop(name)
         for name in self.OF_ANY_LENGTH:
             stored = state_dict.get(prefix + name)
@@ -205,5 +219,5 @@ class CalibrationState(nn.Module):
 
 
 def group_name(value: Any) -> str:
-    """Name of a calibration group from an entry of a datalist: 3 and 3.0 are one scanner."""
+    """Name of a calibration group from an entry of a datalist: 3 and 3.0 are the same scanner."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

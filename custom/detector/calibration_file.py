@@ -1,7 +1,6 @@
-"""A calibration as a small JSON file, tied to the weights that it was made with.
+"""A calibration as a small JSON file, valid only for the weights that it was made with.
 
-A site calibrates on its own healthy studies without touching the weights: the file goes where they go, and is refused
-by others.
+A site calibrates on its own healthy studies without changing the weights.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ LISTS = ("slices", "plane")
 def write_calibration(
     path: str | Path, state: CalibrationState, model_hash: str, studies: list[dict[str, Any]], info: dict[str, Any]
 ) -> None:
-    """Write what a state holds, for people to read and for ``load_calibration``.
+    """Write a calibration in a readable form, for ``load_calibration``.
 
     Args:
-        path: of the file; replaced atomically.
-        state: of a calibrated detector.
-        model_hash: of the detector's weights, without calibration.
-        studies: for each healthy study its name ``study``, ``score``, ``mass`` and ``group``; written as they are.
-        info: what else to tell, such as date and bundle.
+        path: path of the file; replaced atomically.
+        state: state of a calibrated detector.
+        model_hash: hash of the detector's weights, without calibration.
+        studies: ``study`` (name), ``score``, ``mass`` and ``group`` of each healthy study; written unchanged.
+        info: further entries, such as date and bundle.
 
     Raises:
-        NomalyError: if it cannot be written.
+        NomalyError: if the file cannot be written.
     """
     rule = state.decision_rule
     content = {
@@ -62,14 +61,13 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
     """Fill a state from a file of ``write_calibration``.
 
     Raises:
-        NomalyError: if the file is missing, is no calibration, or is of other weights.
+        NomalyError: if the file was not found, is not a calibration, or was made with other weights.
     """
     content = _read(Path(path))
     if content["model_hash"] != model_hash:
         raise NomalyError(
-            f"calibration {path} must be of these weights ({model_hash}), but is of {content['model_hash']}: scores of "
-            "other weights cannot be compared. Calibrate these weights (nomaly calibrate), or give the weights that it "
-            "is of."
+            f"calibration {path} was made with other weights ({content['model_hash']}; these are {model_hash}), so the "
+            "scores are not comparable. Calibrate these weights (nomaly calibrate), or use those it was made with."
         )
     try:
         rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])
@@ -77,13 +75,11 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         scores, masses, groups = _studies(content)
         _check_numbers(scores, masses, values)
         scoring = _scoring(content)
-        input_check = read_input_check(
-            content.get("input_check")
-        )  # absent from files that are older than the input check
+        input_check = read_input_check(content.get("input_check"))  # absent from files older than the input check
     except (KeyError, TypeError, ValueError) as error:
         raise NomalyError(
-            f"calibration {path} must be a whole file of nomaly calibrate, but {type(error).__name__}: {error}. Make "
-            "it anew."
+            f"calibration {path} is incomplete or invalid ({type(error).__name__}: {error}): create it again with "
+            "nomaly calibrate."
         ) from error
     state.fill_healthy(scores, masses, groups, content["group_field"])
     state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
@@ -95,25 +91,25 @@ def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[st
     """Scores, masses and groups (None without a field) of the healthy studies."""
     studies = content["studies"]
     if len(studies) != content["healthy_studies"]:
-        raise ValueError(f"healthy_studies is {content['healthy_studies']}, and there are {len(studies)}")
+        raise ValueError(f"healthy_studies is {content['healthy_studies']}, but {len(studies)} are listed")
     groups = None
     if content["group_field"] is not None:
         if any(study["group"] is None for study in studies):
-            raise ValueError(f"each study must have a group, as group_field is {content['group_field']}")
+            raise ValueError(f"each study must have a group, since group_field is {content['group_field']}")
         groups = [group_name(study["group"]) for study in studies]
     return [float(study["score"]) for study in studies], [float(study["mass"]) for study in studies], groups
 
 
 def _scoring(content: dict[str, Any]) -> dict[str, Any]:
-    """Settings that the scores were made with; of releases before they were kept, mode and checksum."""
+    """Settings of the scores; in files of releases that did not store them, mode and checksum."""
     scoring = content["scoring"] if "scoring" in content else {"version": 0, "checksum": content["score_rule"]}
     if not isinstance(scoring, dict) or "version" not in scoring:
-        raise ValueError(f"scoring must be settings with their version, got {scoring!r}")
+        raise ValueError(f"scoring must be settings with a version, got {scoring!r}")
     return scoring
 
 
 def _check_numbers(scores: list[float], masses: list[float], values: dict[str, Any]) -> None:
-    """Refuse numbers that no calibration has."""
+    """Refuse invalid numbers."""
     if not np.isfinite([*scores, *masses, *(values[name] for name in NUMBERS)]).all():
         raise ValueError("scores, masses and thresholds must be finite")
     if values["minimum_region"] < 1:
@@ -124,15 +120,17 @@ def _check_numbers(scores: list[float], masses: list[float], values: dict[str, A
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Content of the file, with its hash at least."""
+    """Content of the file, at least with hash and studies."""
     if not path.is_file():
-        raise NomalyError(f"calibration {path} must be a file, found none: make it with nomaly calibrate.")
+        raise NomalyError(f"calibration file not found: {path}. Create it with nomaly calibrate.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise NomalyError(f"calibration {path} must be JSON: {error}. Make it anew with nomaly calibrate.") from None
+        raise NomalyError(
+            f"calibration {path} is not valid JSON ({error}): create it again with nomaly calibrate."
+        ) from None
     if not isinstance(content, dict) or "model_hash" not in content or not content.get("studies"):
         raise NomalyError(
-            f"calibration {path} must be a file of nomaly calibrate, with model_hash and studies. Make it anew."
+            f"calibration {path} must contain model_hash and studies: create it again with nomaly calibrate."
         )
     return {current_name(key, CALIBRATION_KEYS): value for key, value in content.items()}

@@ -1,10 +1,9 @@
-"""Checkpoints: the whole training state to resume from, and the best network."""
+"""Checkpoints: the complete training state to resume from, and the best network."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -19,27 +18,27 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCheckpoint:
-    """Save all that training needs after each epoch, continue from it, and keep the best network as ``model.pt``.
+    """Save the training state after each epoch, resume from it, and keep the best network as ``model.pt``.
 
-    The best network is the one with the highest key metric of ``validator``, healthy error deciding between equals.
-    Random state and learning rates are not stored: they follow from the epoch (custom.handlers.schedule). Files are
-    written whole or not at all. Under torch.distributed all processes load, the first saves.
+    The best network is the one with the highest key metric of ``validator``; ties are broken by the healthy error.
+    Random states and learning rates are not stored: they depend only on the epoch (custom.handlers.schedule). Files are
+    written completely or not at all. Under torch.distributed all processes load, and the first saves.
 
     Args:
-        directory: for ``checkpoint.pt`` and ``model.pt``.
-        network: whose state_dict is saved.
-        optimizers: by name.
+        directory: folder of ``checkpoint.pt`` and ``model.pt``.
+        network: network whose state_dict is saved.
+        optimizers: optimisers by name.
         validator: evaluator with ``key_metric`` and ``error_metric`` in its metrics; None keeps the latest network as
             the best.
-        identity: what must agree for a run to be continued, e.g. {"datalist": hash}.
+        identity: what must be equal for a run to be resumed, e.g. {"datalist": hash}.
         key_metric: name of the metric, larger = better.
         error_metric: name of the healthy error, smaller = better.
-        overwrite: start anew although the directory holds a network or an unfinished run.
-        save: whether this process writes; None for the first process alone.
+        overwrite: start from the beginning even if the folder contains a network or an unfinished run.
+        save: whether this process writes; None = only the first process.
 
     Raises:
-        NomalyError: when training starts, if ``directory`` holds a network without its run, or a run of another
-            identity or architecture.
+        NomalyError: when training starts, if ``directory`` contains a network without its checkpoint, or a checkpoint
+            of another identity or architecture.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class TrainingCheckpoint:
         directory: str,
         network: nn.Module,
         optimizers: dict[str, Optimizer],
-        validator: Any = None,
+        validator: Engine | None = None,
         identity: dict[str, str] | None = None,
         key_metric: str = "synthetic_auroc",
         error_metric: str = "healthy_error",
@@ -81,13 +80,13 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.after_epoch)
 
     def resume(self, engine: Engine) -> None:
-        """Continue from ``checkpoint.pt`` if it is there, unless this very run has trained already: what it has now may
-        be newer, such as weights averaged over sites.
+        """Resume from ``checkpoint.pt`` if it exists, unless this run has trained already: its weights may be newer,
+        for example averaged over sites.
         """
         if self.overwrite or engine.state.epoch > 0:
             return
         if not self.checkpoint.exists():
-            self._refuse_foreign_model()
+            self._refuse_other_model()
             return
         state = read_tensors(self.checkpoint)
         self._check_identity(state.get("identity", {}))
@@ -97,27 +96,29 @@ class TrainingCheckpoint:
                 optimizer.load_state_dict(state["optimizers"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise NomalyError(
-                f"{self.checkpoint} must be of this network, but is of another architecture: give the settings it was "
-                f"trained with, or another ckpt_dir ({str(error).splitlines()[0]})."
+                f"{self.checkpoint} is a checkpoint of another architecture: repeat the settings of that training, or "
+                f"give another ckpt_dir ({str(error).splitlines()[0]})."
             ) from error
         self.best = state["best"]
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * engine.state.epoch_length
         if state["epoch"] >= engine.state.max_epochs:
             logger.warning(
-                "Nothing to train: %s has %d epochs; raise max_epochs to go on.", self.checkpoint, state["epoch"]
+                "Nothing to train: %s already has %d epochs; increase max_epochs to train longer.",
+                self.checkpoint,
+                state["epoch"],
             )
         else:
-            logger.warning("Continuing %s after epoch %d.", self.checkpoint, state["epoch"])
+            logger.warning("Resuming %s after epoch %d.", self.checkpoint, state["epoch"])
 
     def after_epoch(self, engine: Engine) -> None:
-        """Keep the network if it is the best so far, then save the training state."""
+        """Save the network if it is the best so far, then the training state."""
         self._check_weights(engine.state.epoch)
         self._keep_best(engine.state.epoch)
         if self.save:
             if engine.state.epoch == engine.state.max_epochs and not self.best["epoch"]:
                 save_tensors(self.network.state_dict(), self.model)
-                logger.warning("No validation took place: %s is the latest network, not the best.", self.model)
+                logger.warning("No validation was run: %s is the latest network, not the best.", self.model)
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
             state = {
                 "epoch": engine.state.epoch,
@@ -128,14 +129,12 @@ class TrainingCheckpoint:
             save_tensors(state | {"network": self.network.state_dict()}, self.checkpoint)
 
     def _check_weights(self, epoch: int) -> None:
-        """The losses were finite before the last step; the weights after it must be so, too, or they may not be
-        kept.
-        """
+        """Refuse to save weights that are not finite: the losses were checked only before the last step."""
         bad = [name for name, value in self.network.named_parameters() if not torch.isfinite(value).all()]
         if bad:
             raise NomalyError(
-                f"Training stopped: weight {bad[0]} must be finite, but is not after epoch {epoch}. The last "
-                "good checkpoint is kept. Start again with a lower learning_rate, or with amp false."
+                f"Training stopped: weight {bad[0]} is not finite after epoch {epoch}. The last good checkpoint is "
+                "kept. Start again with a lower learning_rate, or with amp false."
             )
 
     def _keep_best(self, epoch: int) -> None:
@@ -150,7 +149,7 @@ class TrainingCheckpoint:
                 logger.info("Epoch %d is the best so far: %s", epoch, self.model)
 
     def _validated(self, epoch: int) -> dict[str, float] | None:
-        """Metrics of this epoch's validation; None if there was none."""
+        """Metrics of this epoch's validation; None if the epoch was not validated."""
         if self.validator is None:
             return {self.key_metric: float(epoch), self.error_metric: 0.0}
         # MONAI's ValidationHandler gives the evaluator the trainer's epoch.
@@ -162,11 +161,11 @@ class TrainingCheckpoint:
         """Sort key of a validation, larger = better."""
         return metrics[self.key_metric], -metrics[self.error_metric]
 
-    def _refuse_foreign_model(self) -> None:
+    def _refuse_other_model(self) -> None:
         if self.model.exists():
             raise NomalyError(
-                f"ckpt_dir {self.directory} must not hold another run's network, but {self.model.name} is there "
-                "without checkpoint.pt: give another ckpt_dir, or overwrite true to replace it."
+                f"ckpt_dir {self.directory} already contains a {self.model.name} without checkpoint.pt: give another "
+                "ckpt_dir, or overwrite true to replace it."
             )
 
     def _check_identity(self, stored: dict[str, str]) -> None:
@@ -174,5 +173,5 @@ class TrainingCheckpoint:
             if stored.get(name) != value:
                 raise NomalyError(
                     f"{self.checkpoint} was trained with {name} {stored.get(name)}, not {value}: give the same {name}, "
-                    "another ckpt_dir, or overwrite true to start anew."
+                    "another ckpt_dir, or overwrite true to start from the beginning."
                 )

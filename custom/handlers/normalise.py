@@ -12,13 +12,13 @@ from custom.detector.anomaly_detector import AnomalyDetector
 
 
 class FitNormalisation:
-    """Fit the detector's HealthyNormalisation as each validation starts, so that it belongs to the network as it is.
+    """Fit the detector's HealthyNormalisation at the start of each validation, so that it matches the current network.
 
     Args:
-        network: its normalisation is fitted; one without is left alone.
-        training: healthy slices; they are taken without augmentation.
-        max_images: so many at most, spread evenly over the training slices.
-        batch_size: images of one pass.
+        network: detector whose normalisation is fitted; one without normalisation is not changed.
+        training: healthy slices; used without augmentation.
+        max_images: maximum number of images, spread evenly over the training slices.
+        batch_size: images per forward pass.
         amp: bfloat16 autocast of the network, as in the validation.
     """
 
@@ -42,9 +42,11 @@ class FitNormalisation:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
+        assert self.network.normalisation is not None  # otherwise this handler is not attached
         self.network.eval()
+        device: torch.device = getattr(engine.state, "device")  # set by MONAI, not declared by ignite
         with torch.no_grad():
-            self.network.normalisation.fit(self.raw_maps(engine.state.device))
+            self.network.normalisation.fit(self.raw_maps(device))
 
     def raw_maps(self, device: torch.device) -> Iterator[torch.Tensor]:
         """Maps of healthy images before normalisation."""

@@ -1,4 +1,4 @@
-"""The results folder of a run over studies: records, tables, maps, report."""
+"""The output folder of a run over studies: records, tables, maps, report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import nn
 
 from custom import __version__
 from custom.calibration.decision import DecisionRule
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.files import atomic_write
+from custom.handlers.engine_output import studies_of
 from custom.metrics.records import Evaluation
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
@@ -23,52 +24,53 @@ from custom.processes import is_main_process, wait_for_all
 from custom.reporting.report import write_report
 from custom.reporting.worklist import worklist_key
 from custom.runs.folder import RunFolder
-from custom.runs.info import fingerprint, run_info
+from custom.runs.info import Evaluator, fingerprint, run_info
 from custom.runs.notes import WEIGHTS
 from custom.runs.records import StudyRecord, source_digest
 from custom.runs.study_outputs import StudyOutputs, failed_row
 from custom.runs.tables import StudyResult, write_regions_csv, write_results_csv, write_run_info
+from custom.studies.items import Study, StudyItem
 
 logger = logging.getLogger(__name__)
 
-MOST_VIEWS = 1000  # more cases than that would not fit into the report, whatever their size
+MOST_VIEWS = 1000  # images of more cases would not fit into the report, whatever their size
 
 
 class ResultsFolder:
     """Write ``results.csv``, ``regions.csv``, ``run.json``, ``report.html`` and, for each study, map, mask and
-    pseudo-healthy image, for DICOM studies DICOM objects as well.
+    pseudo-healthy image; for DICOM studies also DICOM objects.
 
-    Maps lie on the source's own grid: a NIfTI volume gives NIfTI of equal affine and shape, a picture a picture of
-    equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``. What was found in a study is on the disk
-    before the next one is begun, so that a stopped run can go on (``resume``); several processes that share the folder
-    may each do a part of the studies, the first one then makes the tables of all.
+    Maps are on the grid of the source file: a NIfTI volume gives NIfTI of equal affine and shape, a 2-D image one of
+    equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``. The results of a study are on disk before
+    the next one begins, so that a stopped run can be resumed. Several processes that share the folder may each process
+    a part of the studies; the first one then writes the tables of all.
 
     Args:
-        output_dir: folder of the run.
-        network: the detector that is run.
-        title: of the report.
-        items: all studies of the run, in the order of the table, also those that an earlier process has done.
-        notes: what must be said loudly, such as that data are synthetic; empty ones are left out.
-        alpha: false-alarm rate of the decisions; None = as calibrated.
-        info: what else ``run.json`` shall tell.
-        evaluation: accumulates the metrics; None if the truth is not known. Such a run cannot be resumed.
+        output_dir: output folder of the run.
+        network: the detector.
+        title: title of the report.
+        items: all studies of the run, in the order of the table, including those that are already done.
+        notes: warnings for log and report, such as that the data are synthetic; empty ones are ignored.
+        alpha: target false-alarm rate of the decisions; None = as calibrated.
+        info: further entries of ``run.json``.
+        evaluation: accumulates the metrics; such a run cannot be resumed. None if the truth is unknown.
         write_images: whether maps are written.
         write_dicom: whether DICOM studies get DICOM objects.
-        overwrite: whether results that are there may be replaced.
-        resume: whether results that are there are gone on with.
-        private_words: what ``run.json`` must not tell of the command: the studies as the user named them.
+        overwrite: whether existing results may be replaced.
+        resume: whether the run of existing results is continued.
+        private_words: studies as the user named them, which ``run.json`` must not show in the command.
 
     Raises:
-        NomalyError: when the run starts, if the folder has results and neither ``overwrite`` nor ``resume`` is set, or
-            those to be gone on with are of another run; when the disk is full.
+        NomalyError: when the run starts, if the folder contains results and neither ``overwrite`` nor ``resume`` is
+            set, or the results to resume are from a different run; if the disk is full.
     """
 
     def __init__(
         self,
         output_dir: str,
-        network: nn.Module,
+        network: AnomalyDetector,
         title: str,
-        items: Sequence[dict[str, Any]],
+        items: Sequence[StudyItem],
         notes: Sequence[str | None] = (),
         alpha: float | None = None,
         info: dict[str, Any] | None = None,
@@ -92,7 +94,7 @@ class ResultsFolder:
 
     @property
     def folder(self) -> Path:
-        """Where the results are written."""
+        """Output folder."""
         return self.run.folder
 
     @property
@@ -113,15 +115,15 @@ class ResultsFolder:
         engine.add_event_handler(Events.COMPLETED, self.finish)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.stop)
 
-    def start(self, engine: Engine) -> None:
-        """Refuse to write over earlier results; begin the folder."""
+    def start(self, engine: Evaluator) -> None:
+        """Check that the folder may be used, and prepare it."""
         run = run_info(self.network, self.rule, self.info, self.notes, self.private_words)
         outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
         run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
         self.run.check(run["fingerprint"])
         wait_for_all()
         if is_main_process():
-            # Written now and again at the end: a folder that cannot be written to shall be known before the work.
+            # Written now and again at the end: a folder without write permission is reported before the work.
             self.run.begin(run)
         wait_for_all()
         self.information = run
@@ -134,14 +136,16 @@ class ResultsFolder:
         if self.evaluation is not None:
             self.evaluation.start()
         if not self.network.calibration.is_calibrated and is_main_process():
-            logger.warning("The detector is not calibrated: no p-values, decisions, masks. Run nomaly calibrate first.")
+            logger.warning(
+                "The detector is not calibrated: no p-values, decisions or masks. Run nomaly calibrate first."
+            )
 
     def add(self, engine: Engine) -> None:
-        """Take in some studies."""
-        for study in engine.state.output:
+        """Write the results of the studies of an iteration."""
+        for study in studies_of(engine):
             record = self.outputs.make(study)
             if self.evaluation is not None:
-                record = self._evaluated(study, record)
+                record = _evaluated(self.evaluation, study, record)
             record.source = source_digest(study["source"])
             self.run.records.write(record)
 
@@ -153,23 +157,12 @@ class ResultsFolder:
         wait_for_all()
 
     def stop(self, engine: Engine, error: BaseException) -> None:
-        """Let others go on."""
+        """Unlock the folder after an error."""
         self.run.release()
         raise error
 
-    def _evaluated(self, study: dict[str, Any], record: StudyRecord) -> StudyRecord:
-        """The record of a study after the metrics have taken it in."""
-        try:
-            if record.result.status == "ok":
-                self.evaluation.add(study)
-        except NomalyError as error:
-            record = StudyRecord(failed_row({**study, "error": str(error)}), [])
-        if record.result.status != "ok":
-            self.evaluation.fail(study)
-        return record
-
     def _finish(self) -> None:
-        """Write what tells of all studies."""
+        """Write the files about all studies."""
         rows, regions = self.run.gather()
         write_results_csv(rows, self.folder / "results.csv")
         if self.threshold is not None:
@@ -202,12 +195,24 @@ class ResultsFolder:
         with atomic_write(self.folder / "metrics.md") as file:
             file.write(text + "\n")
         logger.info("%s\n%s", baseline_sentence(evaluation), text)
-        if promise := false_alarm_sentence(evaluation):
-            logger.warning(promise)
+        if sentence := false_alarm_sentence(evaluation):
+            logger.warning(sentence)
+
+
+def _evaluated(evaluation: StudyEvaluation, study: Study, record: StudyRecord) -> StudyRecord:
+    """The record of a study after it was added to the metrics; a failed one if that is not possible."""
+    try:
+        if record.result.status == "ok":
+            evaluation.add(study)
+    except NomalyError as error:
+        record = StudyRecord(failed_row({**study, "error": str(error)}), [])
+    if record.result.status != "ok":
+        evaluation.fail(study)
+    return record
 
 
 def outcome(rows: Sequence[StudyResult]) -> str:
-    """How many studies came to which end."""
+    """Number of studies, in total and by decision or status, in words."""
     states = [row.decision or "no decision" if row.status == "ok" else row.status for row in rows]
     counts = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states)]
-    return f"{len(rows)} {'study' if len(rows) == 1 else 'studies'} ({', '.join(counts)})" if rows else "No study"
+    return f"{len(rows)} {'study' if len(rows) == 1 else 'studies'} ({', '.join(counts)})" if rows else "No studies"

@@ -1,7 +1,6 @@
-"""What depends on the epoch alone: random seeds and learning rates.
+"""Random seeds and learning rates of the epochs.
 
-Both are pure functions of the epoch's number, so a run that is resumed at any epoch goes on exactly as one never
-stopped.
+Both are pure functions of the epoch's number, so a resumed run gives exactly the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from torch.optim import Optimizer
 
 
 class EpochSeed:
-    """Seed all random number generators from (seed, epoch) as each epoch starts.
+    """Seed all random number generators from (seed, epoch) at the start of each epoch.
 
-    torch (shuffling, noise) gets the same seed in every process; augmentation outside loader workers differs from
-    process to process.
+    torch (shuffling, noise) gets the same seed in every process; augmentation outside loader workers differs between
+    processes.
 
     Args:
-        seed: of the run.
-        dataset: its random transforms are seeded too.
+        seed: seed of the run.
+        dataset: dataset whose random transforms are seeded, too.
     """
 
     def __init__(self, seed: int, dataset: Dataset) -> None:
@@ -49,18 +48,18 @@ class EpochSeed:
 
 
 class PhasedLearningRate:
-    """Learning rate of warm-up and game.
+    """Learning rate of the warm-up and the adversarial phase.
 
-    The warm-up goes from ``warmup_learning_rate`` to ``learning_rate`` by half a cosine, the game from
-    ``learning_rate`` to ``final_learning_rate`` likewise (the paper: constant).
+    The warm-up goes from ``warmup_learning_rate`` to ``learning_rate`` by half a cosine, the adversarial phase from
+    ``learning_rate`` to ``final_learning_rate`` likewise (constant in the paper).
 
     Args:
-        optimizers: that get the rate.
+        optimizers: optimisers whose learning rate is set.
         warmup_epochs: number of warm-up epochs.
-        max_epochs: number of all epochs.
-        warmup_learning_rate: at the first epoch of the warm-up.
-        learning_rate: at the start of the game.
-        final_learning_rate: at the last epoch; None for ``learning_rate``.
+        max_epochs: total number of epochs.
+        warmup_learning_rate: rate at the first epoch of the warm-up.
+        learning_rate: rate at the start of the adversarial phase.
+        final_learning_rate: rate at the last epoch; None = ``learning_rate``.
     """
 
     def __init__(
@@ -98,5 +97,5 @@ class PhasedLearningRate:
 
 
 def half_cosine(start: float, end: float, step: int, last: int) -> float:
-    """``start`` at step 0, ``end`` at step ``last``, half a cosine between."""
+    """``start`` at step 0, ``end`` at step ``last``, half a cosine in between."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(step, last) / max(last, 1)))

@@ -1,4 +1,4 @@
-"""The validation's figures and pictures in the log and in TensorBoard."""
+"""Metrics and images of the validation in the log and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from ignite.engine import Engine, Events
 from custom.baselines.fitting import reference_errors
 from custom.data.slices import SliceDataset
 from custom.errors import NomalyError
+from custom.handlers.engine_output import studies_of
 from custom.rendering.images import image_grid
+from custom.studies.items import Study
 
 logger = logging.getLogger(__name__)
 
 
 class ValidationLog:
-    """Log metrics after each validation, the healthy error beside those of the mean image and of PCA.
+    """Log metrics after each validation, the healthy error with those of the mean image and of PCA.
 
     A network whose healthy error is not well below that of PCA with eight components has learned little, whatever its
-    losses say. Where slices differ from the training's windows in size, the errors of mean image and PCA are those of
-    as many pixels as a slice has. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
+    losses. If slices and training windows differ in size, the errors of mean image and PCA are scaled to the number of
+    pixels per slice. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
 
     Args:
         training: training slices, from which mean image and PCA are computed.
-        writer: TensorBoard ``SummaryWriter``; None for none.
-        pictures: number of studies in the grid.
+        writer: TensorBoard ``SummaryWriter``; None = no TensorBoard.
+        max_studies: maximum number of studies in the grid.
 
     Raises:
         NomalyError: at the first validation, if no healthy study can be read.
     """
 
-    def __init__(self, training: SliceDataset, writer: Any = None, pictures: int = 8) -> None:
+    def __init__(self, training: SliceDataset, writer: Any = None, max_studies: int = 8) -> None:
         self.training = training
         self.writer = writer
-        self.pictures = pictures
-        self._references: dict[str, float] | None = None
+        self.max_studies = max_studies
+        self._references: dict[str, float] = {}
         self._healthy: list[torch.Tensor] = []
         self._slices = 0
         self._pixels = 0
-        self._shown: list[dict[str, Any]] = []
+        self._shown: list[Study] = []
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
@@ -49,31 +51,23 @@ class ValidationLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.log)
 
     def keep(self, engine: Engine) -> None:
-        """Keep the first studies for the picture, and once all healthy slices for the references."""
-        for study in engine.state.output:
+        """Keep the first studies for the grid, and in the first validation all healthy slices for the references."""
+        for study in studies_of(engine):
             if "error" in study:
                 continue
             plane = study["image"].shape[:3]
-            # pictures of one size make a grid
-            if len(self._shown) < self.pictures and all(shown["image"].shape[:3] == plane for shown in self._shown):
+            # a grid needs images of one size
+            if len(self._shown) < self.max_studies and all(shown["image"].shape[:3] == plane for shown in self._shown):
                 self._shown.append(study)
-            if self._references is None and int(study["label"]) == 0:
+            if not self._references and int(study["label"]) == 0:
                 self._healthy += self.training.cut(study["image"])
                 self._slices += study["image"].shape[-1]
                 self._pixels += study["image"].numel()
 
     def log(self, engine: Engine) -> None:
-        """Write figures and pictures of one validation."""
-        if self._references is None:
-            if not self._healthy:
-                raise NomalyError(
-                    "validation needs at least one healthy study that can be read, got none: mend the validation "
-                    "section of datalist.json, each study's reason is above."
-                )
-            windows = self._pixels / self._slices / self._healthy[0].numel()  # of a slice
-            errors = reference_errors(self.training.images(), torch.stack(self._healthy))
-            self._references = {name: windows * error for name, error in errors.items()}
-            self._healthy.clear()
+        """Write metrics and images of one validation."""
+        if not self._references:
+            self._compute_references()
         references = ", ".join(f"{name} {error:.1f}" for name, error in self._references.items())
         auroc, error = (engine.state.metrics[name] for name in ("synthetic_auroc", "healthy_error"))
         message = "Epoch %d: validation synthetic-lesion AUROC %.3f, healthy error %.1f (%s)"
@@ -81,13 +75,26 @@ class ValidationLog:
         if self.writer is not None:
             self._write(engine.state.epoch, engine.state.metrics)
 
+    def _compute_references(self) -> None:
+        """Errors of mean image and PCA on the healthy slices."""
+        if not self._healthy:
+            raise NomalyError(
+                "validation needs at least one healthy study that can be read, but found none: fix the validation "
+                "section of datalist.json; the reason for each study is given above."
+            )
+        windows_per_slice = self._pixels / self._slices / self._healthy[0].numel()
+        errors = reference_errors(self.training.images(), torch.stack(self._healthy))
+        self._references = {name: windows_per_slice * error for name, error in errors.items()}
+        self._healthy.clear()
+
     def _write(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Write metrics and the grid to TensorBoard."""
         for name, value in metrics.items():
             self.writer.add_scalar(f"validation/{name}", value, epoch)
         for name, value in self._references.items():
             self.writer.add_scalar(f"validation/healthy_error_of_{name}", value, epoch)
-        keys = ("image", "reconstruction", "pred")
-        columns = [torch.stack([middle_slice(study[key]) for study in self._shown]) for key in keys]
+        studies = [(study["image"], study["reconstruction"], study["pred"]) for study in self._shown]
+        columns = [torch.stack([middle_slice(volume) for volume in column]) for column in zip(*studies)]
         self.writer.add_image("validation/input_healthy_map", image_grid(*columns), epoch, dataformats="HWC")
         self.writer.flush()
 

@@ -1,12 +1,14 @@
-"""What the input check measures of a study's image: grey values, colours, edges, fine detail and the network's code.
+"""Image descriptors of the input check: grey values, colours, edges, fine detail and the network's latent code.
 
-All are of the preprocessed image (C, X, Y, Z) with values in [0, 1]. None needs truth, and a lesion moves each but a
-little: none looks at single pixels.
+All are computed from the preprocessed image (C, X, Y, Z) with values in [0, 1]. None depends on single pixels, so a
+lesion changes them only slightly.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,14 +20,26 @@ from custom.data.volumes import study_windows
 from custom.input_check.poses import CELLS, DIRECTIONS, POSES
 
 QUANTILES = 64
-SIDE = 64  # pixels of the grid on which edges and detail are measured, whatever the size of the study
+SIDE = 64  # pixels of the grid on which edges and detail are measured, for studies of any size
 BANDS = 5
 
 
-def describe(image: Tensor, network: nn.Module) -> dict[str, np.ndarray]:
-    """All descriptors of a study (C, X, Y, Z), by name, float64; ``edges`` for each of the :data:`POSES`.
+class LatentReconstructor(Protocol):
+    """A reconstructor with a latent code (B, D) of images (B, C, *image_size)."""
 
-    ``colours`` is of images with several channels alone, ``latent`` of networks that have one.
+    image_size: Sequence[int]
+
+    def latent(self, image: Tensor) -> Tensor:
+        """Latent code of images."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+
+
+def describe(image: Tensor, network: object) -> dict[str, np.ndarray]:
+    """All descriptors of a study (C, X, Y, Z), by name, float64; ``edges`` in each of the :data:`POSES`.
+
+    ``colours`` exists only for images with several channels, ``latent`` only for networks with a latent code.
     """
     image = torch.as_tensor(image).as_subclass(Tensor).detach().float().cpu()
     slices = on_grid(image)
@@ -41,24 +55,24 @@ def describe(image: Tensor, network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def quantiles(image: Tensor) -> np.ndarray:
-    """(C * 64,) values that equal shares of each channel's pixels lie below."""
+    """(C * 64,) evenly spaced quantiles of each channel."""
     shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
     return np.quantile(image.flatten(1).double().numpy(), shares, axis=1).T.ravel()
 
 
 def on_grid(image: Tensor) -> Tensor:
-    """Slices (Z, C, 64, 64) of a study (C, X, Y, Z): means over the pixels of each cell of the grid."""
+    """Slices (Z, C, 64, 64) of a study (C, X, Y, Z): mean over the pixels of each grid cell."""
     return F.adaptive_avg_pool2d(image.permute(3, 0, 1, 2), SIDE)
 
 
 def turned(slices: Tensor, pose: tuple[bool, int]) -> Tensor:
-    """Slices (Z, C, X, Y) mirrored and turned."""
+    """Slices (Z, C, X, Y) mirrored and rotated."""
     mirrored, turns = pose
     return torch.rot90(slices.flip(2) if mirrored else slices, turns, (2, 3))
 
 
 def edges(slices: Tensor) -> np.ndarray:
-    """(128,) how strong the edges of each direction are in each of 4 x 4 cells, relative to all, mean over slices.
+    """(128,) relative strength of the edges of each direction in each of 4 x 4 cells, mean over slices.
 
     Histogram of oriented gradients (Dalal and Triggs, CVPR 2005) with signed directions; the square root makes
     Euclidean distances those of Hellinger.
@@ -77,9 +91,9 @@ def edges(slices: Tensor) -> np.ndarray:
 
 
 def detail(slices: Tensor) -> np.ndarray:
-    """(C * 10,) log energy of the five finest octaves of a Laplacian pyramid, and how evenly each is spread.
+    """(C * 10,) log energy of the five finest octaves of a Laplacian pyramid, and how evenly each is distributed.
 
-    Noise, blur and synthetic drawings differ here from what a scanner or camera makes.
+    Noise, blur and synthetic drawings differ here from images of a scanner or camera.
     """
     values = []
     for _ in range(BANDS):
@@ -92,10 +106,10 @@ def detail(slices: Tensor) -> np.ndarray:
     return torch.cat(values).numpy()
 
 
-def latent(image: Tensor, network: nn.Module, batch: int = 16) -> np.ndarray | None:
-    """(D,) mean over a study's slices or windows of the network's code; None where it has none."""
-    reconstructor = getattr(network, "reconstructor", None)
-    if not hasattr(reconstructor, "latent"):
+def latent(image: Tensor, network: object, batch: int = 16) -> np.ndarray | None:
+    """(D,) latent code, mean over the slices or windows of a study; None if the network has no latent code."""
+    reconstructor: LatentReconstructor | None = getattr(network, "reconstructor", None)
+    if reconstructor is None or not hasattr(reconstructor, "latent"):
         return None
     sides = tuple(reconstructor.image_size)
     if len(sides) == 2 and sides[0] == sides[1]:

@@ -1,4 +1,4 @@
-"""What the input check learned as a part of calibration.json: numbers for people, arrays as base64."""
+"""The state of the input check as a part of calibration.json: numbers as text, arrays as base64."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def input_check_content(state: InputCheckState) -> dict[str, Any]:
 
 
 def read_input_check(content: dict[str, Any] | None) -> InputCheckState:
-    """State of what :func:`input_check_content` gave; an empty one of None, which a calibration
-    without an input check has.
+    """State from the output of :func:`input_check_content`; empty for None, as in calibrations without an input check.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is not whole.
+        KeyError, TypeError, ValueError: if the content is incomplete or invalid.
     """
     state = InputCheckState()
     if content is None:
@@ -36,9 +35,9 @@ def read_input_check(content: dict[str, Any] | None) -> InputCheckState:
     limits = np.array([content["limits"][name] for name in CHECKS], np.float64)
     arrays = {name: decoded(stored) for name, stored in content["arrays"].items()}
     if ranges.shape != tuple(state.ranges.shape) or not set(arrays) <= set(state.ARRAYS):
-        raise ValueError("input_check must hold two numbers for each range, and no other arrays than its own")
+        raise ValueError("input_check must contain two numbers for each range, and no unknown arrays")
     if not all(np.isfinite(values).all() for values in (ranges, limits, *arrays.values())):
-        raise ValueError("input_check must hold finite numbers")
+        raise ValueError("input_check must contain finite numbers")
     state.studies.fill_(int(content["studies"]))
     state.ranges.copy_(torch.from_numpy(ranges))
     state.limits.copy_(torch.from_numpy(limits))

@@ -1,4 +1,4 @@
-"""Spacing, field of view and tilt of a study, in millimetres and degrees, as far as its file tells them."""
+"""Spacing, field of view and tilt of a study, in millimetres and degrees, where its file specifies them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 
-# What is measured, with the words for it; a row of the ranges that calibration learns.
+# The measures with their wording; each is one row of the ranges that calibration learns.
 MEASURES = {
     "pixel": "the pixels are {value} mm wide",
     "step": "the slices are {value} mm apart",
     "field": "the image is {value} mm wide",
 }
-# A measure may lie so many times below the least and above the greatest of the healthy studies. Finer pixels and
-# slices are always welcome, as every study is brought to the network's grid. Heads of all ages differ by a factor of 2.
+# Factors by which a measure may be below the minimum and above the maximum of the healthy studies. Finer pixels and
+# slices are always accepted, as every study is resampled to the network's grid. Heads of all ages differ by a factor
+# of 2.
 BELOW = {"pixel": np.inf, "step": np.inf, "field": 2.0}
 ABOVE = {"pixel": 3.0, "step": 3.0, "field": 2.0}
 
 
 def measure(image: Any) -> np.ndarray:
-    """(3,) width of a pixel, distance of slices, wider side of the field of view in mm; NaN where it is not known.
+    """(3,) pixel width, slice distance, longer side of the field of view in mm; NaN where unknown.
 
     Args:
-        image: study (C, X, Y, Z) after preprocessing; its meta data tell `original_affine` and `spacing_known`.
+        image: study (C, X, Y, Z) after preprocessing; `original_affine` and `spacing_known` are read from its metadata.
     """
     meta = getattr(image, "meta", {})
     if not meta.get("spacing_known", False):
@@ -37,38 +38,37 @@ def measure(image: Any) -> np.ndarray:
 
 
 def slice_axis(original: Any, affine: np.ndarray) -> int:
-    """Axis of the file along which the slices of the prepared study lie."""
+    """Axis of the file along which the slices of the preprocessed study are stacked."""
     directions = unit(np.asarray(original, np.float64)[:3, :3])
     return int(np.argmax(np.abs(directions.T @ unit(affine)[:, 2])))
 
 
 def ranges(measures: Sequence[np.ndarray]) -> np.ndarray:
-    """(3, 2) least and greatest of healthy studies' measures; 0 where none of them tells it."""
+    """(3, 2) minimum and maximum of the healthy studies' measures; 0 where unknown."""
     table = np.asarray(measures, np.float64).reshape(-1, len(MEASURES))
-    told = ~np.isnan(table)
-    least = np.where(told, table, np.inf).min(0, initial=np.inf)
-    greatest = np.where(told, table, 0.0).max(0, initial=0.0)
+    known = ~np.isnan(table)
+    least = np.where(known, table, np.inf).min(0, initial=np.inf)
+    greatest = np.where(known, table, 0.0).max(0, initial=0.0)
     return np.stack([np.where(np.isfinite(least), least, 0.0), greatest], axis=1)
 
 
 def spacing_reasons(measures: np.ndarray, healthy: np.ndarray) -> list[str]:
-    """How the measures (3,) of a study lie outside the widened ranges (3, 2) of the healthy."""
+    """Which measures (3,) of a study are outside the widened ranges (3, 2) of the healthy studies."""
     reasons = []
     for (name, words), value, (least, greatest) in zip(MEASURES.items(), measures, healthy):
         if np.isnan(value) or greatest <= 0 or least / BELOW[name] <= value <= greatest * ABOVE[name]:
             continue
         reasons.append(
-            f"{words.format(value=shown(value))}; healthy studies of the calibration have {span(least, greatest)} mm"
+            f"{words.format(value=shown(value))}; the healthy calibration studies have {span(least, greatest)} mm"
         )
     return reasons
 
 
 def tilt(image: Any) -> float | None:
-    """Degrees between the slices of a study (C, X, Y, Z) and the nearest plane of the body that is assessed; None where
-    the file does not tell.
+    """Angle in degrees between the slices of a study (C, X, Y, Z) and the nearest anatomical plane; None if unknown.
 
-    A volume has been turned to the axes nearest to its own. A single slice is kept as it is stored, so its own plane
-    counts, against the axial one.
+    Preprocessing has oriented a volume to the nearest anatomical axes. A single slice keeps its orientation, so it is
+    compared with the axial plane.
     """
     meta = getattr(image, "meta", {})
     if not meta.get("spacing_known", False):
@@ -88,12 +88,12 @@ def normal(affine: Any) -> np.ndarray:
 
 
 def unit(columns: np.ndarray) -> np.ndarray:
-    """Columns of length one."""
+    """The columns scaled to length one."""
     return columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-12)
 
 
 def span(least: float, greatest: float) -> str:
-    """A range in words."""
+    """A range as text."""
     low, high = shown(least), shown(greatest)
     return low if low == high else f"{low} to {high}"
 

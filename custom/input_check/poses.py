@@ -1,7 +1,7 @@
-"""Whether a study stands as healthy ones do, and is no negative: its edges compared with those of itself turned.
+"""Detects rotated and inverted studies: the edges of a study compared with those of the same study rotated.
 
-A study is its own control here: disease makes it less like the healthy ones both as it stands and turned, so that their
-ratio hardly moves; what shows another part of the body, or nothing, is as strange one way as the other.
+A study is its own control here: disease makes it less similar to healthy studies in every orientation, so the ratio
+hardly changes; an image of another body part, or of nothing, fits equally badly in every orientation.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import numpy as np
 from custom.input_check.healthy_model import HealthyModel
 
 CELLS, DIRECTIONS = 4, 8
-# How a picture may be turned: mirrored left to right or not, and by quarter turns.
+# The orientations of an image: mirrored left to right or not, and rotated by quarter turns.
 POSES = tuple((mirrored, turns) for mirrored in (False, True) for turns in range(4))
-AS_SHOWN = (0, 4)  # the study as it is and its mirror image, which is left open: a heart on the right is no mistake
+AS_SHOWN = (0, 4)  # the study and its mirror image, which is accepted: a heart on the right is possible
 TURNED = tuple(index for index in range(len(POSES)) if index not in AS_SHOWN)
 RATIOS = ("pose", "polarity")
 MARGIN = 1.1
-NO_USUAL = 0.9  # median ratio of healthy studies from which there is no usual pose, or polarity
+NO_USUAL = 0.9  # median ratio of healthy studies above which they have no usual orientation or polarity
 
 
 def ratio(model: HealthyModel, poses: np.ndarray, check: str) -> np.ndarray:
-    """(...) distance of a study's edges (..., 8, D) to the healthy ones, over that of the study changed.
+    """(...) distance of a study's edges (..., 8, D) from the healthy ones, divided by that of the changed study.
 
-    Far below 1 where it is as it should be, near 1 where it is like the healthy ones in no way, above 1 where it is
-    more like them changed.
+    Well below 1 for a correct image, near 1 for one that does not resemble the healthy ones at all, above 1 for one
+    that resembles them more when changed.
 
     Args:
-        model: of the edges of healthy studies.
+        model: model of the edges of healthy studies.
         poses: edges of the study in each of the :data:`POSES`.
-        check: "pose" for the study turned, by the turn that fits best, or "polarity" for its negative.
+        check: "pose" compares with the best-fitting rotation, "polarity" with the negative.
     """
     own = model.distance(poses[..., AS_SHOWN, :]).min(-1)
     changed = poses[..., TURNED, :] if check == "pose" else of_negative(poses[..., AS_SHOWN, :])
@@ -37,10 +37,11 @@ def ratio(model: HealthyModel, poses: np.ndarray, check: str) -> np.ndarray:
 
 
 def ratio_limit(healthy: np.ndarray) -> float:
-    """Limit of a ratio by those of the healthy studies (n,).
+    """Limit of a ratio, from those of the healthy studies (n,).
 
-    On a log scale it lies two thirds of the way from the largest to 1, and at least a tenth above the largest. Images
-    that have no usual pose, such as views into the bowel, fit as well turned: then it is 0, the check is not made.
+    On a log scale it is two thirds of the way from the largest ratio to 1, and at least 10 % above the largest. Images
+    without a usual orientation, such as views into the bowel, fit equally well when rotated: the limit is then 0, and
+    the check is skipped.
     """
     if np.median(healthy) > NO_USUAL:
         return 0.0
@@ -49,12 +50,12 @@ def ratio_limit(healthy: np.ndarray) -> float:
 
 
 def best_turn(model: HealthyModel, poses: np.ndarray) -> str:
-    """How edges (8, D) must be turned to be most like the healthy ones, in words."""
+    """The rotation in which edges (8, D) resemble the healthy ones most, in words."""
     _, turns = POSES[TURNED[int(np.argmin(model.distance(poses[TURNED, :])))]]
-    return "upside down" if turns == 2 else "turned by 90 degrees"
+    return "upside down" if turns == 2 else "rotated by 90 degrees"
 
 
 def of_negative(edges: np.ndarray) -> np.ndarray:
-    """Edges (..., D) of the negative: each points the other way."""
+    """Edges (..., D) of the negative image: each has the opposite direction."""
     by_direction = edges.reshape(*edges.shape[:-1], DIRECTIONS, CELLS * CELLS)
     return np.roll(by_direction, DIRECTIONS // 2, axis=-2).reshape(edges.shape)

@@ -1,14 +1,14 @@
-"""What the input check learned from the healthy studies of the calibration, as buffers of the detector."""
+"""What the input check learned from the healthy calibration studies, as buffers of the detector."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom.input_check.geometry import MEASURES, ranges
 from custom.input_check.healthy_model import HealthyModel, fit, held_out
@@ -16,11 +16,11 @@ from custom.input_check.poses import RATIOS, ratio, ratio_limit
 
 logger = logging.getLogger(__name__)
 
-MINIMUM = 19  # healthy studies; fewer do not show how much healthy images differ
-ENOUGH = 50  # from which the most extreme one shows it well; with fewer, limits are wider, by 50 / n
-FEW_RATIO = 1.25  # with fewer, only what fits clearly better turned, or inverted, is refused for that
-# The largest distance of a healthy study that was held out, times this, is the limit: about the most generous choice
-# at which foreign images were still refused, far beyond what synthetic lesions did to healthy validation studies.
+MINIMUM = 19  # healthy studies; fewer do not show how much healthy images vary
+ENOUGH = 50  # healthy studies whose extremes show it well; with fewer, limits are wider by 50 / n
+FEW_RATIO = 1.25  # with fewer, a study is rejected only if it fits clearly better rotated or inverted
+# The limit is the largest distance of a held-out healthy study times this factor: about the most generous choice that
+# still rejected unsuitable images, far beyond the effect of synthetic lesions on healthy validation studies.
 MARGINS = {"histogram": 2.0, "colours": 1.4, "edges": 2.0, "detail": 1.5, "latent": 2.0}
 CHECKS = (*MARGINS, *RATIOS)
 GAUSSIANS = ("edges", "detail", "latent")
@@ -31,14 +31,17 @@ class InputCheckState(nn.Module):
     """Ranges, models and limits of the healthy studies; empty until calibrated.
 
     Buffers:
-        studies: () int64, number of healthy studies; 0 = nothing is learned.
-        ranges: (3, 2) float64, least and greatest of each of custom.input_check.geometry.MEASURES; 0 = not known.
-        limits: (7,) float64, of the CHECKS; 0 = that check is not made.
-        histogram_mean, colours_mean: (D,) float32, the mean of the quantiles, which is the healthy distribution's
-            Wasserstein barycentre.
+        studies: () int64, number of healthy studies; 0 = not calibrated.
+        ranges: (3, 2) float64, minimum and maximum of each of custom.input_check.geometry.MEASURES; 0 = unknown.
+        limits: (7,) float64, limits of the CHECKS; 0 = the check is skipped.
+        histogram_mean, colours_mean: (D,) float32, the mean of the quantiles, which is the Wasserstein barycentre of
+            the healthy distributions.
         edges_*, detail_*, latent_*: float32, the parts of a HealthyModel.
     """
 
+    studies: Tensor
+    ranges: Tensor
+    limits: Tensor
     ARRAYS = (
         "histogram_mean",
         "colours_mean",
@@ -59,7 +62,7 @@ class InputCheckState(nn.Module):
         return int(self.studies) > 0
 
     def limit(self, check: str) -> float:
-        """Limit of a check; 0 = it is not made."""
+        """Limit of a check; 0 = the check is skipped."""
         return float(self.limits[CHECKS.index(check)])
 
     def array(self, name: str) -> np.ndarray:
@@ -71,7 +74,7 @@ class InputCheckState(nn.Module):
         return HealthyModel(*(self.array(f"{name}_{part}") for part in PARTS))
 
     def distances(self, descriptors: dict[str, np.ndarray]) -> dict[str, float]:
-        """How far a study lies from the healthy ones in each check that was learned; larger = less alike."""
+        """Distance of a study from the healthy ones in each check that was learned; larger = less similar."""
         found = {}
         for name in MARGINS:
             if self.limit(name) and name in descriptors:
@@ -86,19 +89,19 @@ class InputCheckState(nn.Module):
     def learn(self, measures: Sequence[np.ndarray], descriptors: Sequence[dict[str, np.ndarray]]) -> None:
         """Learn from healthy studies.
 
-        No limit refuses a study that it was learned from, nor would it have been refused had it been left out.
+        No limit rejects a study that it was learned from, even if that study had been held out.
 
         Args:
-            measures: of each study, by custom.input_check.geometry.measure.
-            descriptors: of each study, by custom.input_check.descriptors.describe.
+            measures: output of custom.input_check.geometry.measure for each study.
+            descriptors: output of custom.input_check.descriptors.describe for each study.
         """
         self.clear()
         self.studies.fill_(len(descriptors))
         self.ranges.copy_(torch.from_numpy(ranges(measures)))
         if len(descriptors) < MINIMUM:
             logger.warning(
-                "The input check knows spacing and size alone: to learn how healthy images look it needs %d healthy "
-                "studies at least, got %d.",
+                "The input check can check only spacing and size: to check images it needs at least %d healthy "
+                "calibration studies, got %d.",
                 MINIMUM,
                 len(descriptors),
             )
@@ -108,14 +111,14 @@ class InputCheckState(nn.Module):
                 self._learn_descriptor(name, np.stack([study[name] for study in descriptors]))
 
     def clear(self) -> None:
-        """Forget what was learned."""
+        """Reset to the state before calibration."""
         for buffer in (self.studies, self.ranges, self.limits):
             buffer.zero_()
         for name in self.ARRAYS:
             setattr(self, name, getattr(self, name).new_zeros(0))
 
     def _learn_descriptor(self, name: str, values: np.ndarray) -> None:
-        """Model and limit of one descriptor, (n, D), or (n, poses, D) of the edges."""
+        """Model and limit of one descriptor, (n, D), or (n, poses, D) for the edges."""
         shown = values[:, 0] if name == "edges" else values
         if name in GAUSSIANS:
             model = fit(shown)
@@ -129,7 +132,7 @@ class InputCheckState(nn.Module):
             self._set_limit(name, MARGINS[name] * max(outside.max(), wasserstein_to(centre)(shown).max()))
         for check in RATIOS if name == "edges" else ():
             outside = held_out(values, lambda others, left: ratio(fit(others[:, 0]), left, check))
-            self._set_limit(check, ratio_limit(np.maximum(outside, ratio(model, values, check))))
+            self._set_limit(check, ratio_limit(np.maximum(outside, ratio(self.model(name), values, check))))
 
     def set_arrays(self, values: dict[str, Any]) -> None:
         """Set arrays by name."""
@@ -138,22 +141,23 @@ class InputCheckState(nn.Module):
             setattr(self, name, torch.as_tensor(np.asarray(value), dtype=buffer.dtype, device=buffer.device))
 
     def _set_limit(self, check: str, value: float) -> None:
-        """Set the limit of a check, wider where there are few studies; 0 stays 0."""
+        """Set the limit of a check, wider with few studies; 0 stays 0."""
         if value and int(self.studies) < ENOUGH:
             value = max(value, FEW_RATIO) if check in RATIOS else value * ENOUGH / int(self.studies)
         self.limits[CHECKS.index(check)] = float(value)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         if not any(key.startswith(prefix) for key in state_dict):
-            return self.clear()  # weights that were calibrated before there was an input check
-        for name in self.ARRAYS:  # their sizes are part of what is loaded
+            self.clear()  # the weights were calibrated before the input check existed
+            return
+        for name in self.ARRAYS:  # their sizes are not known before loading
             if (stored := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_zeros(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def wasserstein_to(centre: np.ndarray) -> Any:
-    """Distance of quantiles (..., D) to a distribution's: the area between two quantile functions, which is the
+def wasserstein_to(centre: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Function of quantiles (..., D): the area between their quantile function and that of the centre, which is the
     Wasserstein-1 (earth mover's) distance of the grey values, in units of their range.
     """
     return lambda values: np.abs(values - centre).mean(-1)

@@ -1,12 +1,12 @@
-"""Whether what DICOM tells of an image's modality, body part and view is what a detector was made for."""
+"""Whether the modality, body part and view of a DICOM image are those that a detector was made for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 # Terms of DICOM PS3.3 C.7.3.1.1.1 (Modality) and PS3.16 annex L (BodyPartExamined), with the views and short forms that
-# devices write. Only these refuse an image, and only these are printed: what else stands there may be a word of the
-# site's own language, or a name. Two parts in one, as HEADNECK, are accepted before by either.
+# devices write. Only these lead to rejection, and only these are printed: any other text may be a word of the site's
+# language, or a name. Combined parts such as HEADNECK are accepted by either of their parts.
 MODALITIES = "BMD CR CT DG DR DX ES GM IO IVUS LS MG MR NM OCT OP OPM OPT PT PX RF RG SM TG US XA XC"
 BODY_PARTS = """
     ABDOMEN ABDOMENPELVIS ADRENAL ANKLE ANUS AORTA APPENDIX ARM AXILLA BACK BILEDUCT BLADDER BOWEL BRAIN BREAST BRONCHUS
@@ -35,53 +35,53 @@ TAGS = {
 
 
 def tag_reason(name: str, found: str, accepted: Sequence[str] | None) -> str | None:
-    """Why an image with this tag is not of the accepted kind; None if it is, or nothing known is told, or none asked.
+    """Why an image with this tag is not accepted; None if it is accepted, or the value is not a known term.
 
     Args:
         name: "modality", "body_part" or "view".
-        found: what the file tells.
-        accepted: words; None = all.
+        found: value of the tag.
+        accepted: accepted terms; None = all.
     """
     if accepted is None:
         return None
     fits = {"modality": is_one_of, "body_part": names_part, "view": has_word}[name]
-    told = known_term(found, KNOWN[name])
-    if told is None or fits(found, accepted):
+    term = known_term(found, KNOWN[name])
+    if term is None or fits(found, accepted):
         return None
     meaning, keyword = TAGS[name]
-    return f"the {meaning} is {told} (DICOM {keyword}); this detector is made for {', '.join(accepted)}"
+    return f"the {meaning} is {term} (DICOM {keyword}); this detector is made for {', '.join(accepted)}"
 
 
 def known_term(found: str, terms: Sequence[str]) -> str | None:
-    """The first of these terms that a value is, or has among its words, also in the plural; None if there is none."""
-    told = {letters(found), *words(found)}
-    return next((term for term in terms if not told.isdisjoint((letters(term), f"{letters(term)}S"))), None)
+    """The first of these terms that a value equals or contains as a word, also in the plural; None if no term does."""
+    present = {letters(found), *words(found)}
+    return next((term for term in terms if not present.isdisjoint((letters(term), f"{letters(term)}S"))), None)
 
 
 def words(found: str) -> list[str]:
-    """Its words in upper case, of letters alone."""
+    """The words of a value in upper case, letters only."""
     return "".join(letter if letter.isalpha() else " " for letter in found.upper()).split()
 
 
 def letters(found: str) -> str:
-    """Upper-case letters alone."""
+    """The letters of a value in upper case, without anything else."""
     return "".join(words(found))
 
 
 def is_one_of(found: str, accepted: Sequence[str]) -> bool:
-    """Whether it is one of the words."""
+    """Whether a value is one of the accepted terms."""
     return letters(found) in map(letters, accepted)
 
 
 def names_part(found: str, accepted: Sequence[str]) -> bool:
-    """Whether it holds one of the words, or is a part of one: BodyPartExamined is written as each site likes.
+    """Whether a value contains an accepted term or is part of one, as sites write BodyPartExamined differently.
 
-    HEADNECK names the head, EXTREMITY may be the UPPER EXTREMITY; the LOWER EXTREMITY is not.
+    HEADNECK includes the head, EXTREMITY may be the UPPER EXTREMITY; the LOWER EXTREMITY may not.
     """
-    told = letters(found)
-    return any(word in told or (told in word and len(told) > 2) for word in map(letters, accepted))
+    part = letters(found)
+    return any(term in part or (part in term and len(part) > 2) for term in map(letters, accepted))
 
 
 def has_word(found: str, accepted: Sequence[str]) -> bool:
-    """Whether one of its words is accepted, as in "AP ERECT"."""
+    """Whether one of the words of a value is accepted, as in "AP ERECT"."""
     return not set(words(found)).isdisjoint(map(letters, accepted))

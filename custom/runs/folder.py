@@ -1,4 +1,4 @@
-"""The folder of a run: whose results are in it, which of them are kept, what stands there at the end."""
+"""The output folder of a run: which results it contains, which of them are kept, and what it contains at the end."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from custom.rendering.case_view import CaseView
 from custom.runs.records import StudyRecords
 from custom.runs.study_outputs import remove_outputs
 from custom.runs.tables import RegionResult, StudyResult, write_run_info
+from custom.studies.items import StudyItem
 from custom.studies.privacy import write_key
 
 KEY_FILE = "key.csv"
 TABLES = ("results.csv", "regions.csv", "metrics.json", "metrics.md", "report.html", KEY_FILE)
-PASSING = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of files that are being written
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of files that are being written
 LOCK = ".lock"
 
 
 class RunFolder:
-    """Results of a run on the disk.
+    """The results of a run on disk.
 
     Args:
-        folder: of the run.
-        items: all its studies, in the order of the table.
-        overwrite: whether results that are there may be replaced.
-        resume: whether they are gone on with.
-        resumable: whether a stopped run of this kind can be gone on with at all.
+        folder: output folder of the run.
+        items: all studies of the run, in the order of the table.
+        overwrite: whether existing results may be replaced.
+        resume: whether the run that the existing results belong to is continued.
+        resumable: whether a run of this kind can be resumed at all.
 
     Raises:
         NomalyError: if both ``overwrite`` and ``resume`` are set.
@@ -43,8 +44,8 @@ class RunFolder:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
-        items: Sequence[Mapping[str, Any]],
+        folder: str | os.PathLike[str],
+        items: Sequence[StudyItem],
         overwrite: bool = False,
         resume: bool = False,
         resumable: bool = True,
@@ -61,22 +62,23 @@ class RunFolder:
 
     @property
     def private(self) -> bool:
-        """Whether studies go by hidden names."""
+        """Whether studies are listed under pseudonyms."""
         return any(item.get("private") for item in self.items)
 
     def check(self, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse to touch results without leave, to go on with those of another run, and a second run at once.
+        """Check that this run may use the folder, and lock it.
 
         Raises:
-            NomalyError: in each case.
+            NomalyError: if the folder contains results and neither ``overwrite`` nor ``resume`` is set, if the results
+                to resume are from a different run, or if another run is using the folder.
         """
         found = [self.folder / name for name in TABLES if (self.folder / name).exists()]
         found += [self.records.folder] if self.resumable and next(self.records.cases(), None) else []
         if found and not (self.overwrite or self.resume):
-            also = "resume true to go on with them, " if self.resumable else ""
+            continuing = "resume true to continue that run, " if self.resumable else ""
             raise NomalyError(
-                f"output_dir {self.folder} must not hold results, but has {found[0].name}: give another output_dir, "
-                f"{also}or overwrite true."
+                f"output_dir {self.folder} already contains results ({found[0].name}): choose another output_dir, "
+                f"{continuing}or overwrite true to replace them."
             )
         if found and self.resume:
             self._check_same(fingerprint)
@@ -84,7 +86,7 @@ class RunFolder:
             self._lock()
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Clear what is not to be kept, and say what this run is.
+        """Remove what is not kept, and write ``run.json`` and the key of the pseudonyms.
 
         Raises:
             WriteError: if the folder cannot be written to.
@@ -97,42 +99,40 @@ class RunFolder:
         write_key(self.folder / KEY_FILE, self.items, keep=self.resume)
 
     def _clear(self) -> None:
-        """Remove what is not to be kept."""
+        """Remove what is not kept."""
         if not self.folder.is_dir():
             return
         for path in (*self.folder.glob(".*"), *self.folder.glob("*/.*")):
-            if PASSING.fullmatch(path.name):
+            if UNFINISHED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
-        for name in TABLES:  # nothing of an earlier run may stand beside this one
+        for name in TABLES:  # tables of an earlier run must not be mistaken for those of this one
             if name != KEY_FILE or not self.resume:
                 (self.folder / name).unlink(missing_ok=True)
         if not self.resume:
             self._forget()
 
     def gather(self) -> tuple[list[StudyResult], dict[str, list[RegionResult]]]:
-        """Rows of all studies in their order, and the regions of each."""
+        """Rows of all studies in their order, and the regions of each study that has a record."""
         records = [(item["case"], self.records.read(item["case"], with_view=False)) for item in self.items]
-        lost = (
-            "there is no record of it: output_dir must be one folder for all machines of a run. Run with resume true."
-        )
+        lost = "no record was found: all machines of a run must share one output_dir. Run again with resume true."
         rows = [
             StudyResult(case, "failed", error=lost) if record is None else record.result for case, record in records
         ]
         return rows, {case: record.regions for case, record in records if record is not None}
 
     def views(self, cases: Iterable[str]) -> dict[str, CaseView]:
-        """Layers of studies for the report, as far as there are any."""
+        """Image layers for the report, of the studies that have any."""
         records = {case: self.records.read(case) for case in cases}
         return {case: record.view for case, record in records.items() if record is not None and record.view is not None}
 
     def end(self) -> None:
-        """Drop the records of a run that is not to be gone on with, and let others in."""
+        """Delete the records of a run that cannot be resumed, and unlock the folder."""
         if not self.resumable:
             self.records.clear()
         self.release()
 
     def release(self) -> None:
-        """Let other runs in."""
+        """Unlock the folder for other runs."""
         if self._held is not None:
             self._held.release()
             with suppress(OSError):  # another process may hold it by now
@@ -140,37 +140,37 @@ class RunFolder:
             self._held = None
 
     def _lock(self) -> None:
-        """Keep other runs out until this one ends, however it ends; on a disk that knows no locks nothing is done."""
+        """Lock the folder until this process ends, however it ends; a disk without file locks is left unlocked."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.folder / LOCK)
             held.acquire(blocking=False)
         except Timeout:
             raise NomalyError(
-                f"output_dir {self.folder} must be of one run at a time, but another one is at work in it: wait for "
-                "its end, or give another output_dir."
+                f"another run is using output_dir {self.folder}: wait until it ends, or choose another output_dir."
             ) from None
-        except (OSError, NotImplementedError):  # told better where the first file is written
+        except (OSError, NotImplementedError):  # a folder that cannot be written to is reported by the first write
             return
         self._held = held
 
     def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse to go on with results of another model, calibration or setting."""
+        """Refuse to resume results of another model, calibration or setting."""
         try:
             known = dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["fingerprint"])
         except (OSError, ValueError, TypeError, KeyError):
             known = {}
-        other = [name for name, value in fingerprint.items() if known.get(name) != value]
-        if other:
+        changed = [name for name, value in fingerprint.items() if known.get(name) != value]
+        if changed:
             raise NomalyError(
-                f"resume must go on with the run in {self.folder}, but that one had another "
-                f"{', '.join(other).replace('_', ' ')}: give what it was given, another output_dir, or overwrite true."
+                f"cannot resume the run in {self.folder}: it was made with a different "
+                f"{', '.join(changed).replace('_', ' ')}. Repeat the options of that run, choose another output_dir, "
+                "or give overwrite true."
             )
 
     def _forget(self) -> None:
         """Remove the records of an earlier run and the images that belong to them."""
         for case in self.records.cases():
             remove_outputs(self.folder / case)
-            with suppress(OSError):  # not there, or something of the user's is
+            with suppress(OSError):  # it does not exist, or contains files of the user's
                 (self.folder / case).rmdir()
             self.records.forget(case)

@@ -1,4 +1,4 @@
-"""What made the results of a run, for run.json and for those who go on with it."""
+"""What produced the results of a run: for ``run.json``, and to check that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,48 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
-from ignite.engine import Engine
+from monai.data import Dataset
 from torch import nn
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.weights import model_hash, weight_hash
 from custom.studies.privacy import printable, without_studies
 
+SETTINGS = ("scoring", "foreground_threshold", "study_group", "autocast", "input_check", "score_all")
+
+
+class Loader(Protocol):
+    """A loader of prepared studies."""
+
+    dataset: Dataset
+
+
+class Evaluator(Protocol):
+    """The parts of a DetectionEvaluator, beside its SETTINGS, on which the results of a study depend."""
+
+    inferer: object
+    data_loader: Loader
+
 
 def run_info(
-    network: nn.Module,
+    network: AnomalyDetector,
     rule: DecisionRule,
     info: Mapping[str, Any],
     notes: Sequence[str],
     private_words: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What ``run.json`` and the report's end tell of a run.
+    """Content of ``run.json`` and of the technical section of the report.
 
     Args:
         network: the detector.
         rule: how p-values become decisions.
-        info: what else to tell.
-        notes: what must be said loudly.
-        private_words: studies as the user named them, which the command is not to tell.
+        info: further entries.
+        notes: warnings about the data and the weights.
+        private_words: studies as the user named them; they are left out of the command.
     """
     calibration = network.calibration
     return {
@@ -55,12 +71,9 @@ def run_info(
     }
 
 
-def fingerprint(engine: Engine, network: nn.Module, rule: DecisionRule) -> dict[str, Any]:
-    """What must be equal for two runs to give the same results of a study."""
-    parts = [
-        getattr(engine, name)
-        for name in ("scoring", "foreground_threshold", "study_group", "autocast", "input_check", "score_all")
-    ]
+def fingerprint(engine: Evaluator, network: AnomalyDetector, rule: DecisionRule) -> dict[str, Any]:
+    """What must be equal for two runs to give the same results for a study."""
+    parts = [getattr(engine, name) for name in SETTINGS]
     parts += [getattr(engine.inferer, name, None) for name in ("window", "overlap")]
     parts += [engine.data_loader.dataset.transform]
     settings = repr([described(part) for part in parts])
@@ -73,8 +86,8 @@ def fingerprint(engine: Engine, network: nn.Module, rule: DecisionRule) -> dict[
 
 
 def described(part: Any) -> Any:
-    """The plain values that an object was made with, to any depth; of what has no settings, such as a network, its
-    name.
+    """The plain values that an object was made with, to any depth; only the name of an object without settings, such
+    as a network.
     """
     if isinstance(part, (bool, int, float, str, bytes)) or part is None:
         return part

@@ -1,4 +1,4 @@
-"""What a run has found so far, one file a study: a run that was stopped goes on from them."""
+"""Results so far, in one file per study: a run that was stopped resumes from them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from custom.earlier_names import COLUMNS, current_name
 from custom.files import atomic_write
 from custom.rendering.case_view import CaseView, Outline, SliceView
 from custom.runs.tables import RegionResult, StudyResult
+from custom.studies.items import ImageSource, StudyItem
 
 FOLDER = "records"
 
 
 @dataclass
 class StudyRecord:
-    """Row and regions of a study, its layers for the report (None where there are none), and what its files were."""
+    """Results of one study.
+
+    Args:
+        result: its row of results.csv.
+        regions: its rows of regions.csv.
+        view: its image layers for the report; None for a study that failed.
+        source: fingerprint of its files, see :func:`source_digest`.
+    """
 
     result: StudyResult
     regions: list[RegionResult]
@@ -30,18 +39,18 @@ class StudyRecord:
 
 
 class StudyRecords:
-    """The records of a results folder. Each is written whole or not at all, after the images of its study: what has a
-    record is done.
+    """The records of an output folder. Each is written completely or not at all, after the images of its study: a study
+    with a record is done.
 
     Args:
-        folder: of the run; several processes may share it.
+        folder: output folder of the run; several processes may share it.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder) / FOLDER
 
     def write(self, record: StudyRecord) -> None:
-        """Keep what was found in a study.
+        """Write the record of a study.
 
         Raises:
             NomalyError: if it cannot be written.
@@ -53,17 +62,18 @@ class StudyRecords:
             json.dump(content, file, ensure_ascii=False)
 
     def read(self, case: str, with_view: bool = True) -> StudyRecord | None:
-        """The record of a study; None if there is none, or none of this version."""
+        """The record of a study; None if it does not exist or cannot be read by this release."""
         try:
             content = json.loads(self._path(case).read_text(encoding="utf-8"))
             view = _view(content["view"]) if with_view and content["view"] is not None else None
             regions = [RegionResult(**row) for row in content["regions"]]
-            return StudyRecord(StudyResult(**content["result"]), regions, view, content["source"])
+            result = {current_name(name, COLUMNS): value for name, value in content["result"].items()}
+            return StudyRecord(StudyResult(**result), regions, view, content["source"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def done(self, items: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Cases that need not be done again: those whose files are what they were. A failed one is tried anew."""
+    def done(self, items: Iterable[StudyItem]) -> set[str]:
+        """Names of the studies that need not be processed again: their files are unchanged, and they did not fail."""
         records = {item["case"]: (item, self.read(item["case"], with_view=False)) for item in items}
         return {
             case
@@ -72,29 +82,29 @@ class StudyRecords:
         }
 
     def cases(self) -> Iterator[str]:
-        """Studies that have a record; what is no record of ours is passed over."""
+        """Names of the studies that have a record; other files are ignored."""
         for path in sorted(self.folder.glob("*.json")):
             if self.read(path.stem, with_view=False):
                 yield path.stem
 
     def forget(self, case: str) -> None:
-        """Remove the record of a study, and the folder with the last one unless something else is in it."""
+        """Remove the record of a study, and the folder once it is empty."""
         self._path(case).unlink()
         with suppress(OSError):
             self.folder.rmdir()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all records."""
         for case in self.cases():
             self.forget(case)
 
     def _path(self, case: str) -> Path:
-        """File of a study."""
+        """Path of a study's record."""
         return self.folder / f"{case}.json"
 
 
-def source_digest(image: str | os.PathLike | Sequence[str]) -> str:
-    """Fingerprint of the files of a study: their places, sizes and times of change."""
+def source_digest(image: ImageSource) -> str:
+    """Fingerprint of the files of a study: paths, sizes and modification times."""
     paths = [Path(image)] if isinstance(image, (str, os.PathLike)) else [Path(path) for path in image]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     facts = [(os.fsencode(file.absolute()), *_facts(file)) for file in files]
@@ -102,7 +112,7 @@ def source_digest(image: str | os.PathLike | Sequence[str]) -> str:
 
 
 def _facts(file: Path) -> tuple[int, int]:
-    """Size and time of change of a file; nothing of one that cannot be seen."""
+    """Size and modification time of a file; zeros for one that is not accessible."""
     try:
         status = file.stat()
     except OSError:
@@ -111,7 +121,7 @@ def _facts(file: Path) -> tuple[int, int]:
 
 
 def _encoded(value: Any) -> Any:
-    """The value with text in the place of bytes."""
+    """The value with bytes replaced by base64 text."""
     if isinstance(value, dict):
         return {key: _encoded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -120,15 +130,15 @@ def _encoded(value: Any) -> Any:
 
 
 def _view(content: dict[str, Any]) -> CaseView:
-    """Read back what `asdict` and `_encoded` made of a view."""
+    """The view from what `asdict` and `_encoded` made of it."""
     slices = tuple(_slice(part) for part in content["slices"])
     thumbnail = base64.b64decode(content["thumbnail"])
     return CaseView(**{**content, "size": tuple(content["size"]), "slices": slices, "thumbnail": thumbnail})
 
 
 def _slice(content: dict[str, Any]) -> SliceView:
-    """Read back a slice of a view."""
-    pictures = {name: base64.b64decode(content[name]) for name in ("image", "pseudo_healthy", "overlay")}
+    """A slice of a view, likewise."""
+    layers = {name: base64.b64decode(content[name]) for name in ("image", "pseudo_healthy", "overlay")}
     regions = {int(number): Outline(**outline) for number, outline in content["regions"].items()}
     truth = None if content["truth"] is None else Outline(**content["truth"])
-    return SliceView(content["index"], **pictures, regions=regions, truth=truth)
+    return SliceView(content["index"], **layers, regions=regions, truth=truth)

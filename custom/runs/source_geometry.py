@@ -1,4 +1,4 @@
-"""The way back: results on the network's grid become files on the grid of the study's own file."""
+"""Results on the network's grid, resampled to the grid of the study's own file and written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from custom.studies.loading import IMAGE_SUFFIXES
 from custom.transforms.head import CropHead
 from custom.transforms.intensity import unscale_intensity
 
-# The inverse of each takes all that it needs from the trace; the arguments here are placeholders.
+# The inverse of each takes its parameters from the trace; the arguments here are placeholders.
 INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
     "Orientation": lambda: Orientation(axcodes="LPS"),
     "CropHead": CropHead,
@@ -41,33 +41,33 @@ SCALE_TEXT, OFFSET_TEXT = "nomaly_scale", "nomaly_offset"
 
 
 def to_source(tensor: torch.Tensor, preprocessed_image: MetaTensor, mode: str = "trilinear") -> np.ndarray:
-    """Resample a result to the grid of the study's file by undoing every traced transform, last one first.
+    """Resample a result to the grid of the study's file by inverting every traced transform, last one first.
 
     Args:
         tensor: (C, X, Y, Z) on the grid of `preprocessed_image`.
-        preprocessed_image: the study as it went into the network, with its `applied_operations`.
+        preprocessed_image: the study as given to the network, with its `applied_operations`.
         mode: "trilinear" for maps and images, "nearest" for masks.
 
     Returns:
-        float32 array of the file's spatial shape, (X, Y) for pictures and (X, Y, Z) for volumes, axes as the file
-        was read; with a last axis C where C > 1. Zeros where the study was cropped away.
+        float32 array of the file's spatial shape, (X, Y) for 2-D images and (X, Y, Z) for volumes, axes as the file
+        was read; with a last axis C where C > 1. Zeros where the study was cropped.
 
     Raises:
-        ValueError: if the shapes differ, `mode` is unknown, or a transform was applied that cannot be undone here.
+        ValueError: if the shapes differ, `mode` is unknown, or a transform was applied that cannot be inverted here.
     """
     if mode not in RESIZE_MODES:
         raise ValueError(f"mode must be one of {list(RESIZE_MODES)}, got {mode!r}.")
     if tensor.shape[1:] != preprocessed_image.shape[1:]:
         raise ValueError(
             f"tensor must have the grid {tuple(preprocessed_image.shape[1:])} of the preprocessed image, got "
-            f"{tuple(tensor.shape[1:])}. Undo what the network added, or resize first."
+            f"{tuple(tensor.shape[1:])}. Crop or resize the result first."
         )
     data = MetaTensor(tensor.detach().as_subclass(torch.Tensor).float().cpu(), meta=deepcopy(preprocessed_image.meta))
     trace = convert_applied_interp_mode(deepcopy(preprocessed_image.applied_operations), mode=RESIZE_MODES[mode])
     data.applied_operations = reset_ops_id(trace)
     for name in [operation["class"] for operation in reversed(data.applied_operations)]:
         if name not in INVERTERS:
-            raise ValueError(f"{name} cannot be undone by to_source; known are {', '.join(INVERTERS)}. Use Invertd.")
+            raise ValueError(f"to_source can invert only {', '.join(INVERTERS)}, got {name}. Use Invertd.")
         data = INVERTERS[name]().inverse(data)
     spatial_shape = [int(size) for size in preprocessed_image.meta["spatial_shape"]]
     array = data.as_tensor().numpy().reshape(data.shape[0], *spatial_shape)
@@ -75,8 +75,8 @@ def to_source(tensor: torch.Tensor, preprocessed_image: MetaTensor, mode: str = 
 
 
 def source_spacing(image: MetaTensor) -> tuple[float, ...] | None:
-    """Return the voxel sides of the study's file in millimetres, in file order; None where the file does not tell
-    them, as PNG and JPEG pictures do not.
+    """Voxel size of the study's file in millimetres, in the order of its axes; None where it is unknown, as in PNG and
+    JPEG images.
     """
     if not image.meta["spacing_known"]:
         return None
@@ -88,10 +88,10 @@ def source_arrays(image: MetaTensor, volumes: Mapping[str, torch.Tensor]) -> dic
     """Results of a study on the grid of its file, see :func:`to_source`.
 
     Args:
-        image: the study as it went into the network.
-        volumes: results (C, X, Y, Z) on the grid of `image`, by name. "labels", numbers of regions, are resampled to
-            the nearest and give "mask" as well, 1 where there is any; "pseudo_healthy" is brought back to the
-            intensities of the file.
+        image: the study as given to the network.
+        volumes: results (C, X, Y, Z) on the grid of `image`, by name. "labels" (region numbers) use nearest-neighbour
+            resampling and also give "mask", 1 inside any region; "pseudo_healthy" is scaled back to the intensities of
+            the file.
     """
     arrays = {}
     for name, volume in volumes.items():
@@ -103,35 +103,37 @@ def source_arrays(image: MetaTensor, volumes: Mapping[str, torch.Tensor]) -> dic
     return arrays
 
 
-def write_images(folder: str | os.PathLike, image: MetaTensor, arrays: Mapping[str, np.ndarray]) -> dict[str, Path]:
-    """Write the results of one study beside each other, on the grid of the study's file.
+def write_images(
+    folder: str | os.PathLike[str], image: MetaTensor, arrays: Mapping[str, np.ndarray]
+) -> dict[str, Path]:
+    """Write the results of one study to a folder, on the grid of the study's file.
 
     A NIfTI study gives NAME.nii.gz with the affine, shape and header spacing of its file; DICOM and other volumes
-    give NIfTI with the affine of their series; a picture, PNG, JPEG or TIFF, gives NAME.png of its size in pixels. Each
-    file appears complete or not at all.
+    give NIfTI with the affine of their series; a PNG, JPEG or TIFF image gives NAME.png of its size in pixels. Each
+    file is written completely or not at all.
 
     Args:
-        folder: made if absent.
-        image: the study as it went into the network.
-        arrays: of :func:`source_arrays`; those named in `RESULTS` are written. "mask" as uint8 (0/1 in NIfTI, 0/255 in
-            PNG), others as float32, in PNG as 16 bit with value = nomaly_offset + nomaly_scale * pixel (text chunks
-            of the PNG); "pseudo_healthy" as integers of the source's depth in PNG.
+        folder: folder of the study; created if it does not exist.
+        image: the study as given to the network.
+        arrays: output of :func:`source_arrays`; those named in `RESULTS` are written. "mask" as uint8 (0/1 in NIfTI,
+            0/255 in PNG), others as float32, in PNG as 16 bit with value = nomaly_offset + nomaly_scale * pixel (text
+            chunks of the PNG); "pseudo_healthy" as integers of the source's bit depth in PNG.
 
     Returns:
-        The path of the file of each name. Results of an earlier run that are not written anew are removed.
+        The path of each file, by name. Other results of an earlier run are removed.
 
     Raises:
         WriteError: if a file cannot be written.
     """
     folder = Path(folder)
     remove_images(folder)
-    source, picture = Path(image.meta["filename_or_obj"]), _is_image_file(image)
+    source, as_png = Path(image.meta["filename_or_obj"]), _is_image_file(image)
     paths = {}
     for name in (name for name in RESULTS if name in arrays):
         array = arrays[name]
-        paths[name] = folder / f"{name}{'.png' if picture else '.nii.gz'}"
+        paths[name] = folder / f"{name}{'.png' if as_png else '.nii.gz'}"
         with atomic_write(paths[name], "wb") as stream:
-            if picture:
+            if as_png:
                 _save_png(stream, name, array, source)
             else:
                 dtype = np.uint8 if name == "mask" else np.float32
@@ -141,14 +143,14 @@ def write_images(folder: str | os.PathLike, image: MetaTensor, arrays: Mapping[s
 
 
 def remove_images(folder: Path) -> None:
-    """Remove what `write_images` wrote."""
+    """Remove the files of `write_images`."""
     for name, suffix in product(RESULTS, (".png", ".nii.gz")):
-        with suppress(OSError):  # a file stands in the folder's place: that is told when it is written to
+        with suppress(OSError):  # if it cannot be removed, writing will fail and report it
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _is_image_file(image: MetaTensor) -> bool:
-    """Whether results are pictures as well: TIFF of integers is one, too."""
+    """Whether results are written as PNG: those of PNG, JPEG and 2-D TIFF of integers."""
     source = Path(image.meta["filename_or_obj"])
     if image.meta["dicom"]:  # whatever its name ends in
         return False
@@ -159,20 +161,21 @@ def _is_image_file(image: MetaTensor) -> bool:
 
 
 def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
-    """Wrap an array in the header of the source NIfTI, or in a new one where the source is of another format."""
+    """The array as NIfTI with the header of the source, or with a new one where the source has another format."""
     if image.meta["dicom"] or not source.name.lower().endswith((".nii", ".nii.gz")):
         return nib.Nifti1Image(array, np.asarray(image.meta["original_affine"]))
     original = nib.load(source)
+    assert isinstance(original, nib.Nifti1Image)  # by its name; NIfTI-2 is a subclass
     header = original.header.copy()
     header.set_data_dtype(array.dtype)
     header.set_intent("none")
-    header["cal_min"] = header["cal_max"] = 0  # the display range of the source is not that of a result
+    header["cal_min"] = header["cal_max"] = 0  # the display range of the source does not suit the result
     header.extensions.clear()
     return type(original)(array.reshape(original.shape), original.affine, header)
 
 
 def _save_png(stream: IO[bytes], name: str, array: np.ndarray, source: Path) -> None:
-    """Save an array, indexed [x, y], as the PNG of its kind."""
+    """Save an array, indexed [x, y], as PNG."""
     text = PngInfo()
     if name == "mask":
         pixels = np.where(array > 0.5, 255, 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What is kept of one study: its row, its regions, its images and its layers for the report."""
+"""The results of one study: its table rows, its image files and its layers for the report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from custom.runs.records import StudyRecord
 from custom.runs.regions import study_regions
 from custom.runs.source_geometry import remove_images, source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
+from custom.studies.items import Study
 from custom.studies.privacy import failure
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ class StudyOutputs:
     """Make the record of a study and write its images.
 
     Args:
-        folder: of the run; each study has a folder of its own there.
-        threshold: map value over which a pixel belongs to a region; None if the detector is not calibrated.
+        folder: output folder of the run; each study has a subfolder.
+        threshold: map value above which a pixel belongs to a region; None if the detector is not calibrated.
         images: whether map, mask and pseudo-healthy image are written.
-        dicom: whether a DICOM study gets DICOM objects as well; only with ``images``.
-        run: what made the results, for the DICOM objects.
-        remark: what each study's row is to say.
+        dicom: whether a DICOM study also gets DICOM objects; only with ``images``.
+        run: version, bundle, model and alpha, for the DICOM objects.
+        remark: added to the note of every study.
     """
 
     def __init__(
@@ -56,17 +57,17 @@ class StudyOutputs:
         self.run = run
         self.remark = remark
 
-    def make(self, study: dict[str, Any]) -> StudyRecord:
-        """The record of what a DetectionEvaluator says of a study, whose images are written on the way.
+    def make(self, study: Study) -> StudyRecord:
+        """The record of a study from a DetectionEvaluator; its images are written, too.
 
         Raises:
-            WriteError: if the disk is full or gone. Whatever else goes wrong is the failure of this study.
+            WriteError: if the disk is full or not available. Any other error only fails this study.
         """
-        remove_outputs(self.folder / study["case"])  # of an earlier run, or one that was killed in their midst
+        remove_outputs(self.folder / study["case"])  # of an earlier run, or of one that was killed while writing
         if "error" in study:
             return StudyRecord(failed_row(study), [])
         try:
-            return self._refused(study) if "score" not in study else self._assessed(study)
+            return self._rejected(study) if "score" not in study else self._scored(study)
         except Exception as error:
             if isinstance(error, WriteError) and error.disk_gone:
                 raise
@@ -75,23 +76,19 @@ class StudyOutputs:
         logger.error("Study %s failed: %s", failed.study, failed.error)
         return StudyRecord(failed, [])
 
-    def _refused(self, study: dict[str, Any]) -> StudyRecord:
-        """The record of a study that the input check refused."""
+    def _rejected(self, study: Study) -> StudyRecord:
+        """The record of a study that the input check rejected."""
         note = f"Not assessable: {'; '.join(study['refusals'])}."
         row = StudyResult(study["case"], "not_assessable", seconds=study["seconds"], note=note)
         view = input_view(study["image"], **place_of(study["image"]))
         return self._recorded(study, {}, row, [], view)
 
-    def _assessed(self, study: dict[str, Any]) -> StudyRecord:
+    def _scored(self, study: Study) -> StudyRecord:
         """The record of a study that was scored."""
-        wanted = {"map": "pred", "pseudo_healthy": "reconstruction", "deviation": "deviation"} if self.images else {}
-        volumes = {name: study[key] for name, key in wanted.items() if key in study}
-        if self.threshold is not None:
-            volumes["labels"] = study["regions"]
-        arrays = source_arrays(study["image"], volumes)
+        arrays = source_arrays(study["image"], self._volumes(study))
         regions = study_regions(study, arrays["labels"]) if "labels" in arrays else []
         row = self._row(study)
-        row.note = " ".join(filter(None, (self.remark, row.note, *remarks(study))))
+        row.note = joined(self.remark, row.note, *remarks(study))
         if self.threshold is not None:
             row.region_count = len(regions)
             row.region_size = sum(region.size for region in regions)
@@ -100,8 +97,19 @@ class StudyOutputs:
             write_images(self.folder / row.study, study["image"], arrays)
         return self._recorded(study, arrays, row, regions, self._view(study))
 
+    def _volumes(self, study: Study) -> dict[str, torch.Tensor]:
+        """The results of a study that go into files or the table, on the network's grid."""
+        volumes: dict[str, torch.Tensor] = {}
+        if self.images:
+            volumes |= {"map": study["pred"], "pseudo_healthy": study["reconstruction"]}
+            if "deviation" in study:
+                volumes["deviation"] = study["deviation"]
+        if self.threshold is not None and study["regions"] is not None:
+            volumes["labels"] = study["regions"]
+        return volumes
+
     @staticmethod
-    def _row(study: dict[str, Any]) -> StudyResult:
+    def _row(study: Study) -> StudyResult:
         """Row of a study that was scored, without its regions."""
         return StudyResult(
             study=study["case"],
@@ -115,22 +123,22 @@ class StudyOutputs:
 
     def _recorded(
         self,
-        study: dict[str, Any],
+        study: Study,
         arrays: Mapping[str, np.ndarray],
         row: StudyResult,
         regions: list[RegionResult],
         view: CaseView | None = None,
     ) -> StudyRecord:
-        """The record, after DICOM objects are written where they are wanted."""
+        """The record; DICOM objects are written first, if they were asked for."""
         if self.images and self.dicom and study["image"].meta.get("dicom"):
-            row.note = " ".join(filter(None, (row.note, self._write_dicom(study, arrays, row, regions))))
+            row.note = joined(row.note, self._write_dicom(study, arrays, row, regions))
         return StudyRecord(row, regions, view)
 
     def _write_dicom(
-        self, study: dict[str, Any], arrays: Mapping[str, np.ndarray], row: StudyResult, regions: list[RegionResult]
+        self, study: Study, arrays: Mapping[str, np.ndarray], row: StudyResult, regions: list[RegionResult]
     ) -> str:
-        """Write the DICOM objects; why there are none, if so."""
-        from custom.runs.dicom.objects import write_dicom_objects  # highdicom takes its time, and few need it
+        """Write the DICOM objects; if that is not possible, return the reason."""
+        from custom.runs.dicom.objects import write_dicom_objects  # highdicom is slow to import, and few runs need it
 
         chosen = {name: arrays[name] for name in ("map", "labels") if name in arrays}
         try:
@@ -139,50 +147,54 @@ class StudyOutputs:
         except WriteError:
             raise
         except NomalyError as error:
-            logger.warning("Study %s has no DICOM objects: %s", row.study, error)
-            return f"No DICOM objects: {error}"
+            logger.warning("Study %s: no DICOM objects were written: %s", row.study, error)
+            return f"No DICOM objects were written: {error}"
         return ""
 
-    def _view(self, study: dict[str, Any]) -> CaseView:
+    def _view(self, study: Study) -> CaseView:
         """Layers of the study for the report, with the truth where it is known."""
-        # Of a calibrated detector all pictures have one scale, so that they can be compared; strong maps saturate.
+        # With a calibrated detector all maps have the same colour scale, so that they can be compared; strong ones
+        # saturate.
         vmax = None if self.threshold is None else 3 * self.threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
-        # The network's grid may be stretched; the picture shall not be.
+        # The network's grid may be stretched; the displayed image must not be.
         return case_view(*parts, study.get("regions"), truth, vmax, **place_of(study["image"]))
 
 
 def place_of(image: MetaTensor) -> dict[str, Any]:
-    """Spacing of a picture's pixels, and the patient's sides at its left, right, top and bottom."""
+    """Pixel spacing of a displayed slice, and the patient's sides at its left, right, top and bottom."""
     right, bottom, _ = nib.aff2axcodes(np.asarray(image.affine))
     sides = OPPOSITE[right] + right + OPPOSITE[bottom] + bottom if image.meta.get("sides_known") else ""
     return {"spacing": image.pixdim[:2].tolist(), "sides": sides}
 
 
-def remarks(study: dict[str, Any]) -> Iterator[str]:
-    """What a reader of a study's results must know: that the input check would have refused it, that a part was not
-    seen.
-    """
+def remarks(study: Study) -> Iterator[str]:
+    """What a reader of a study's results must know: that the input check rejects it, that only a part was analysed."""
     if study.get("refusals"):
-        yield f"Assessed in spite of the input check: {'; '.join(study['refusals'])}."
+        yield f"Scored although the input check rejects it: {'; '.join(study['refusals'])}."
     if study["image"].shape[-1] > 1:
         seen = to_source(torch.ones(1, *study["image"].shape[1:]), study["image"], "nearest") > 0.5
         spans = [np.flatnonzero(seen.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         axis = min(range(3), key=lambda axis: len(spans[axis]) / seen.shape[axis])
         if len(spans[axis]) < seen.shape[axis]:
             first, last = spans[axis][[0, -1]] + 1
-            yield f"Assessed were slices {first} to {last} of {seen.shape[axis]} along axis {axis + 1} alone."
+            yield f"Only slices {first} to {last} of {seen.shape[axis]} along axis {axis + 1} were analysed."
+
+
+def joined(*sentences: str) -> str:
+    """One text of the sentences that are not empty."""
+    return " ".join(filter(None, sentences))
 
 
 def remove_outputs(folder: Path) -> None:
-    """Remove the images and DICOM objects of a study's folder, and nothing else."""
+    """Remove the images and DICOM objects from a study's folder, and nothing else."""
     remove_images(folder)
     for name in DICOM_FILES:
         with suppress(OSError):
             (folder / name).unlink()
 
 
-def failed_row(study: dict[str, Any]) -> StudyResult:
-    """Row of a study that could not be done."""
+def failed_row(study: Study) -> StudyResult:
+    """Row of a study that failed."""
     return StudyResult(study=study["case"], status="failed", seconds=study.get("seconds"), error=study["error"])

@@ -1,4 +1,4 @@
-"""The tables of a run (results.csv, regions.csv) and what made it (run.json)."""
+"""The tables of a run (results.csv, regions.csv) and its description (run.json)."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ POSITION_UNITS = ("mm", "px")
 
 @dataclass
 class StudyResult:
-    """What a run found in one study; the fields, in this order, are the columns of results.csv.
+    """Result of one study; the fields, in this order, are the columns of results.csv.
 
     Args:
-        study: unique id of the study.
-        status: "ok"; "not_assessable" where the input check refused it (then `note` says why), or "failed" (then
-            `error` says why); the numbers of these two are None.
+        study: unique name of the study.
+        status: "ok", "not_assessable" if the input check rejected it (reason in `note`), or "failed" (reason in
+            `error`); without "ok" all numbers but `seconds` are None.
         score: study score, larger = more abnormal.
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
-        group: calibration group that the p-value belongs to, such as a scanner; None where there are no groups.
-        region_count: number of connected regions over the pixel threshold.
+        group: calibration group that the p-value refers to, such as a scanner; None without groups.
+        region_count: number of connected regions above the pixel threshold.
         region_size: their total size in `region_unit`.
-        region_unit: "ml" for volumes, "mm2" for pictures of known pixel size, "px" otherwise.
-        seconds: time that the study took.
-        note: why there is no p-value, why the study is not assessable, or what else to know; empty if nothing.
-        error: a reason that a person can act on; empty for a study that went well.
+        region_unit: "ml" for volumes, "mm2" for 2-D images of known pixel size, "px" otherwise.
+        seconds: processing time of the study.
+        note: why there is no p-value, why the study is not assessable, or other remarks; may be empty.
+        error: why the study failed and what to do; empty otherwise.
 
     Raises:
         NomalyError: an unknown status, decision or unit; a failure without a reason; a score that is not finite.
@@ -65,20 +65,20 @@ class StudyResult:
     error: str = ""
 
     def __post_init__(self) -> None:
-        """Bring 0-d tensors and numpy numbers to plain ones and refuse what the table cannot mean."""
+        """Convert 0-d tensors and numpy numbers to plain ones, and check the values."""
         for name in ("score", "p_value", "region_size", "seconds"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else float(value))
-        self.region_count = None if self.region_count is None else int(self.region_count)
+        self.region_count = None if self.region_count is None else int(float(self.region_count))
         _check_choice("status", self.status, STATUSES)
         for name, choices in (("decision", DECISIONS), ("region_unit", SIZE_UNITS)):
             if getattr(self, name) is not None:
                 _check_choice(name, getattr(self, name), choices)
         if self.status == "failed" and not self.error:
-            raise NomalyError(f"error of study {self.study!r} must say why it failed, got ''. Give the reason.")
+            raise NomalyError(f"error of study {self.study!r} must state why it failed, got ''. Give the reason.")
         if self.status == "not_assessable" and not self.note:
             raise NomalyError(
-                f"note of study {self.study!r} must say why it is not assessable, got ''. Give the reason."
+                f"note of study {self.study!r} must state why it is not assessable, got ''. Give the reason."
             )
         if self.score is not None and not math.isfinite(self.score):
             raise NomalyError(
@@ -88,19 +88,19 @@ class StudyResult:
 
 @dataclass
 class RegionResult:
-    """One region of a study's map over the pixel threshold; the fields, in this order, are the columns of regions.csv.
+    """One region of a study above the pixel threshold; the fields, in this order, are the columns of regions.csv.
 
     Args:
-        study: id of the study.
-        region: number within the study, 1 = the most massive. A number is missing where the region is too small for the
-            grid of the study's file.
-        size: in `unit`.
+        study: name of the study.
+        region: number within the study, 1 = the most massive. A region that is too small for the grid of the study's
+            file is omitted, and its number skipped.
+        size: size in `unit`.
         unit: as `StudyResult.region_unit`.
-        x, y, z: its centre; millimetres in the world of the study's file (RAS+), or column and row of a picture whose
-            pixel size is not known (then z is None).
+        x, y, z: centre; millimetres in the world coordinates of the study's file (RAS+), or column and row of a 2-D
+            image whose pixel size is unknown (then z is None).
         position_unit: "mm" or "px".
-        peak: largest map value inside.
-        mass: sum over the region, on the network's grid, of map minus threshold.
+        peak: largest map value in the region.
+        mass: sum of map minus threshold over the region, on the network's grid.
         p_value: (1 + number of healthy calibration studies whose most massive region is at least as massive) / (n + 1).
     """
 
@@ -117,7 +117,7 @@ class RegionResult:
     p_value: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse units that the table cannot mean."""
+        """Check the units."""
         _check_choice("unit", self.unit, SIZE_UNITS)
         _check_choice("position_unit", self.position_unit, POSITION_UNITS)
 
@@ -128,7 +128,7 @@ REGION_COLUMNS = tuple(field.name for field in fields(RegionResult))
 
 
 def write_results_csv(rows: Iterable[StudyResult], path: str | os.PathLike[str]) -> None:
-    """Write one row a study, in the given order, atomically; None becomes an empty cell.
+    """Write one row per study, in the given order, atomically; None becomes an empty cell.
 
     Raises:
         NomalyError: the file cannot be written.
@@ -137,47 +137,54 @@ def write_results_csv(rows: Iterable[StudyResult], path: str | os.PathLike[str])
 
 
 def write_regions_csv(rows: Iterable[RegionResult], path: str | os.PathLike[str]) -> None:
-    """Write one row a region; otherwise as `write_results_csv`."""
+    """Write one row per region; otherwise as `write_results_csv`."""
     _write_table(REGION_COLUMNS, rows, path)
 
 
 def read_results_csv(path: str | os.PathLike[str]) -> list[StudyResult]:
-    """Read back what `write_results_csv` wrote, also tables of other releases that have more columns or fewer.
+    """Read a table of `write_results_csv`, also of another release (with more or fewer columns) or saved by a
+    spreadsheet program.
 
     Raises:
-        NomalyError: the file is missing, or is not a results table.
+        NomalyError: the file was not found, is not a results table, or has invalid values.
     """
     if not Path(path).is_file():
-        raise NomalyError(f"Results table {path} must be a file, found none. Name the results.csv of a run.")
-    with open(path, encoding="utf-8", newline="") as stream:
+        raise NomalyError(f"results table not found: {path}. Name the results.csv of a run.")
+    with open(path, encoding="utf-8-sig", newline="") as stream:  # spreadsheet programs put a mark before the header
         reader = csv.DictReader(stream)
-        if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
+        try:
+            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
+                raise NomalyError(
+                    f"{path} must be a results table with the columns {', '.join(NEEDED)}, but lacks "
+                    f"{', '.join(missing)}. Name the results.csv of a run."
+                )
+            return [_study_result(row) for row in reader]
+        except (ValueError, csv.Error) as error:
+            if isinstance(error, NomalyError):
+                raise
             raise NomalyError(
-                f"{path} must be a results table with the columns {', '.join(NEEDED)}, but has no "
-                f"{', '.join(missing)}. Name the results.csv of a run."
-            )
-        return [_study_result(row) for row in reader]
+                f"{path}, line {reader.line_num}, is not a row of a results table: {error}. Name the results.csv of a "
+                "run, unchanged."
+            ) from error
 
 
 def _study_result(row: Mapping[str, str]) -> StudyResult:
-    """A row of results.csv; columns that this release does not know are passed over."""
-    texts = ("note", "error")
-    cells = {current_name(name, EARLIER_COLUMNS): text for name, text in row.items()}
-    return StudyResult(
-        **{name: cells[name] if name in texts else cells[name] or None for name in COLUMNS if name in cells}
-    )
+    """A row of results.csv; columns that this release does not know are ignored."""
+    cells: dict[str, Any] = {current_name(name, EARLIER_COLUMNS): text or None for name, text in row.items()}
+    known = {name: cells[name] for name in COLUMNS if name in cells}
+    return StudyResult(**{**known, "note": cells.get("note") or "", "error": cells.get("error") or ""})
 
 
 def write_run_info(path: str | os.PathLike[str], info: Mapping[str, Any]) -> dict[str, Any]:
     """Write run.json atomically: `info` plus the versions of the software under "versions".
 
     Args:
-        path: where to write.
-        info: what the run knows of itself (command, config, weight hash, seed, device, date...). Versions that it
-            gives itself are kept. Numbers that are not finite become null, paths and devices become text.
+        path: path of the file.
+        info: description of the run (command, config, weight hash, seed, device, date...). Versions that it contains
+            are kept. Numbers that are not finite become null, paths and devices become text.
 
     Returns:
-        What was written, as plain JSON values; `write_report` takes it as `run`.
+        The content of the file, as plain JSON values; `write_report` takes it as `run`.
 
     Raises:
         NomalyError: the file cannot be written.
@@ -190,13 +197,13 @@ def write_run_info(path: str | os.PathLike[str], info: Mapping[str, Any]) -> dic
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python, Nomaly and the packages that numbers depend on."""
+    """Versions of Python, Nomaly and the packages on which the numbers depend."""
     packages = {name: metadata.version(name) for name in ("torch", "monai", "numpy")}
     return {"nomaly": custom.__version__, "python": platform.python_version(), **packages}
 
 
 def _write_table(columns: tuple[str, ...], rows: Iterable[Any], path: str | os.PathLike[str]) -> None:
-    """Header and one line a dataclass, atomically."""
+    """Write a header and one line per dataclass, atomically."""
     with atomic_write(path, "w") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
@@ -209,7 +216,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Bring numpy, torch and path objects to what JSON can hold."""
+    """The value with numpy, torch and path objects converted to what JSON can represent."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):

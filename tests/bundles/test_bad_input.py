@@ -129,7 +129,11 @@ def test_validation_without_any_readable_image_stops(train_tiny, dataset, tmp_pa
     for path in (folder / "images").glob("val_*"):
         path.write_bytes(b"no image")
     done = train_tiny(BUNDLE, folder, tmp_path / "run", max_epochs=1)
-    says(done, 2, "validation needs at least one healthy study that can be read, got none: mend the validation section")
+    says(
+        done,
+        2,
+        "validation needs at least one healthy study that can be read, but found none: fix the validation section",
+    )
     assert not (tmp_path / "run" / "models").exists()
 
 
@@ -157,7 +161,7 @@ def test_test_section_without_any_readable_study_leaves_its_reasons(
 def test_training_too_short_for_a_validation_still_leaves_a_network(train_tiny, tiny_phantom, tmp_path: Path) -> None:
     done = train_tiny(BUNDLE, tiny_phantom, tmp_path, max_epochs=1, val_interval=5)
     assert done.code == 0 and (tmp_path / "models" / "model.pt").is_file()
-    assert "WARNING No validation took place" in done.err
+    assert "WARNING No validation was run" in done.err
 
 
 # Studies
@@ -236,7 +240,7 @@ def test_results_are_not_written_over_unless_asked(detect, tiny_phantom: Path, t
     first, second = (tiny_phantom / "images" / f"healthy_00{number}.nii.gz" for number in (0, 1))
     assert detect(first).code == 0
     before = files_of(tmp_path / "results")
-    sentence = f"output_dir {tmp_path}/results must not hold results, but has results.csv: give another output_dir"
+    sentence = f"output_dir {tmp_path}/results already contains results (results.csv): choose another output_dir"
     says(detect(second), 2, sentence, "or overwrite true.")
     assert files_of(tmp_path / "results") == before
     assert detect(second, overwrite=True).code == 0
@@ -275,16 +279,14 @@ def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Cal
 def test_weights_of_another_architecture_are_refused(command: str, run_command, models: Path, tmp_path: Path) -> None:
     before = files_of(models)
     done = run_command(command, models / "model.pt", latent_size=4)
-    says(
-        done, 2, f"{models}/model.pt must hold weights of this network, but is of another architecture: use the bundle"
-    )
+    says(done, 2, f"{models}/model.pt do not fit this network: use the bundle")
     assert files_of(models) == before and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_weights_say_to_train_first(command: str, run_command, tmp_path: Path) -> None:
     done = run_command(command, tmp_path / "no.pt")
-    says(done, 2, f"weights file {tmp_path}/no.pt must exist: train the bundle first (nomaly train), or give its path.")
+    says(done, 2, f"weights file not found: {tmp_path}/no.pt. Train the bundle first (nomaly train), or give")
     assert not (tmp_path / "results").exists()
 
 
@@ -292,13 +294,13 @@ def test_missing_weights_say_to_train_first(command: str, run_command, tmp_path:
 def test_truncated_weights_are_refused(command: str, run_command, models: Path) -> None:
     weights = models / "model.pt"
     weights.write_bytes(weights.read_bytes()[:2000])
-    says(run_command(command, weights), 2, f"{weights} must be a weights file of tensors only, but cannot be read")
+    says(run_command(command, weights), 2, f"{weights} cannot be read as a weights file")
 
 
 def test_run_of_another_size_is_not_continued(train_tiny, models: Path, tiny_phantom: Path) -> None:
     before = files_of(models)
     done = train_tiny(BUNDLE, tiny_phantom, models.parent, max_epochs=3, latent_size=4)
-    says(done, 2, f"{models}/checkpoint.pt must be of this network, but is of another architecture")
+    says(done, 2, f"{models}/checkpoint.pt is a checkpoint of another architecture")
     assert files_of(models) == before
 
 
@@ -313,7 +315,7 @@ def test_network_without_its_run_is_not_trained_over(train_tiny, models: Path, t
     (models / "checkpoint.pt").unlink()
     before = files_of(models)
     done = train_tiny(BUNDLE, tiny_phantom, models.parent)
-    says(done, 2, f"ckpt_dir {models} must not hold another run's network", "give another ckpt_dir")
+    says(done, 2, f"ckpt_dir {models} already contains a model.pt", "give another ckpt_dir")
     assert files_of(models) == before
 
 
@@ -392,7 +394,13 @@ def test_calibration_of_other_weights_is_refused(command: str, run_command, mode
     content = json.loads((models / "calibration.json").read_text())
     (models / "calibration.json").write_text(json.dumps(content | {"model_hash": "0123456789abcdef"}))
     done = run_command(command, models / "model.pt", calibration_file=models / "calibration.json")
-    says(done, 2, "calibration.json must be of these weights", "but is of 0123456789abcdef", "Calibrate these weights")
+    says(
+        done,
+        2,
+        "calibration.json was made with other weights",
+        "(0123456789abcdef; these are",
+        "Calibrate these weights",
+    )
     assert not (tmp_path / "results").exists()
 
 

@@ -195,7 +195,10 @@ def test_average_of_another_network_is_refused(
             {key: average[key] for key in others},
             "must be of this network, but are not (of its tensors 1 missing, such as",
         ),
-        ([1, 2], "must be of this network, but are not (it holds a list, not tensors by name): give all sites"),
+        (
+            [1, 2],
+            "must be of this network, but are not (the file contains a list, not tensors by name): give all sites",
+        ),
         (broken, f"must be finite, but {first} is not: a site's training has broken down"),
     ):
         save_tensors(wrong, tmp_path / "average.pt")

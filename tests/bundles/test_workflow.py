@@ -89,7 +89,9 @@ def test_row_of_a_study_agrees_with_its_mask_and_calibration(bundle: str, detect
     p_value = (1 + sum(score >= row.score for score in healthy)) / (len(healthy) + 1)
     if VARIANTS[bundle]["images"] == "frame":  # kept at its own size, of which no healthy study is
         assert (row.p_value, row.decision) == (None, None)
-        assert row.note.startswith("No p-value: calibrated on slices of 1024 to 1024 pixels, and this study's have ")
+        assert row.note.startswith(
+            "No p-value: calibrated on slices of 1024 pixels, but the slices of this study have "
+        )
     else:
         assert row.p_value == pytest.approx(p_value)
         assert row.decision == ("flag" if p_value <= ALPHA else "likely_normal")
@@ -218,11 +220,14 @@ def test_training_again_has_nothing_to_do_and_more_epochs_go_on(
     before = files_of(tmp_path / "models")
     again = train_tiny(bundle, tiny_data(bundle), tmp_path)
     assert again.code == 0
-    assert f"Nothing to train: {tmp_path}/models/checkpoint.pt has 2 epochs; raise max_epochs to go on." in again.err
+    assert (
+        f"Nothing to train: {tmp_path}/models/checkpoint.pt already has 2 epochs; increase max_epochs to train longer."
+        in again.err
+    )
     assert files_of(tmp_path / "models") == before
 
     longer = train_tiny(bundle, tiny_data(bundle), tmp_path, max_epochs=3)
     assert longer.code == 0
-    assert f"Continuing {tmp_path}/models/checkpoint.pt after epoch 2." in longer.err
+    assert f"Resuming {tmp_path}/models/checkpoint.pt after epoch 2." in longer.err
     assert "Epoch 3: " in longer.err and "Epoch 2: " not in longer.err
     assert read_tensors(tmp_path / "models" / "checkpoint.pt")["epoch"] == 3

@@ -44,8 +44,8 @@ def test_another_alpha_keeps_the_rest_of_the_rule() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((0.0,), r"alpha must be in \(0, 1\), got 0.0: 0.05 flags 5 %"),
-        ((0.05, 1.0), r"confidence must be in \(0, 1\), or null for the average promise, got 1.0"),
+        ((0.0,), r"alpha must be in \(0, 1\), got 0.0: 0.05 flags at most 5 %"),
+        ((0.05, 1.0), r"confidence must be in \(0, 1\), or null to meet alpha on average, got 1.0"),
         ((0.05, None, 0.01), r"likely_normal_p must be in \[alpha, 1\) = \[0.05, 1\), got 0.01"),
     ],
 )

@@ -215,18 +215,18 @@ def test_change_of_spread_alone_is_told_by_kolmogorov_and_smirnov() -> None:
 @pytest.mark.parametrize(
     ("p", "n", "rate", "message"),
     [
-        ([0.5] * 9, 19, 0.01, r"p_values must be of at least 10 studies, got 9: wait for more\."),
-        ([0.5] * 9 + [0.0], 19, 0.01, r"p_values must be in \(0, 1\], got 0: leave studies without one out\."),
+        ([0.5] * 9, 19, 0.01, r"p_values must cover at least 10 studies, got 9: wait for more\."),
+        ([0.5] * 9 + [0.0], 19, 0.01, r"p_values must be in \(0, 1\], got 0: exclude studies without a p-value\."),
         ([0.5] * 9 + [1.05], 19, 0.01, r"p_values must be in \(0, 1\], got 1.05"),
         ([0.5] * 9 + [float("nan")], 19, 0.01, r"p_values must be in \(0, 1\], got nan"),
         (
             [0.5] * 9 + [0.33],
             19,
             0.01,
-            r"multiples of 1 / 20 with healthy_studies = 19, got 0.33: they are of a calibr",
+            r"multiples of 1 / 20 with healthy_studies = 19, got 0.33: they are from a calibr",
         ),
         ([0.5] * 9 + [0.0001], 19, 0.01, r"multiples of 1 / 20 with healthy_studies = 19, got 0.0001"),
-        ([0.5] * 10, 0, 0.01, r"healthy_studies must be a number of calibration studies, at least 1, got 0\."),
+        ([0.5] * 10, 0, 0.01, r"healthy_studies must be the number of calibration studies, at least 1, got 0\."),
         ([0.5] * 10, 19, 0.0, r"alarm_rate must be in \[0.001, 0.5\], got 0.0: 0.01 is usual\."),
     ],
 )
@@ -237,6 +237,6 @@ def test_series_that_cannot_be_tested_is_refused(p: list[float], n: int, rate: f
 
 def test_more_studies_than_planned_are_refused() -> None:
     with pytest.raises(
-        NomalyError, match=r"planned_studies must be at least the 10 studies given, got 9: begin a new series\."
+        NomalyError, match=r"planned_studies must be at least the 10 studies given, got 9: start a new series\."
     ):
         monitor([0.5] * 10, 19, 0.01, 9)

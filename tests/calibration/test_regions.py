@@ -36,5 +36,5 @@ def test_no_region_at_all_allows_every_size() -> None:
 def test_negative_number_and_no_study_are_refused() -> None:
     with pytest.raises(NomalyError, match="false_regions_per_study must be a mean number >= 0, got -1"):
         minimum_region(SIZES, -1)
-    with pytest.raises(NomalyError, match="sizes must be of at least one healthy study, got none"):
+    with pytest.raises(NomalyError, match="sizes must cover at least one healthy study, got none"):
         minimum_region([], 1.0)

@@ -39,15 +39,17 @@ BY_SCANNER = {"groups": ["A", "B", "A", "A"], "field": "scanner"}
 def test_plane_may_differ_by_a_tenth_from_the_calibrated_ones(shape: tuple[int, ...], holds: bool) -> None:
     refusal = calibrated().refusal(shape, SCORING)
     assert refusal == (
-        None if holds else f"calibrated on slices of 100 to 200 pixels, and this study's have {shape[0] * shape[1]}"
+        None
+        if holds
+        else f"calibrated on slices of 100 to 200 pixels, but the slices of this study have {shape[0] * shape[1]}"
     )
 
 
 @pytest.mark.parametrize(
     ("slices", "depth", "refusal"),
     [
-        ((1, 1), 2, "calibrated on pictures, and this is a volume"),
-        ((5, 9), 1, "calibrated on volumes, and this is a picture"),
+        ((1, 1), 2, "calibrated on 2-D images, but this is a volume"),
+        ((5, 9), 1, "calibrated on volumes, but this is a 2-D image"),
         ((5, 9), 30, None),
     ],
 )
@@ -59,7 +61,7 @@ def test_scores_made_with_other_settings_are_not_compared() -> None:
     other = ScoringSettings({"score": {"mode": "top_q", "q": 0.05}})
     assert calibrated().refusal((10, 15, 1), other) == (
         "calibrated with other settings of score, map or ensemble (score.q: 0.02 at calibration, 0.05 now): calibrate "
-        "with these, or set them back"
+        "again with the current settings, or restore the earlier ones"
     )
 
 
@@ -96,9 +98,9 @@ def test_study_of_no_or_an_unknown_group_gets_no_p_value() -> None:
     state = calibrated(**BY_SCANNER)
     assert state.refusal((10, 15, 1), SCORING, "A") is None
     assert state.refusal((10, 15, 1), SCORING) == (
-        "calibrated by scanner, and this study names none: give it in the datalist, or as --study_group"
+        "calibrated by scanner, but this study has none: add it to the datalist, or give --study_group"
     )
-    assert state.refusal((10, 15, 1), SCORING, "C") == "no healthy study of scanner 'C' was calibrated on, only of A, B"
+    assert state.refusal((10, 15, 1), SCORING, "C") == "not calibrated for scanner 'C', only for A, B"
     assert calibrated().refusal((10, 15, 1), SCORING, "whatever") is None  # nobody asks without groups
 
 

@@ -146,8 +146,8 @@ def test_earlier_results_are_replaced_only_where_asked(nomaly, make_run, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["missing"], "Results table missing must be a file, found none. Name the results.csv of a run."),
-        (["."], "Results table results.csv must be a file, found none."),
+        (["missing"], "results table not found: missing. Name the results.csv of a run."),
+        (["."], "results table not found: results.csv."),
         (["missing", "--alpha", "1"], "monitor has no option --alpha: see nomaly monitor --help."),
     ],
 )
@@ -168,7 +168,7 @@ def test_planned_length_reaches_the_limit(nomaly, make_run, tmp_path: Path) -> N
 
 def test_too_few_studies_are_refused(nomaly, make_run, tmp_path: Path) -> None:
     done = nomaly("monitor", make_run("a", CALM[:9], {}), "--output", tmp_path / "o")
-    assert done.code == 2 and "p_values must be of at least 10 studies, got 9: wait for more." in done.err
+    assert done.code == 2 and "p_values must cover at least 10 studies, got 9: wait for more." in done.err
 
 
 def test_broken_run_json_is_refused(nomaly, make_run, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_broken_gate_is_refused_before_anything_changes(file: Path) -> None:
     del content["input_check"]["limits"]["pose"]
     file.write_text(json.dumps(content))
     state = CalibrationState()
-    with pytest.raises(NomalyError, match="must be a whole file of nomaly calibrate, but KeyError: 'pose'"):
+    with pytest.raises(NomalyError, match=r"is incomplete or invalid \(KeyError: 'pose'\)"):
         load_calibration(file, state, "abc")
     assert not state.is_calibrated and not state.input_check.is_learned
 
@@ -89,7 +89,7 @@ def test_file_can_be_read_by_people(file: Path) -> None:
 def test_calibration_of_other_weights_is_refused(file: Path) -> None:
     state = CalibrationState()
     with pytest.raises(
-        NomalyError, match=r"site.json must be of these weights \(xyz\), but is of abc: scores of other"
+        NomalyError, match=r"site.json was made with other weights \(abc; these are xyz\), so the scores"
     ):
         load_calibration(file, state, "xyz")
     assert not state.is_calibrated
@@ -98,10 +98,13 @@ def test_calibration_of_other_weights_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "must be JSON"),
-        ("[]", "must be a file of nomaly calibrate, with model_hash and studies"),
-        ('{"model_hash": "abc", "studies": []}', "must be a file of nomaly calibrate, with model_hash and studies"),
-        ('{"model_hash": "abc", "studies": [{}]}', "must be a whole file of nomaly calibrate, but KeyError: 'alpha'"),
+        ("{", "is not valid JSON"),
+        ("[]", "must contain model_hash and studies: create it again with nomaly calibrate"),
+        (
+            '{"model_hash": "abc", "studies": []}',
+            "must contain model_hash and studies: create it again with nomaly calibrate",
+        ),
+        ('{"model_hash": "abc", "studies": [{}]}', r"is incomplete or invalid \(KeyError: 'alpha'\)"),
     ],
     ids=["cut off", "a list", "empty", "without the rest"],
 )
@@ -119,12 +122,12 @@ def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: 
             {"studies": [{**STUDIES[0], "score": float("inf")}, STUDIES[1]]},
             "scores, masses and thresholds must be finite",
         ),
-        ({"studies": STUDIES[:1]}, "ValueError: healthy_studies is 2, and there are 1"),
+        ({"studies": STUDIES[:1]}, "ValueError: healthy_studies is 2, but 1 are listed"),
         (
             {"studies": [{**STUDIES[0], "group": None}, STUDIES[1]]},
-            "each study must have a group, as group_field is scan",
+            "each study must have a group, since group_field is scan",
         ),
-        ({"scoring": 3}, "ValueError: scoring must be settings with their version, got 3"),
+        ({"scoring": 3}, "ValueError: scoring must be settings with a version, got 3"),
         ({"plane": [16]}, r"plane must be two numbers, got \[16\]"),
         ({"minimum_region": 0}, "minimum_region must be at least 1, got 0"),
         ({"alpha": 2.0}, r"alpha must be in \(0, 1\), got 2.0"),
@@ -148,5 +151,7 @@ def test_scanners_that_are_numbers_are_names_after_reading(file: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NomalyError, match="nowhere.json must be a file, found none: make it with nomaly calibrate"):
+    with pytest.raises(
+        NomalyError, match="calibration file not found: .*nowhere.json. Create it with nomaly calibrate"
+    ):
         load_calibration(tmp_path / "nowhere.json", CalibrationState(), "abc")

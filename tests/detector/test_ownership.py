@@ -23,8 +23,8 @@ def test_weights_of_a_bundle_whose_network_is_alike_are_refused(
 ) -> None:
     data, weights = tiny_data("memmc_pneumonia"), BUNDLES / "memmc_covid" / "models" / "model.pt"
     names = [json.loads((BUNDLES / name / "configs" / "metadata.json").read_text())["name"] for name in NAMES]
-    advice = "leave them out, or use the bundle that they belong to."
-    expected = f'weights must be those of "{names[0]}", but {weights} are those of "{names[1]}": {advice}'
+    advice = "omit --weights, or use their own bundle."
+    expected = f'weights must belong to bundle "{names[0]}", but {weights} belong to "{names[1]}": {advice}'
     if command == "federated":
         with pytest.raises(NomalyError, match=re.escape(expected)):
             write_initial("memmc_pneumonia", {}, tmp_path / "initial.pt", weights)
@@ -45,6 +45,7 @@ def test_renamed_bundle_owns_its_weights(tmp_path: Path) -> None:
     shutil.copytree(BUNDLES / "ra_brain" / "configs", tmp_path / "heads" / "configs")
     check_owner(BUNDLES / "ra_brain", tmp_path / "heads" / "models" / "model.pt")
     with pytest.raises(
-        NomalyError, match='weights must be those of "Anomaly detection in chest .*", but .*/heads/models/model.pt are'
+        NomalyError,
+        match='weights must belong to bundle "Anomaly detection in chest .*", but .*/heads/models/model.pt belong',
     ):
         check_owner(BUNDLES / "ra_chest", tmp_path / "heads" / "models" / "model.pt")

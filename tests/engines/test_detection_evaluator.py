@@ -98,9 +98,9 @@ def test_alpha_that_the_calibration_can_never_reach_is_refused(
     [
         ({}, None),
         ({"slices": 9}, None),  # volumes of other lengths are still volumes
-        ({"slices": 1}, "No p-value: calibrated on pictures, and this is a volume."),
+        ({"slices": 1}, "No p-value: calibrated on 2-D images, but this is a volume."),
         ({"plane": 15}, None),  # of 15 pixels a tenth more is 16.5
-        ({"plane": 64}, "No p-value: calibrated on slices of 64 to 64 pixels, and this study's have 16."),
+        ({"plane": 64}, "No p-value: calibrated on slices of 64 pixels, but the slices of this study have 16."),
         ({"score": StudyScore("max")}, "No p-value: calibrated with other settings of score, map or ensemble"),
         ({"score": StudyScore("top_q", 0.5)}, "No p-value: calibrated with other settings of score, map or ensemble"),
     ],

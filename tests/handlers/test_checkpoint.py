@@ -98,7 +98,7 @@ def test_resumed_run_goes_on_after_the_last_whole_epoch(tmp_path: Path, caplog: 
     assert resumed.trained == [2 * STEPS + 1, 2 * STEPS + 2]
     assert resumed.network.weight.item() == 3 * STEPS
     assert resumed.best_weight() == 1 * STEPS  # of the first run: 0.9 beats 0.8
-    assert [r.message for r in caplog.records] == [f"Continuing {tmp_path / 'checkpoint.pt'} after epoch 2."]
+    assert [r.message for r in caplog.records] == [f"Resuming {tmp_path / 'checkpoint.pt'} after epoch 2."]
 
 
 @pytest.mark.parametrize("max_epochs", [2, 1])
@@ -108,7 +108,7 @@ def test_finished_run_says_so_and_changes_nothing(tmp_path: Path, caplog, max_ep
     with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
         finished = Run(tmp_path).run(max_epochs)
     assert [r.message for r in caplog.records] == [
-        f"Nothing to train: {tmp_path / 'checkpoint.pt'} has 2 epochs; raise max_epochs to go on."
+        f"Nothing to train: {tmp_path / 'checkpoint.pt'} already has 2 epochs; increase max_epochs to train longer."
     ]
     assert finished.trained == []
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
@@ -117,7 +117,7 @@ def test_finished_run_says_so_and_changes_nothing(tmp_path: Path, caplog, max_ep
 def test_network_of_another_run_is_not_overwritten(tmp_path: Path) -> None:
     save_tensors({"weight": torch.tensor([7.0])}, tmp_path / "model.pt")
     run = Run(tmp_path)
-    message = "must not hold another run's network, but model.pt is there without checkpoint.pt: give another ckpt_dir"
+    message = "already contains a model.pt without checkpoint.pt: give another ckpt_dir"
     with pytest.raises(NomalyError, match=message):
         run.run(1)
     assert run.trained == [] and run.best_weight() == 7
@@ -148,7 +148,7 @@ def test_run_of_another_datalist_is_not_continued(tmp_path: Path) -> None:
 def test_run_of_another_architecture_is_not_continued(tmp_path: Path) -> None:
     Run(tmp_path).run(1)
     other = Run(tmp_path, width=2)
-    with pytest.raises(NomalyError, match=r"must be of this network, but is of another architecture.*another ckpt_dir"):
+    with pytest.raises(NomalyError, match=r"is a checkpoint of another architecture.*another ckpt_dir"):
         other.run(2)
     assert other.trained == []
 
@@ -165,7 +165,7 @@ def test_truncated_checkpoint_is_refused_with_the_next_step(tmp_path: Path) -> N
     Run(tmp_path).run(1)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(NomalyError, match="checkpoint.pt must be a weights file of tensors only, but cannot be read"):
+    with pytest.raises(NomalyError, match="checkpoint.pt cannot be read as a weights file"):
         Run(tmp_path).run(2)
 
 

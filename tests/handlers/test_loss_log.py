@@ -71,9 +71,7 @@ def test_tensorboard_gets_means_and_learning_rate_of_each_epoch() -> None:
 @pytest.mark.parametrize("check_every", [None, 2, 3, 50])
 @pytest.mark.parametrize(("bad", "shown"), [(float("nan"), "nan"), (float("inf"), "inf"), (float("-inf"), "-inf")])
 def test_first_bad_step_is_named_however_rarely_is_checked(bad: float, shown: str, check_every: int | None) -> None:
-    message = (
-        rf"loss term 'a' must be finite, but is {shown} at step 6 \(epoch 2\).*lower learning_rate, or with amp false"
-    )
+    message = rf"loss term 'a' is {shown} at step 6 \(epoch 2\).*lower learning_rate, or with amp false"
     with pytest.raises(NomalyError, match=message):
         run([1.0, 1.0, 1.0, 1.0, 1.0, bad, bad, 1.0], epochs=2, check_every=check_every)
 
@@ -81,5 +79,5 @@ def test_first_bad_step_is_named_however_rarely_is_checked(bad: float, shown: st
 def test_term_that_is_bad_alone_is_named() -> None:
     engine = Engine(lambda *_: [{"terms": {"a": torch.tensor(1.0), "b": torch.tensor(float("nan"))}}])
     LossLog().attach(engine)
-    with pytest.raises(NomalyError, match="loss term 'b' must be finite"):
+    with pytest.raises(NomalyError, match="loss term 'b' is nan at"):
         engine.run([0])

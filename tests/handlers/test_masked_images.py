@@ -29,7 +29,7 @@ class Writer:
 
 
 def trainer(count: int = 1, channels: int = 1) -> Engine:
-    """A trainer of mid grey pictures whose patch 2 is seen, and whose reconstruction is 0.8 everywhere."""
+    """A trainer of mid-grey images whose patch 2 is seen, and whose reconstruction is 0.8 everywhere."""
     image = torch.full((count, channels, 4, 4), 0.5)
     output = {
         Keys.IMAGE: image,
@@ -68,11 +68,11 @@ def test_grid_is_written_once_an_interval() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grid_shows_the_first_pictures_only(channels: int) -> None:
+def test_grid_shows_the_first_images_only(channels: int) -> None:
     widths = []
-    for count, pictures in ((1, 8), (2, 8), (5, 2)):
+    for count, max_images in ((1, 8), (2, 8), (5, 2)):
         writer, engine = Writer(), trainer(count, channels)
-        MaskedImages(writer, interval=1, pictures=pictures).attach(engine)
+        MaskedImages(writer, interval=1, max_images=max_images).attach(engine)
         engine.run([0])
         assert writer.images[1].shape[2] == 3
         widths.append(writer.images[1].shape[1])

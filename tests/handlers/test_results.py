@@ -153,7 +153,7 @@ def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) ->
     calibrated.calibration.fill(plane=(64, 64))
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
-    assert row.note == "No p-value: calibrated on slices of 64 to 64 pixels, and this study's have 42."
+    assert row.note == "No p-value: calibrated on slices of 64 pixels, but the slices of this study have 42."
     assert (row.p_value, row.decision, row.region_count) == (None, None, 2)
     assert row.note.replace("'", "&#39;") in (folder / "report.html").read_text()
 
@@ -246,7 +246,7 @@ def test_notes_and_title_stand_in_the_report(results, calibrated, head) -> None:
 def test_earlier_results_are_kept_unless_overwrite_is_asked(results, calibrated, head) -> None:
     folder = results(head)
     table = (folder / "results.csv").read_bytes()
-    message = "must not hold results, but has results.csv: give another output_dir, resume true to go on"
+    message = r"already contains results \(results.csv\): choose another output_dir, resume true to continue"
     with pytest.raises(NomalyError, match=message):
         results({**head, "case": "other"})
     assert (folder / "results.csv").read_bytes() == table and not (folder / "other").exists()
@@ -310,7 +310,9 @@ def test_failed_study_is_tried_again_when_a_run_goes_on(results, calibrated, hea
 
 def test_going_on_with_another_alpha_is_refused(results, calibrated, head) -> None:
     results(head)
-    with pytest.raises(NomalyError, match="resume must go on with the run .* had another decision rule: give what"):
+    with pytest.raises(
+        NomalyError, match="cannot resume the run .* made with a different decision rule. Repeat the opt"
+    ):
         results(head, resume=True, alpha=0.25)
 
 
@@ -331,14 +333,14 @@ def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated
     calibrated.score_all = True
     (row,) = read_results_csv(results(head) / "results.csv")
     assert (row.status, row.score) == ("ok", pytest.approx(0.5))
-    assert row.note == "Assessed in spite of the input check: the modality is CT."
+    assert row.note == "Scored although the input check rejects it: the modality is CT."
 
 
 def test_volume_of_which_a_slab_is_assessed_says_which(results, calibrated, head, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.PREPROCESSING", Compose([PREPROCESSING, CropSlabd()]))
     calibrated.calibration.fill(slices=(1, 3))
     (row,) = read_results_csv(results(head) / "results.csv")
-    assert row.note.endswith("Assessed were slices 2 to 3 of 3 along axis 3 alone.")
+    assert row.note.endswith("Only slices 2 to 3 of 3 along axis 3 were analysed.")
 
 
 class CropSlabd:

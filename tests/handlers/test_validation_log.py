@@ -73,9 +73,9 @@ def test_log_tells_auroc_and_error_beside_those_of_linear_models(run_grey, train
 
 def test_picture_shows_the_first_studies_only(run_grey, training) -> None:
     shapes = []
-    for pictures in (1, 2):
+    for max_studies in (1, 2):
         writer = Writer()
-        run_grey(STUDIES, **METRICS, val_handlers=[ValidationLog(training, writer, pictures)])
+        run_grey(STUDIES, **METRICS, val_handlers=[ValidationLog(training, writer, max_studies)])
         shapes.append(writer.images["validation/input_healthy_map"].shape)
     (_, one, _), (_, two, _) = shapes
     assert two > one and all(channels == 3 for *_, channels in shapes)
@@ -130,7 +130,7 @@ def test_failed_study_is_left_out(run_grey, training, caplog) -> None:
 
 def test_validation_without_a_healthy_study_is_refused(run_grey, training) -> None:
     with pytest.raises(
-        NomalyError, match="needs at least one healthy study that can be read, got none: mend the validation"
+        NomalyError, match="needs at least one healthy study that can be read, but found none: fix the validation"
     ):
         run_grey(STUDIES[1:], **METRICS, val_handlers=[ValidationLog(training)])
 

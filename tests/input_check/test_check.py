@@ -76,14 +76,14 @@ def test_first_what_the_tags_tell_and_no_more(detector: Detector) -> None:
 
 def test_slices_far_apart_are_told_in_millimetres(detector: Detector) -> None:
     reasons = InputCheck(detector).reasons(study(tower(101, 2), step=5.0))
-    assert reasons == ["the slices are 5.0 mm apart; healthy studies of the calibration have 1.0 mm", USUAL]
+    assert reasons == ["the slices are 5.0 mm apart; the healthy calibration studies have 1.0 mm", USUAL]
 
 
 def test_sagittal_slice_is_refused_where_the_detector_looks_at_planes(detector: Detector) -> None:
     sagittal = study(tower(101), normal=0)
     assert InputCheck(detector, modalities=["MR"]).geometry_reasons(sagittal)[0] == (
-        "the slice is tilted by 90 degrees against the plane that is assessed, at most 30 are allowed: reformat the "
-        "study, or give one in that plane"
+        "the slice is tilted by 90 degrees from the required plane (limit 30): reformat the study, or use one in that "
+        "plane"
     )
     assert InputCheck(detector, modalities=["CR", "DX"]).reasons(sagittal) == []  # a film has no plane in the body
 
@@ -96,7 +96,7 @@ def test_study_that_is_upside_down_or_a_negative_is_told_so(detector: Detector) 
     )
     negative = input_check.reasons(study(1 - tower(9, 2)))
     assert any("the image seems to be inverted (polarity" in reason for reason in negative)
-    assert any("export it as it is usually shown" in reason for reason in negative)
+    assert any("export it in its usual presentation" in reason for reason in negative)
 
 
 def test_mirror_image_may_be_scored(detector: Detector) -> None:
@@ -108,18 +108,20 @@ def test_noise_is_unlike_in_several_ways_of_which_the_clearest_two_are_told(dete
     reasons = InputCheck(detector).reasons(study(noise))
     limit = f"{detector.calibration.input_check.limit('detail'):.3g}"
     assert any(
-        reason.startswith("the fine detail is unlike that of healthy studies (detail ")
-        and reason.endswith(f"limit {limit}): perhaps noise, blur, or another device")
+        reason.startswith("the fine detail differs from that of healthy studies (detail ")
+        and reason.endswith(f"limit {limit}): perhaps noise, blur or another device")
         for reason in reasons
     )
-    assert len(reasons) == 3 and reasons[-1].startswith("if such studies are usual here, calibrate on healthy ones")
+    assert len(reasons) == 3 and reasons[-1].startswith(
+        "if such studies are usual at your site, calibrate on healthy ones"
+    )
 
 
 def test_brightness_that_preprocessing_leaves_may_vary_but_not_to_white(detector: Detector) -> None:
     input_check = InputCheck(detector)
     assert input_check.reasons(study(tower(9, 2) * 0.97)) == []
     reason = input_check.reasons(study(tower(9, 2) * 0.3 + 0.7))[0]
-    assert reason.startswith("the grey values are spread unlike those of healthy studies (histogram ")
+    assert reason.startswith("the grey values differ from those of healthy studies (histogram ")
 
 
 def test_calibration_before_the_gate_checks_tags_alone_and_says_so(caplog) -> None:

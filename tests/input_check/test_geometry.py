@@ -46,10 +46,10 @@ def test_ranges_pass_over_what_is_not_known() -> None:
     [
         ((0.01, 0.01, 100.0), []),  # half the least field of view, and finer by far
         ((3.0, 3.59, 480.0), []),  # about three times the coarsest, twice the largest
-        ((0.7, 5.0, 220.0), ["the slices are 5.0 mm apart; healthy studies of the calibration have 0.9 to 1.2 mm"]),
-        ((3.1, 1.0, 220.0), ["the pixels are 3.1 mm wide; healthy studies of the calibration have 0.5 to 1.0 mm"]),
-        ((0.7, 1.0, 99.0), ["the image is 99 mm wide; healthy studies of the calibration have 200 to 240 mm"]),
-        ((0.7, 1.0, 481.0), ["the image is 481 mm wide; healthy studies of the calibration have 200 to 240 mm"]),
+        ((0.7, 5.0, 220.0), ["the slices are 5.0 mm apart; the healthy calibration studies have 0.9 to 1.2 mm"]),
+        ((3.1, 1.0, 220.0), ["the pixels are 3.1 mm wide; the healthy calibration studies have 0.5 to 1.0 mm"]),
+        ((0.7, 1.0, 99.0), ["the image is 99 mm wide; the healthy calibration studies have 200 to 240 mm"]),
+        ((0.7, 1.0, 481.0), ["the image is 481 mm wide; the healthy calibration studies have 200 to 240 mm"]),
         ((np.nan, np.nan, np.nan), []),
     ],
 )

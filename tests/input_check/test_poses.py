@@ -27,7 +27,7 @@ MODEL = HealthyModel(edges(tower()), np.zeros((0, 128)), np.array([0.01]))
 
 @pytest.mark.parametrize(
     ("pose", "words"),
-    [((False, 2), "upside down"), ((True, 2), "upside down"), ((False, 1), "turned by 90 degrees")],
+    [((False, 2), "upside down"), ((True, 2), "upside down"), ((False, 1), "rotated by 90 degrees")],
 )
 def test_turned_study_fits_better_turned_back(pose: tuple[bool, int], words: str) -> None:
     poses = poses_of(turned(tower(), pose))

@@ -82,7 +82,7 @@ def test_too_few_studies_leave_the_spacing_alone(caplog) -> None:
     state = learned(studies(18), np.array([1.0, 2.0, 200.0]))
     assert state.is_learned and not state.limits.any() and state.distances(studies(1)[0]) == {}
     assert state.ranges.tolist() == [[1, 1], [2, 2], [200, 200]]
-    assert "it needs 19 healthy studies at least, got 18" in caplog.text
+    assert "it needs at least 19 healthy calibration studies, got 18" in caplog.text
 
 
 def test_learning_is_the_same_every_time_and_forgets_what_was_before() -> None:
@@ -133,8 +133,8 @@ def test_part_of_a_gate_does_not_load() -> None:
     ("change", "message"),
     [
         ({"limits": {}}, "'histogram'"),
-        ({"arrays": {"weights": {"shape": [1], "float32": "AAAAAA=="}}}, "no other arrays than its own"),
-        ({"arrays": {"latent_mean": {"shape": [1], "float32": "AADAfw=="}}}, "input_check must hold finite numbers"),
+        ({"arrays": {"weights": {"shape": [1], "float32": "AAAAAA=="}}}, "no unknown arrays"),
+        ({"arrays": {"latent_mean": {"shape": [1], "float32": "AADAfw=="}}}, "input_check must contain finite numbers"),
         ({"arrays": {"latent_mean": {"shape": [2], "float32": "AAAAAA=="}}}, "cannot reshape array"),
     ],
     ids=["cut off", "foreign", "not a number", "another shape"],

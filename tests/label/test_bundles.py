@@ -93,7 +93,7 @@ def test_weights_of_another_bundle_are_refused_though_its_network_is_alike(copy_
     name = json.loads((BUNDLES / "memmc_pneumonia" / "configs" / "metadata.json").read_text())["name"]
 
     with pytest.raises(
-        NomalyError, match=f'weights must be those of "COVID-19 .*", but .* are those of "{name}": leave'
+        NomalyError, match=f'weights must belong to bundle "COVID-19 .*", but .* belong to "{name}": omit'
     ):
         read_models([f"memmc_covid={other}"], None)
     assert list(read_models([f"memmc_pneumonia={other}"], None)) == ["memmc_pneumonia"]

@@ -175,6 +175,6 @@ def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, 
     loose = Path(shutil.copy(bundles["ra_brain"] / "models" / "model.pt", tmp_path))
 
     assert "weights of ra_chest must be a file, but there is none at" in start("--bundle", "ra_chest=none.pt")
-    assert 'weights must be those of "Brain MRI anomaly detection' in start(f"--bundle=ra_brain={weights}")
-    assert "is of another architecture" in start("--bundle", "ra_chest", "--weights", loose)  # not a tiny one
+    assert 'weights must belong to bundle "Brain MRI anomaly detection' in start(f"--bundle=ra_brain={weights}")
+    assert "do not fit this network" in start("--bundle", "ra_chest", "--weights", loose)  # not a tiny one
     assert "packed must be of Nomaly" in start("--bundle", bundles["ra_chest"], "--bundle", packed)

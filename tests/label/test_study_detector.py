@@ -76,7 +76,7 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
 
     same = ("score", "p_value", "decision", "region_count", "region_unit", "note")
     assert [told[name] for name in same] == [getattr(row, name) for name in same]
-    assert ("Assessed were slices" in told["note"]) == (bundle == "ra_brain")
+    assert ("Only slices" in told["note"]) == (bundle == "ra_brain")
     assert told["region_size"] == pytest.approx(row.region_size, rel=1e-12)
     assert told["model_hash"] == run["model_hash"]
     mask_there, map_there = (tmp_path / "run" / row.study / file.name for file in (mask, map_))
@@ -182,7 +182,9 @@ def test_study_that_the_gate_would_refuse_says_so_in_its_note(films, film, tmp_p
 
     _, told = films(film, tmp_path, threshold=0.001)
 
-    assert told["note"].startswith("Assessed in spite of the input check: it shows a hand. The regions are over a thr")
+    assert told["note"].startswith(
+        "Scored although the input check rejects it: it shows a hand. The regions are over a thr"
+    )
 
 
 def test_phantoms_and_weights_that_have_seen_nothing_else_are_warned_of(films, film, trained, tiny_network, tmp_path):
@@ -226,10 +228,10 @@ def test_unknown_output_is_refused(films, film, tmp_path):
 def test_missing_and_foreign_weights_are_refused(tmp_path, trained):
     with pytest.raises(Exception) as missing:
         StudyDetector(BUNDLES / "ra_chest", tmp_path / "model.pt")
-    assert "must exist: train the bundle first" in str(missing.value.__cause__ or missing.value)
+    assert "Train the bundle first" in str(missing.value.__cause__ or missing.value)
     with pytest.raises(Exception) as foreign:  # of a tiny network
         StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
-    assert "is of another architecture" in str(foreign.value.__cause__ or foreign.value)
+    assert "do not fit this network" in str(foreign.value.__cause__ or foreign.value)
 
 
 def test_nothing_learns_while_serving(films, film, tmp_path):

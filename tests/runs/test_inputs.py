@@ -44,12 +44,16 @@ def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) 
 def test_test_section_never_passes_for_healthy(tmp_path: Path) -> None:
     touch(tmp_path, "sick.png", "other.png")
     (tmp_path / "datalist.json").write_text(json.dumps({"test": [{"image": "sick.png", "label": 1}]}))
-    with pytest.raises(NomalyError, match="must not come from the test section of a datalist.json: give the folder"):
+    with pytest.raises(
+        NomalyError, match="must not come from the test section of a datalist.json: name only the folder"
+    ):
         calibration_items([str(tmp_path), str(tmp_path / "other.png")], None)
 
 
 def test_calibration_without_studies_says_how_to_give_them() -> None:
-    with pytest.raises(NomalyError, match="calibration needs healthy studies, got none: fill the section calibration"):
+    with pytest.raises(
+        NomalyError, match="calibration needs healthy studies, but none were found: fill the calibration"
+    ):
         calibration_items(None, {"validation": []})
 
 
@@ -72,7 +76,7 @@ def test_synthetic_twins_are_added_where_asked(items, setting, cases) -> None:
 @pytest.mark.parametrize(
     ("items", "setting", "message"),
     [
-        ([], "auto", "evaluation needs studies in the test section of datalist.json, got none"),
+        ([], "auto", "evaluation needs studies in the test section of datalist.json, but it is empty"),
         (HEALTHY, "yes", "synthetic_lesions must be true, false or \"auto\", got 'yes'"),
     ],
 )
@@ -95,4 +99,4 @@ def test_calibration_section_is_taken_before_the_validation_section(caplog) -> N
     assert not caplog.records
     del sections["calibration"]
     assert [item["case"] for item in calibration_items(None, sections)] == ["b"]
-    assert "which has also chosen the checkpoint" in caplog.text
+    assert "The checkpoint was chosen on these studies" in caplog.text

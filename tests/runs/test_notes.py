@@ -53,13 +53,13 @@ def test_weights_without_provenance_need_no_note(tmp_path: Path) -> None:
 def test_published_weights_tell_what_they_have_learned_from(tmp_path: Path) -> None:
     weights = tmp_path / "model.pt"
     weights.write_text("weights")
-    assert learned_from(str(weights)) == "not told"
+    assert learned_from(str(weights)) == "not reported"
     data = [{"name": "heads", "terms": "CC BY 4.0"}, {"name": "films", "terms": "CC0"}]
     facts = {"data": data, "sha256": hashlib.sha256(b"weights").hexdigest()}
     (tmp_path / "provenance.json").write_text(json.dumps(facts))
     assert learned_from(str(weights)) == "heads (CC BY 4.0); films (CC0)"
     (tmp_path / "provenance.json").write_text(json.dumps({**facts, "data": "heads"}))
-    assert learned_from(str(weights)) == "not told"
+    assert learned_from(str(weights)) == "not reported"
     (tmp_path / "provenance.json").write_text(json.dumps(facts))
     weights.write_text("others")
-    assert learned_from(str(weights)) == "not told"
+    assert learned_from(str(weights)) == "not reported"

@@ -75,3 +75,12 @@ def test_record_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, c
     records.folder.mkdir()
     (records.folder / "a.json").write_text(content)
     assert records.read("a") is None and records.done([{"case": "a", "image": "a.png"}]) == set()
+
+
+def test_record_of_the_previous_release_is_read_by_its_column_names(tmp_path: Path) -> None:
+    records = StudyRecords(tmp_path)
+    records.write(StudyRecord(StudyResult("a", score=1.0, region_count=2, region_unit="ml"), []))
+    file = tmp_path / "records" / "a.json"
+    file.write_text(file.read_text().replace("region_count", "lesion_count").replace("region_unit", "lesion_unit"))
+    record = records.read("a")
+    assert record is not None and (record.result.region_count, record.result.region_unit) == (2, "ml")

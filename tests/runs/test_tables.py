@@ -53,7 +53,7 @@ def test_lesions_have_a_table_of_their_own_with_places_and_p_values(tmp_path):
 
 def test_reading_another_table_names_the_columns_that_are_missing(tmp_path):
     (tmp_path / "other.csv").write_text("study,value\n1,2\n")
-    with pytest.raises(NomalyError, match="but has no status, score, p_value, decision. Name the results.csv of a run"):
+    with pytest.raises(NomalyError, match="but lacks status, score, p_value, decision. Name the results.csv of a run"):
         read_results_csv(tmp_path / "other.csv")
 
 
@@ -65,7 +65,7 @@ def test_table_of_another_release_is_read_by_its_names(tmp_path):
 
 
 def test_reading_a_missing_table_names_its_path(tmp_path):
-    with pytest.raises(NomalyError, match=r"nowhere\.csv must be a file, found none"):
+    with pytest.raises(NomalyError, match=r"results table not found: .*nowhere\.csv"):
         read_results_csv(tmp_path / "nowhere.csv")
 
 
@@ -80,7 +80,7 @@ def test_zero_dimensional_tensors_and_arrays_become_plain_numbers():
         ({"status": "done"}, "status must be one of ok, failed, not_assessable, got 'done'"),
         ({"decision": "abnormal"}, "decision must be one of flag, uncertain, likely_normal, got 'abnormal'"),
         ({"region_unit": "cm3"}, "region_unit must be one of ml, mm2, px, got 'cm3'"),
-        ({"status": "failed"}, "error of study 's' must say why it failed"),
+        ({"status": "failed"}, "error of study 's' must state why it failed"),
         ({"score": math.nan}, "score of study 's' must be finite, got nan"),
     ],
 )
@@ -117,3 +117,16 @@ def test_run_info_turns_every_value_into_strict_json(tmp_path):
         "deep": {"x": [None]},
         "tensor": [1, 2],
     }
+
+
+def test_table_saved_by_a_spreadsheet_program_is_read(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("\ufeffstudy,status,score,p_value,decision,region_count\r\na,ok,0.5,0.04,flag,2.0\r\n", "utf-8")
+    assert read_results_csv(path) == [StudyResult("a", "ok", 0.5, 0.04, "flag", region_count=2)]
+
+
+@pytest.mark.parametrize("row", [b"a,ok,high,0.04,flag", b"a,ok,0.5,0.04,flag\nM\xfcller,ok,0.5,0.04,flag"])
+def test_row_with_invalid_values_is_named_by_its_line(tmp_path, row):
+    (tmp_path / "results.csv").write_bytes(b"study,status,score,p_value,decision\n" + row + b"\n")
+    with pytest.raises(NomalyError, match=r"results.csv, line \d, is not a row of a results table: .*(float|decode)"):
+        read_results_csv(tmp_path / "results.csv")

@@ -1,4 +1,4 @@
-"""Codes of the DICOM objects: standard ones where the standard has the concept, else those of Nomaly's own scheme."""
+"""Codes of the DICOM objects: standard ones where they exist, else those of Nomaly's private scheme."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydicom.sr.coding import Code
 
 SCHEME = "99NOMALY"  # PS3.16, 8: designators of private schemes begin with 99
 
-# What a region over the pixel threshold is: abnormal, of no known kind (CID 7150 and 7151 of PS3.16).
+# A region above the pixel threshold: an abnormality of unknown kind (CID 7150 and 7151 of PS3.16).
 CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
 TYPE = codes.SCT.Lesion
 FAMILY = codes.DCM.ArtificialIntelligence
 PROCEDURE = codes.SCT.ImagingProcedure
-ANOMALY_COLOUR = CIELabColor(65.0, 50.0, 65.0)  # orange, as of no tissue
+ANOMALY_COLOUR = CIELabColor(65.0, 50.0, 65.0)  # orange, unlike any tissue
 
 SCORE = Code("anomaly-score", SCHEME, "Anomaly score, larger is more abnormal")
 P_VALUE = Code("p-value", SCHEME, "Conformal p-value, small is unlike healthy studies")
@@ -37,7 +37,7 @@ STATUSES = {
 NO_UNIT = codes.UCUM.NoUnits
 MAXIMUM = codes.SCT.Maximum
 COMMENT = codes.DCM.Comment
-# Of each unit of a region's size: what is measured, in which unit DICOM says it, and how many of those one is.
+# For each unit of a region's size: the quantity, its DICOM unit, and the factor to that unit.
 SIZES = {
     "ml": (codes.SCT.Volume, codes.UCUM.CubicMillimeter, 1000.0),
     "mm2": (codes.SCT.Area, codes.UCUM.SquareMillimeter, 1.0),
@@ -46,9 +46,9 @@ SIZES = {
 
 
 def coding_schemes(version: str) -> list[CodingSchemeIdentificationItem]:
-    """What an object that uses the own scheme must tell of it.
+    """The description of the private scheme that every object using it must contain.
 
     Args:
-        version: of Nomaly.
+        version: version of Nomaly.
     """
     return [CodingSchemeIdentificationItem(SCHEME, "Nomaly", version, responsible_organization="Nomaly")]

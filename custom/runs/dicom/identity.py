@@ -1,4 +1,4 @@
-"""Who made a DICOM object, of what: its UIDs, series and equipment."""
+"""The identification of a DICOM object: UIDs, series and equipment."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from custom.runs.tables import RegionResult, StudyResult
 
 MANUFACTURER = "Nomaly"
 KINDS = ("segmentation", "map", "report")
-FIRST_SERIES_NUMBER = 900_000  # scanners and other software number from 1; six digits are left to no one
+FIRST_SERIES_NUMBER = 900_000  # scanners and other software count from 1, so six digits are free
 USE = "Research use only, not for diagnosis"
-LONG_STRING = 64  # characters of a value of LO
+LONG_STRING = 64  # maximum length of a value of type LO
 
 
 class Identity:
-    """Names all that a run makes of one study.
+    """Identifiers of all objects that a run makes of one study.
 
-    UIDs are derived from a digest of all that the objects hold (what they copy of the source, arrays, numbers, model)
-    but the time: a run that is repeated writes the same UIDs, and objects that differ never share one.
+    UIDs are derived from a digest of everything in the objects (what is copied from the source, arrays, numbers, model)
+    except the time: a repeated run writes the same UIDs, and different objects never share one.
 
     Args:
         source: the study's files.
         arrays: map and labels as they are written.
         result: the study's numbers; its `seconds` are not part of any object.
-        regions: its findings.
-        run: has "nomaly", "bundle", "model_hash" and "alpha".
+        regions: its regions.
+        run: contains "nomaly", "bundle", "model_hash" and "alpha".
     """
 
     def __init__(
@@ -49,26 +49,26 @@ class Identity:
     ) -> None:
         self.bundle, self.version = str(run["bundle"]), str(run["nomaly"])
         self.model_hash, self.alpha = str(run["model_hash"])[:LONG_STRING], run["alpha"]
-        told = {
+        content = {
             "run": [self.bundle, self.version, self.model_hash, self.alpha],
             "source": [[str(header.get(name)) for name in COPIED] for header in source.headers],
             "character_set": source.character_set,
             "result": {**asdict(result), "seconds": None},
             "regions": [asdict(region) for region in regions],
         }
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
         for name in sorted(arrays):
             digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype}".encode())
-            digest.update(np.ascontiguousarray(arrays[name]))
+            digest.update(np.ascontiguousarray(arrays[name]).tobytes())
         self.digest = digest.hexdigest()
 
     def uid(self, *names: Any) -> UID:
-        """The UID of one thing within this result, always the same."""
+        """A reproducible UID for something within this result."""
         return generate_uid(entropy_srcs=["Nomaly", self.digest, *(f"/{name}" for name in names)])
 
     @property
     def device_uid(self) -> UID:
-        """The UID of the software with this model: an observer, the same in all studies."""
+        """The UID of the software with this model as an observer, the same in all studies."""
         return generate_uid(entropy_srcs=["Nomaly", self.version, self.bundle, self.model_hash])
 
     @property
@@ -77,11 +77,11 @@ class Identity:
         return f"{MANUFACTURER} {self.bundle}"
 
     def description(self, kind: str) -> str:
-        """A line about an object, such as "Nomaly map. Research use only, not for diagnosis"."""
+        """One-line description of an object, such as "Nomaly map. Research use only, not for diagnosis"."""
         return f"{MANUFACTURER} {kind}. {USE}"
 
     def series(self, kind: str) -> dict[str, Any]:
-        """What highdicom's constructors want to know of the series and its maker."""
+        """Arguments of highdicom's constructors about series and equipment."""
         number = FIRST_SERIES_NUMBER + 10 * (int(self.digest, 16) % 9_999) + 1 + KINDS.index(kind)
         return {
             "series_instance_uid": self.uid(kind, "series"),
@@ -97,24 +97,24 @@ class Identity:
         }
 
     def algorithm(self) -> AlgorithmIdentificationSequence:
-        """The algorithm, as images tell it."""
+        """The algorithm, in the form for images."""
         return AlgorithmIdentificationSequence(
             self.name, FAMILY, self.version, source=MANUFACTURER, parameters=self._parameters()
         )
 
     def algorithm_items(self) -> AlgorithmIdentification:
-        """The algorithm, as reports tell it."""
+        """The algorithm, in the form for reports."""
         parameters = [f"{name}={value}" for name, value in self._parameters().items()]
         return AlgorithmIdentification(self.name, self.version, parameters, manufacturer=MANUFACTURER)
 
     def observer(self) -> DeviceObserverIdentifyingAttributes:
-        """The software as the one that observed."""
+        """The software as observer."""
         return DeviceObserverIdentifyingAttributes(
             self.device_uid, MANUFACTURER, MANUFACTURER, self.bundle, self.model_hash
         )
 
     def finish(self, dataset: Dataset, source: DicomSource, kind: str) -> Dataset:
-        """Put the character set of the names, and in the place of highdicom's random UIDs derived ones."""
+        """Set the character set of the names, and replace highdicom's random UIDs by derived ones."""
         if source.character_set is not None:
             dataset.SpecificCharacterSet = source.character_set
         organisation = self.uid(kind, "dimensions")
@@ -124,5 +124,5 @@ class Identity:
         return dataset
 
     def _parameters(self) -> dict[str, str]:
-        """What else decides the numbers."""
+        """Further parameters that determine the numbers."""
         return {"model_hash": self.model_hash, "alpha": str(self.alpha)}

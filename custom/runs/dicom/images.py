@@ -22,13 +22,13 @@ GREY_LEVELS = 65535
 def make_segmentation(
     source: DicomSource, labels: np.ndarray, findings: Sequence[Finding], identity: Identity
 ) -> hd.seg.Segmentation:
-    """Make a binary segmentation with one segment a finding; frames without any are left out.
+    """A binary segmentation with one segment per finding; frames without findings are omitted.
 
     Args:
         source: the study's files.
-        labels: (X, Y) or (X, Y, Z), 0 = nothing, n = region number.
-        findings: of all regions in `labels`.
-        identity: who made it.
+        labels: (X, Y) or (X, Y, Z), 0 = background, n = region number.
+        findings: findings of all regions in `labels`.
+        identity: identifiers of the objects.
     """
     segments = [
         hd.seg.SegmentDescription(
@@ -45,7 +45,7 @@ def make_segmentation(
         for finding in findings
     ]
     headers = source.headers
-    if not source.placed:  # a film's pixel size without a slice thickness would make readers refuse the whole
+    if not source.placed:  # readers reject a pixel size without a slice thickness, which radiographs do not have
         headers = [Dataset({e.tag: e for e in headers[0] if e.keyword != "PixelSpacing"})]
     dataset = hd.seg.Segmentation(
         source_images=headers,
@@ -56,21 +56,22 @@ def make_segmentation(
         content_description=identity.description("segmentation"),
         **identity.series("segmentation"),
     )
-    return _finish(dataset, source, identity, "segmentation")
+    _finish(dataset, source, identity, "segmentation")
+    return dataset
 
 
 def make_map(source: DicomSource, values: np.ndarray, identity: Identity) -> Dataset:
-    """Make the image of an anomaly map.
+    """The image of an anomaly map.
 
-    Frames with a place in the patient give a Parametric Map (float32, the values as they are), of the frames between
-    the first and the last that was assessed. This class demands a place (PS3.3, A.75: Frame of Reference is mandatory),
-    and few viewers show it; a film gives a Secondary Capture (grey, 16 bit), which all do, and whose standard
-    RescaleSlope and RescaleIntercept say the values.
+    Frames with a position in the patient give a Parametric Map (float32, unchanged values) from the first to the last
+    frame that was analysed. This class requires a position (PS3.3, A.75: Frame of Reference is mandatory), and few
+    viewers show it. A radiograph gives a Secondary Capture (grey, 16 bit), which every viewer shows; RescaleSlope and
+    RescaleIntercept convert its pixels to map values.
 
     Args:
         source: the study's files.
         values: (X, Y) or (X, Y, Z), larger = more abnormal.
-        identity: who made it.
+        identity: identifiers of the objects.
     """
     frames = source.as_frames(values).astype(np.float32)
     dataset = _parametric_map(source, frames, identity) if source.placed else _capture(source, frames[0], identity)
@@ -80,7 +81,7 @@ def make_map(source: DicomSource, values: np.ndarray, identity: Identity) -> Dat
 
 
 def _finish(dataset: Dataset, source: DicomSource, identity: Identity, kind: str) -> Dataset:
-    """Tell how a film was held, which highdicom does not, then as `Identity.finish`."""
+    """Add the orientation of a radiograph, which highdicom omits, then as `Identity.finish`."""
     if not source.placed:
         dataset.PatientOrientation = source.headers[0].get("PatientOrientation")
     return identity.finish(dataset, source, kind)
@@ -90,8 +91,8 @@ def _parametric_map(source: DicomSource, frames: np.ndarray, identity: Identity)
     """Map of frames (frame, row, column) that have positions in the patient."""
     headers = source.headers
     if len(headers) > 1:
-        assessed = np.flatnonzero(frames.any(axis=(1, 2)))
-        kept = slice(assessed[0], assessed[-1] + 1) if len(assessed) else slice(None)
+        analysed = np.flatnonzero(frames.any(axis=(1, 2)))
+        kept = slice(analysed[0], analysed[-1] + 1) if len(analysed) else slice(None)
         headers, frames = headers[kept], frames[kept]
     low, high = _value_range(frames)
     mapping = hd.pm.RealWorldValueMapping(
@@ -106,7 +107,7 @@ def _parametric_map(source: DicomSource, frames: np.ndarray, identity: Identity)
     return hd.pm.ParametricMap(
         source_images=headers,
         pixel_array=frames,
-        contains_recognizable_visual_features=True,  # none looked; a map may keep the outline of a face
+        contains_recognizable_visual_features=True,  # not checked: a map may show the outline of a face
         real_world_value_mappings=[mapping],
         voi_lut_transformations=[
             hd.VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
@@ -149,14 +150,14 @@ def _capture(source: DicomSource, values: np.ndarray, identity: Identity) -> Dat
 
 
 def _add_grey(capture: Dataset, values: np.ndarray) -> None:
-    """Add the pixels and what their levels mean: value = RescaleIntercept + RescaleSlope * pixel."""
+    """Add the pixels and their scale: value = RescaleIntercept + RescaleSlope * pixel."""
     low, high = _value_range(values)
     capture.RescaleIntercept = format_number_as_ds(low)
     capture.RescaleSlope = format_number_as_ds((high - low) / GREY_LEVELS)
-    capture.RescaleType = "US"  # of no unit
+    capture.RescaleType = "US"  # no unit
     capture.WindowCenter = format_number_as_ds((low + high) / 2)
     capture.WindowWidth = format_number_as_ds(high - low)
-    capture.VOILUTFunction = "LINEAR_EXACT"  # the other one means whole numbers, at least 1 wide
+    capture.VOILUTFunction = "LINEAR_EXACT"  # LINEAR requires a width of at least 1
     levels = (values.astype(np.float64) - float(capture.RescaleIntercept)) / float(capture.RescaleSlope)
     pixels = np.clip(np.round(levels), 0, GREY_LEVELS).astype("<u2")
     capture.Rows, capture.Columns = pixels.shape
@@ -167,7 +168,7 @@ def _add_grey(capture: Dataset, values: np.ndarray) -> None:
 
 
 def _value_range(values: np.ndarray) -> tuple[float, float]:
-    """Least and largest value with 0 between them; never the same."""
+    """Minimum and maximum of the values and 0; never equal."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     return low, high if high > low else 1.0
 

@@ -1,4 +1,4 @@
-"""What a run found in one study, as DICOM objects of the same study: segmentation, map and structured report."""
+"""The results of one study as DICOM objects of the same study: segmentation, map and structured report."""
 
 from __future__ import annotations
 
@@ -34,30 +34,31 @@ def write_dicom_objects(
     regions: Sequence[RegionResult],
     run: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """Write ``segmentation.dcm`` (if there is a region), ``map.dcm`` (if there is a map) and ``report.dcm``.
+    """Write ``segmentation.dcm`` (if there are regions), ``map.dcm`` (if there is a map) and ``report.dcm``.
 
-    The objects belong to the study of the files and to new series of their own, and tell the patient's name, id, birth
-    date and sex as the files do: a PACS needs them to file the objects beside the images. Nothing else that a person
-    typed is copied. All UIDs follow from the content: see `Identity`.
+    The objects belong to the study of the files and form new series. They carry the patient's name, id, birth date and
+    sex, so that a PACS can file them with the images; no other text entered by a person is copied. All UIDs are derived
+    from the content, see `Identity`.
 
     Args:
-        folder: of the study; made if absent. Objects of an earlier run that are not written anew are removed.
-        files: the study's DICOM files in the order of the third axis; one for a film or a multi-frame file.
-        arrays: "map" float32, larger = more abnormal, and "labels" of integers (0 = nothing, n = region number), each
-            (X, Y) or (X, Y, Z) on the grid of the files: X = column, Y = row, Z = file or frame. Either may be absent.
+        folder: folder of the study; created if it does not exist. Other objects of an earlier run are removed.
+        files: the study's DICOM files in the order of the third axis; one for a radiograph or a multi-frame file.
+        arrays: "map" float32, larger = more abnormal, and "labels" of integers (0 = background, n = region number),
+            each (X, Y) or (X, Y, Z) on the grid of the files: X = column, Y = row, Z = file or frame. Either may be
+            absent.
         result: the study's numbers.
-        regions: the findings, those in "labels".
+        regions: the regions in "labels".
         run: at least "nomaly" (version), "bundle", "model_hash" and "alpha".
 
     Returns:
         The path of each object that was written, by kind: "segmentation", "map", "report".
 
     Raises:
-        NomalyError: the files cannot be told in DICOM objects, or these cannot be written.
+        NomalyError: DICOM objects that refer to the files cannot be made or written.
     """
     folder = Path(folder)
     for kind in KINDS:
-        with suppress(OSError):  # not there; or not to be removed, which is told when it is written
+        with suppress(OSError):  # it does not exist, or writing will fail and report it
             (folder / f"{kind}.dcm").unlink()
     with quiet_dicom():
         try:
@@ -67,8 +68,8 @@ def write_dicom_objects(
                 raise
             logger.debug("No DICOM objects", exc_info=True)  # its text may name the patient
             raise NomalyError(
-                f"The DICOM files of study {result.study} lack what objects that refer to them need, or tell it oddly "
-                f"({type(error).__name__}). The other results are complete; check the files with dciodvfy."
+                f"The DICOM files of study {result.study} lack required attributes or contain invalid values "
+                f"({type(error).__name__}). All other results are complete; check the files with dciodvfy."
             ) from error
         paths = {kind: folder / f"{kind}.dcm" for kind in objects}
         for kind, path in paths.items():
@@ -84,7 +85,7 @@ def _make_objects(
     regions: Sequence[RegionResult],
     run: Mapping[str, Any],
 ) -> dict[str, Dataset]:
-    """Make all objects of a study, by kind."""
+    """All objects of a study, by kind."""
     source = read_source(files)
     identity = Identity(source, arrays, result, regions, run)
     findings = number_findings(regions)

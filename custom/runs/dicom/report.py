@@ -15,6 +15,8 @@ from custom.runs.dicom.identity import USE, Identity
 from custom.runs.dicom.source import DicomSource
 from custom.runs.tables import StudyResult
 
+RegionGroup = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+
 
 def make_report(
     source: DicomSource,
@@ -23,19 +25,20 @@ def make_report(
     images: dict[str, Dataset],
     identity: Identity,
 ) -> sr.ComprehensiveSR:
-    """Make the report: one group of the study as a whole, one of each finding, which refers to its segment.
+    """The report: one group for the study as a whole and one for each finding, which refers to its segment.
 
-    Coordinates are left to the segmentation: so a Comprehensive SR suffices, which more viewers show than the 3D one.
+    Coordinates are only in the segmentation. A Comprehensive SR is therefore sufficient, which more viewers show than
+    the 3D one.
 
     Args:
         source: the study's files.
-        result: the study's numbers; those that are None are left out.
-        findings: those of `images["segmentation"]`.
-        images: the objects made beside it, by kind.
-        identity: who made it.
+        result: the study's numbers; those that are None are omitted.
+        findings: findings in `images["segmentation"]`.
+        images: the other objects, by kind.
+        identity: identifiers of the objects.
     """
     observer = sr.ObserverContext(codes.DCM.Device, identity.observer())
-    groups = [_study_group(source, result, identity)]
+    groups: list[sr.MeasurementsAndQualitativeEvaluations | RegionGroup] = [_study_group(source, result, identity)]
     groups += [_finding_group(finding, images["segmentation"], source, identity) for finding in findings]
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
@@ -45,13 +48,16 @@ def make_report(
     dataset = sr.ComprehensiveSR(
         evidence=[*source.headers, *images.values()],
         content=content[0],
-        is_complete=True,  # of what the software can say; it stays unverified and preliminary
+        is_complete=True,  # the software has no more to add; the report stays unverified and preliminary
         **identity.series("report"),
     )
-    return identity.finish(dataset, source, "report")
+    identity.finish(dataset, source, "report")
+    return dataset
 
 
-def _study_group(source: DicomSource, result: StudyResult, identity: Identity) -> sr.Template:
+def _study_group(
+    source: DicomSource, result: StudyResult, identity: Identity
+) -> sr.MeasurementsAndQualitativeEvaluations:
     """Score, p-value, decision and remarks of the study (TID 1501)."""
     numbers = [(own.SCORE, result.score), (own.P_VALUE, result.p_value), (own.FINDING_COUNT, result.region_count)]
     evaluations = [(own.STATUS, own.STATUSES[result.status])]
@@ -72,7 +78,7 @@ def _study_group(source: DicomSource, result: StudyResult, identity: Identity) -
     return group
 
 
-def _finding_group(finding: Finding, segmentation: Dataset, source: DicomSource, identity: Identity) -> sr.Template:
+def _finding_group(finding: Finding, segmentation: Dataset, source: DicomSource, identity: Identity) -> RegionGroup:
     """Size, peak and p-value of a finding with its segment: TID 1411 of volumes, TID 1410 of single frames."""
     name, unit, factor = own.SIZES[finding.unit]
     peak = _number(own.ANOMALY_VALUE, finding.peak, derivation=own.MAXIMUM)
@@ -94,7 +100,7 @@ def _finding_group(finding: Finding, segmentation: Dataset, source: DicomSource,
         segment = sr.ReferencedSegment(*image, finding.segment, source_series=series)
         return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **common)
     origin = sr.SourceImageForSegmentation(first.SOPClassUID, first.SOPInstanceUID)
-    # Over one frame of the source the segmentation has one frame a segment, in their order.
+    # For a source with one frame, the segmentation has one frame per segment, in the same order.
     frame = sr.ReferencedSegmentationFrame(*image, finding.segment, finding.segment, origin)
     del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # PS3.3, table 10-3: a frame or a segment, not both
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **common)

@@ -1,4 +1,4 @@
-"""The DICOM files that a study came from, as far as the objects made of it refer to them."""
+"""The DICOM files of a study, as far as the DICOM objects of its results refer to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydicom.valuerep import DA, TM
 from custom.errors import NomalyError
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-# What the patient and the study are called in a PACS; the new objects must say the same to be filed beside the source.
+# The identifiers of patient and study in a PACS; the new objects must carry them to be filed with the source.
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 OPTIONAL = (
@@ -41,7 +41,7 @@ VIEW = ("Modality", "Laterality", "ImageLaterality", "PatientOrientation")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 COPIED = (*VIEW, *UIDS, *PATIENT, *STUDY, *OPTIONAL, *GEOMETRY)
 WANTED = ("SpecificCharacterSet", *COPIED, *GROUPS)
-ORIENTATION_TOLERANCE = 1e-4  # of direction cosines, as printed with few digits
+ORIENTATION_TOLERANCE = 1e-4  # of direction cosines, which are stored with few digits
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class DicomSource:
     """Headers of a study's files, in the order of the third axis of its arrays.
 
     Args:
-        headers: one of each file, with the tags of WANTED alone; those that DICOM demands are there, empty if unknown.
-        character_set: of the names; None where the files tell none.
-        frames: number of frames of all files together.
-        placed: whether the frames have positions in the patient; a film has none.
-        parallel: whether they lie at one angle.
+        headers: one per file, with only the tags in WANTED; those that DICOM requires are present, empty if unknown.
+        character_set: character set of the names; None if not specified.
+        frames: total number of frames.
+        placed: whether the frames have positions in the patient; radiographs do not.
+        parallel: whether all frames have the same orientation.
     """
 
     headers: list[Dataset]
@@ -63,17 +63,17 @@ class DicomSource:
     parallel: bool
 
     def as_frames(self, array: np.ndarray) -> np.ndarray:
-        """Bring an array (X, Y) or (X, Y, Z) to the (frames, rows, columns) of DICOM.
+        """An array (X, Y) or (X, Y, Z) as (frames, rows, columns), the order of DICOM.
 
         Raises:
-            NomalyError: the array is not on the grid of the files, or they have no grid that DICOM could tell.
+            NomalyError: the array is not on the grid of the files, or DICOM cannot describe that grid.
         """
         volume = np.atleast_3d(array)
         grid = (int(self.headers[0].Columns), int(self.headers[0].Rows), self.frames)
         if volume.shape != grid:
             raise NomalyError(
                 f"The result must be on the grid {grid} (columns, rows, frames) of its DICOM files, got "
-                f"{volume.shape}. Read the study anew, or use its results as NIfTI or PNG."
+                f"{volume.shape}. Read the study again, or use its results as NIfTI or PNG."
             )
         if self.frames > 1 and not self.placed:
             raise NomalyError(
@@ -82,23 +82,23 @@ class DicomSource:
             )
         if not self.parallel:
             raise NomalyError(
-                "The frames of a study must lie at one angle (ImageOrientationPatient) for DICOM objects, but differ. "
-                "Export the parallel frames as a series of their own."
+                "For DICOM objects, all frames of a study must have the same orientation (ImageOrientationPatient), "
+                "but they differ. Export the parallel frames as a separate series."
             )
         return np.ascontiguousarray(volume.transpose(2, 1, 0))
 
 
 def read_source(files: Sequence[str | os.PathLike[str]]) -> DicomSource:
-    """Read the headers of a study's files; their pixels are never touched, however compressed.
+    """Read the headers of a study's files; the pixel data are not read.
 
     Args:
         files: in the order of the third axis of the study's arrays.
 
     Raises:
-        NomalyError: a file cannot be read, or lacks what a reference to it needs.
+        NomalyError: a file cannot be read, or lacks an attribute that a reference to it needs.
     """
     if not files:
-        raise NomalyError("files must name at least one DICOM file, got none. Give those that the study came from.")
+        raise NomalyError("files must name at least one DICOM file, got none. Give the source files of the study.")
     headers = [_read_header(file, f"DICOM file {n} of {len(files)} of the study") for n, file in enumerate(files, 1)]
     character_set = headers[0].get("SpecificCharacterSet")
     for header in headers:
@@ -113,21 +113,21 @@ def read_source(files: Sequence[str | os.PathLike[str]]) -> DicomSource:
 
 
 def _read_header(file: str | os.PathLike[str], name: str) -> Dataset:
-    """Read the wanted tags of a file, decoded; errors tell `name` for it, as a path may tell the patient."""
+    """Read the WANTED tags of a file, decoded; errors mention `name`, as a path may identify the patient."""
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(WANTED))
         header.decode()
     except (OSError, pydicom.errors.InvalidDicomError, ValueError, LookupError) as error:
         reason = type(error).__name__
-        raise NomalyError(f"{name} must be readable, but is not ({reason}). Copy or export it again.") from error
+        raise NomalyError(f"{name} cannot be read ({reason}). Copy or export it again.") from error
     missing = [tag for tag in (*UIDS, "Rows", "Columns") if not header.get(tag)]
     if missing:
-        raise NomalyError(f"{name} must have {', '.join(missing)}, but has not. Export it again.")
+        raise NomalyError(f"{name} lacks {', '.join(missing)}. Export it again.")
     return header
 
 
 def _complete(header: Dataset) -> None:
-    """Add the tags that DICOM demands even if unknown, and empty those whose values mean nothing."""
+    """Add the tags that DICOM requires even if unknown, and clear those with invalid values."""
     for name in (*PATIENT, *STUDY):
         if name not in header:
             setattr(header, name, None)
@@ -142,12 +142,12 @@ def _complete(header: Dataset) -> None:
             delattr(header, name)
     if "ImagePositionPatient" in header and "SliceThickness" not in header:
         header.SliceThickness = None
-    if "SpecificCharacterSet" in header:  # put into the objects at the end: highdicom refuses some that are in use
+    if "SpecificCharacterSet" in header:  # added to the objects at the end, as highdicom rejects some character sets
         del header["SpecificCharacterSet"]
 
 
 def _parsed(kind: type, value: Any) -> str:
-    """A date or time as it stands, or nothing if it is none."""
+    """A date or time unchanged; empty if it is not valid."""
     try:
         kind(value or "")
     except ValueError:
@@ -156,17 +156,18 @@ def _parsed(kind: type, value: Any) -> str:
 
 
 def _unite_orientations(headers: list[Dataset]) -> bool:
-    """Give all frames the orientation of the first, unless they differ by more than rounding; tell if they could.
+    """Give all frames the orientation of the first, unless they differ by more than rounding; return whether this was
+    possible.
 
-    An enhanced file may repeat in each frame what all share; highdicom looks for it among what is shared.
+    An enhanced file may repeat shared attributes in each frame; highdicom looks for them in the shared groups.
     """
     groups: list[Dataset] = [*headers[0].get("SharedFunctionalGroupsSequence", [])]
     shared = groups[0] if groups else None
     groups += headers[0].get("PerFrameFunctionalGroupsSequence", [])
     for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
-        told = [group[name] for group in groups if group.get(name)]
-        if shared is not None and told and name not in shared:
-            shared[name] = told[0]
+        present = [group[name] for group in groups if group.get(name)]
+        if shared is not None and present and name not in shared:
+            shared[name] = present[0]
     planes = [plane for group in groups for plane in group.get("PlaneOrientationSequence", [])]
     planes = planes or [header for header in headers if header.get("ImageOrientationPatient")]
     cosines = [np.array(plane.ImageOrientationPatient, float) for plane in planes]

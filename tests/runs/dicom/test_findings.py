@@ -37,5 +37,5 @@ def test_lesion_numbers_become_segment_numbers():
 
 
 def test_labels_of_other_lesions_are_refused():
-    with pytest.raises(ValueError, match=r"labels must hold the regions \[1, 3\], got \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"labels must contain the regions \[1, 3\], got \[1, 2\]"):
         segment_labels(np.array([0, 1, 2]), number_findings(regions((1, 3))))
