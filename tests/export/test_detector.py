@@ -157,13 +157,13 @@ def test_empty_foreground_and_a_broken_map_have_neither_score_nor_p_value(grey_d
         assert math.isnan(score) and (float(p_value), int(decision)) == (-1, -1)
 
 
-def test_network_of_volumes_is_refused() -> None:
+def test_network_of_volumes_is_rejected() -> None:
     network = SimpleNamespace(reconstructor=SimpleNamespace(image_size=(96, 96, 8)))
     with pytest.raises(NomalyError, match="export takes networks of slices, got one of volumes, 96 x 96 x 8"):
         exported_detector(SimpleNamespace(network=network))
 
 
-def test_lpips_is_refused(grey_detector) -> None:
+def test_lpips_is_rejected(grey_detector) -> None:
     class WithoutItsPackage(LpipsDistance):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)

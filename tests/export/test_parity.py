@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from custom.export.parity import FormatParity, table, tolerances_of
-from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, ResidualMap
+from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap
+from maps import ResidualMap
 
 TOLERANCES = {"map": 0.1, "score": 0.02, "reconstruction": 1e-4}
 

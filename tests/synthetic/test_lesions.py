@@ -58,12 +58,12 @@ def test_twins_follow_healthy_items_with_groups_in_turn():
     assert "synthetic" not in items[0]
 
 
-def test_unknown_group_of_twins_is_refused():
+def test_unknown_group_of_twins_is_rejected():
     with pytest.raises(NomalyError, match="groups must be some of"):
         with_synthetic_twins([], "head", groups=("bruise",))
 
 
-def test_unknown_anatomy_is_refused_with_the_known_ones():
+def test_unknown_anatomy_is_rejected_with_the_known_ones():
     with pytest.raises(NomalyError, match="anatomy must be one of head, colon, chest.*got 'knee'"):
         with_synthetic_twins([], "knee")
 
