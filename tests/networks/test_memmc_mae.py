@@ -354,7 +354,9 @@ def test_images_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
     ],
 )
 def test_visible_patches_of_another_kind_are_rejected(visible: torch.Tensor, got: str) -> None:
-    message = f"visible must be indices of visible patches, int64 of the shape (2, V) with V from 1 to 15, got "
+    message = (
+        "visible must be indices of visible patches, int64 of the shape (2, V) with V from 1 to 15, got "
         f"{got}: use draw_visible"
+    )
     with pytest.raises(NomalyError, match=re.escape(message)):
         tiny()(images(), visible)

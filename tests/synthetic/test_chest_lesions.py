@@ -141,5 +141,5 @@ def test_a_strength_out_of_bounds_is_rejected(strength, film):
 
 
 def test_a_white_film_has_no_place_for_a_lesion():
-    with pytest.raises(NomalyError, match="no consolidation could be seen in 8 places of this film"):
+    with pytest.raises(NomalyError, match="no consolidation is visible at any of 8 places tried in this film"):
         draw_lesion(np.ones((1, 48, 48), np.float32), "consolidation", 0)

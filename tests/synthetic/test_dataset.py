@@ -114,7 +114,7 @@ def test_same_parameters_reuse_and_others_are_rejected(dataset):
     before = (Path(dataset) / "datalist.json").stat().st_mtime_ns
     assert make_phantom(dataset, "head", **FEW) == dataset
     assert (Path(dataset) / "datalist.json").stat().st_mtime_ns == before
-    with pytest.raises(NomalyError, match=r"is a phantom of other parameters \(seed\)"):
+    with pytest.raises(NomalyError, match=r"is a phantom with other parameters \(seed\)"):
         make_phantom(dataset, "head", **{**FEW, "seed": 4})
 
 
@@ -127,7 +127,7 @@ def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):
 
 def test_folder_with_other_content_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(NomalyError, match="must be new, empty or hold a phantom"):
+    with pytest.raises(NomalyError, match="must be new, empty or a phantom"):
         make_phantom(tmp_path, "head", **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -157,7 +157,7 @@ def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
 
 
 def test_empty_data_set_name_is_rejected_instead_of_taken_for_none(tmp_path):
-    with pytest.raises(NomalyError, match="dataset_dir must name a folder with datalist.json, got an empty text"):
+    with pytest.raises(NomalyError, match="dataset_dir must be a folder with datalist.json, got an empty value"):
         dataset_or_phantom(" ", str(tmp_path), "head")
 
 

@@ -160,8 +160,8 @@ def test_wrong_settings_are_rejected_by_name(arguments, message):
     ("image", "message"),
     [
         (np.zeros((32, 32)), "shape"),
-        (np.full((1, 8, 8), 200.0), r"lie in \[0, 1\]"),
-        (np.full((1, 8, 8), np.nan), "lie in"),
+        (np.full((1, 8, 8), 200.0), r"values in \[0, 1\]"),
+        (np.full((1, 8, 8), np.nan), "values in"),
     ],
 )
 def test_wrong_images_are_rejected_with_reason(image, message):

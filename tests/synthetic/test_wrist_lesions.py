@@ -155,7 +155,7 @@ def test_a_strength_out_of_bounds_is_rejected(strength, film):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_empty_film_has_no_place_for_a_lesion(group, level):
-    with pytest.raises(NomalyError, match=f"no {group} could be seen in 8 places of this film"):
+    with pytest.raises(NomalyError, match=f"no {group} is visible at any of 8 places tried in this film"):
         draw_lesion(np.full((1, 48, 48), level, np.float32), group, 0)
 
 
