@@ -125,7 +125,7 @@ def test_picture_of_another_kind_is_rejected(shape):
 
 @pytest.mark.parametrize("strength", [(0.0, 1.0), (0.8, 0.5), (0.5, 1.5)])
 def test_strength_outside_its_range_is_rejected(strength):
-    with pytest.raises(NomalyError, match="strength must be an increasing range within \(0, 1\], got"):
+    with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
         draw_lesion(plain(), "ulcer", 0, strength)
 
 
