@@ -38,7 +38,7 @@ class DetectorAlgo(MonaiAlgo):
     @property
     def training_slices(self) -> int:
         """Number of training slices, the site's weight in an average."""
-        return len(cast(Any, self.train_workflow).train_dataset)  # a property of the config
+        return len(cast(Any, self.train_workflow).train_dataset)
 
     def initialize(self, extra: dict | None = None) -> None:
         """Load the studies and create trainer and evaluator."""
