@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEYWORD=PATTERN",
-        help="select series: a DICOM keyword, and a regular expression to search in its text, ignoring case, or to match "
+        help="select series: DICOM keyword and a regular expression to search in its text, ignoring case, or to match "
         "its whole number; can be repeated, then all must match (default: Modality that the bundle is made for)",
     )
     return parser

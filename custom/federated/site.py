@@ -26,7 +26,7 @@ class DetectorAlgo(MonaiAlgo):
     A calibration lists scores of the site's own studies and is valid for its own scanners, so it neither leaves a site
     nor is replaced there. Optimisers, learning-rate schedule and random state continue from round to round.
 
-    ``evaluate`` returns ``synthetic_auroc`` (larger = better) and ``healthy_error`` (smaller = better) of weights on the
+    ``evaluate`` returns ``synthetic_auroc`` (larger = better) and ``healthy_error`` (smaller = better) on the
     validation section. It also fits the normalisation of maps, where the bundle has one, to these weights.
     """
 
