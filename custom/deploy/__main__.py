@@ -12,11 +12,11 @@ from custom.errors import NomalyError, report_mistake
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 0 = done, 1 = some studies failed, 2 = a mistake of the user, said in one sentence."""
-    # MONAI Deploy's operators log names of files and what the headers tell of the patient.
+    """Run the application; 0 = done, 1 = some studies failed, 2 = user error, reported in one sentence."""
+    # MONAI Deploy's operators log file names and patient data of the headers.
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("custom.deploy").setLevel(logging.WARNING)  # ours name nobody
-    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "CRITICAL")  # an operator's error comes here as it is
+    logging.getLogger("custom.deploy").setLevel(logging.WARNING)  # Nomaly's contain no patient data
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "CRITICAL")  # errors of operators are reported below
     try:
         options = read_options(arguments)
         try:

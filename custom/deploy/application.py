@@ -13,10 +13,10 @@ from custom.deploy.options import Options
 
 
 class NomalyApplication(Application):
-    """Assess the series of a folder.
+    """Score the series of a folder.
 
     Args:
-        wanted: what to run.
+        wanted: options of the run.
     """
 
     def __init__(self, wanted: Options) -> None:
@@ -24,7 +24,7 @@ class NomalyApplication(Application):
         super().__init__(sys.argv[:1])  # Holoscan would read the options as its own
 
     def compose(self) -> None:
-        """Finder, selector and bundle in a row."""
+        """Connect finder, selector and bundle."""
         rules = {"selections": [{"name": self.wanted.bundle.name, "conditions": self.wanted.series}]}
         finder = SeriesFinder(self, CountCondition(self, 1), input_folder=self.wanted.input, name="finder")
         selector = SeriesSelector(self, rules=json.dumps(rules), all_matched=True, name="selector")

@@ -1,4 +1,4 @@
-"""The operators of the MONAI Deploy application: find the series of a folder, select among them, assess them."""
+"""The operators of the MONAI Deploy application: find the series of a folder, select and score them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STUDIES, SELECTED, UNREADABLE = "dicom_study_list", "study_selected_series_list"
 
 
 class SeriesFinder(DICOMDataLoaderOperator):
-    """Find the DICOM images of a folder as `nomaly detect` does.
+    """Find the DICOM images of a folder in the same way as `nomaly detect`.
 
-    MONAI Deploy's own loader reads all pixels into memory, drops files of one place, and stops at a broken one. Here
-    headers alone are read, and all files of a series go on; broken ones go on as well, to be told as failed.
+    MONAI Deploy's own loader reads all pixels into memory, drops files at the same position, and stops at a damaged
+    file. This operator reads only headers and passes on all files of a series, and damaged files to report as failed.
 
     Named outputs:
         dicom_study_list: studies with their series, for MONAI Deploy's selector.
-        unreadable_files: paths of DICOM files whose header is broken.
+        unreadable_files: paths of DICOM files with an unreadable header.
     """
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -45,10 +45,10 @@ class SeriesFinder(DICOMDataLoaderOperator):
         spec.output(UNREADABLE)
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
-        """Go through the folder.
+        """Search the folder.
 
         Raises:
-            NomalyError: if it holds no DICOM image.
+            NomalyError: if it contains no DICOM image.
         """
         self.unreadable: list[str] = []
         super().compute(op_input, op_output, context)
@@ -68,7 +68,7 @@ class SeriesFinder(DICOMDataLoaderOperator):
             study = studies.setdefault(study_uid, DICOMStudy(study_uid))
             if (study_uid, series_uid) not in all_series:
                 all_series[study_uid, series_uid] = series = DICOMSeries(series_uid)
-                # The one tag that the selector does not find in the headers by itself, for ImageOrientationPatient.
+                # The only tag that the selector does not read from the headers, needed for ImageOrientationPatient.
                 series.PatientPosition = header.get("PatientPosition")
                 study.add_series(series)
             all_series[study_uid, series_uid].add_sop_instance(header)
@@ -76,34 +76,34 @@ class SeriesFinder(DICOMDataLoaderOperator):
 
 
 class SeriesSelector(DICOMSeriesSelectorOperator):
-    """MONAI Deploy's selector, where what it cannot match is a mistake of the user."""
+    """MONAI Deploy's selector, which reports conditions that it cannot match as user errors."""
 
     @quiet_dicom()
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
-        """Select the series that fulfil all conditions.
+        """Select the series that meet all conditions.
 
         Raises:
-            NomalyError: if a condition is about a tag of a kind that it does not know.
+            NomalyError: if a condition uses a tag of an unsupported type.
         """
         try:
             super().compute(op_input, op_output, context)
         except (NotImplementedError, ValueError) as error:
             raise NomalyError(
-                f"--series must be about tags that MONAI Deploy can compare ({error}): choose others."
+                f"--series must use tags that MONAI Deploy can compare ({error}): choose others."
             ) from error
 
 
 class NomalyOperator(Operator):
-    """Assess series by the run of a bundle that `nomaly detect` is, which also writes the DICOM objects.
+    """Score series with a bundle as `nomaly detect` does, which also writes the DICOM objects.
 
     Named inputs:
-        study_selected_series_list: what to assess.
-        unreadable_files: what else is told as failed.
-        dicom_study_list: all that was found, to say what there is where nothing was selected.
+        study_selected_series_list: series to score.
+        unreadable_files: files to report as failed.
+        dicom_study_list: all series found, to list those that were not selected.
 
     Args:
         fragment: the application.
-        wanted: what to run; the series were selected by it.
+        wanted: options of the run.
     """
 
     def __init__(self, fragment: Fragment, wanted: Options, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class NomalyOperator(Operator):
         """Run the bundle on the files of the selected series.
 
         Raises:
-            NomalyError: if there is none, or the bundle cannot be run.
+            NomalyError: if no series was selected, or the bundle cannot be run.
         """
         studies, selected, unreadable = (op_input.receive(name) for name in (STUDIES, SELECTED, UNREADABLE))
         series = [one for study in studies for one in study.get_all_series()]
@@ -128,33 +128,33 @@ class NomalyOperator(Operator):
         if not files:
             wanted = " and ".join(f"{keyword} {pattern}" for keyword, pattern in self.wanted.series.items())
             raise NomalyError(
-                f"the input must hold a series with {wanted}, got {counted(series)}: give another bundle, or say by "
-                "--series what to assess."
+                f"the input must contain a series with {wanted}, got {counted(series)}: use another bundle, or select "
+                "series with --series."
             )
         if left := [one for one in series if not any(one is other for other in chosen)]:
-            logger.warning("Not selected, so not assessed: %s; --series chooses others.", counted(left))
+            logger.warning("Not selected, so not scored: %s. Use --series to select others.", counted(left))
         parameters = {**self.wanted.parameters, "studies": files, "output_dir": str(self.wanted.output)}
         run_bundle(str(self.wanted.bundle), ["inference"], parameters)
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """DICOM images in a folder and below, and what cannot be read.
+    """DICOM images in a folder and its subfolders, including unreadable files.
 
     Raises:
-        NomalyError: if there is none.
+        NomalyError: no DICOM image was found.
     """
     try:
         files = [Path(file) for item in find_studies(folder) for file in files_of(item)]
-    except NomalyError:  # it would ask for pictures and NIfTI as well
+    except NomalyError:  # its text also mentions PNG and NIfTI
         files = []
     files = [file for file in files if may_be_dicom(file)]
     if not files:
-        raise NomalyError(f"the input must hold DICOM images, but {folder} has none: give the folder of a study.")
+        raise NomalyError(f"no DICOM images found in {folder}: give the folder of a study.")
     return files
 
 
 def may_be_dicom(file: Path) -> bool:
-    """Whether a file is DICOM, or cannot be read, which its row will tell."""
+    """Whether a file is DICOM or cannot be read, which is then reported in its row."""
     try:
         return is_dicom(file)
     except OSError:
@@ -162,10 +162,10 @@ def may_be_dicom(file: Path) -> bool:
 
 
 def header_of(file: Path) -> FileDataset | None:
-    """Header of a DICOM file; None if it is broken."""
+    """Header of a DICOM file; None if it cannot be read."""
     try:
         return read_header(file)[0] if scan_file(file) else None
-    except Exception:  # pydicom raises anything on a broken file
+    except Exception:  # pydicom raises any exception on a damaged file
         return None
 
 
@@ -175,7 +175,7 @@ def files_of_series(series: Sequence[DICOMSeries]) -> list[str]:
 
 
 def counted(every_series: Sequence[DICOMSeries]) -> str:
-    """How many series there are of which modality."""
+    """Number of series of each modality."""
     headers = [one.get_sop_instances()[0].get_native_sop_instance() for one in every_series]
     counts = Counter(str(header.get("Modality") or "no modality") for header in headers)
     return ", ".join(f"{count} of {modality}" for modality, count in sorted(counts.items()))

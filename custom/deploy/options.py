@@ -1,4 +1,4 @@
-"""What the MONAI Deploy application is asked for: by its command line, or by the environment of a container."""
+"""Options of the MONAI Deploy application, from the command line or the environment of a container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 
-# Where MONAI Deploy's containers tell the folders; an option wins over them.
+# Folders in MONAI Deploy's containers; an option overrides them.
 INPUT, OUTPUT, MODELS = "HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "HOLOSCAN_MODEL_PATH"
 FIXED = ("studies", "output_dir", "bundle_root")  # parameters that the application sets itself
 EXAMPLES = """examples:
@@ -21,21 +21,21 @@ EXAMPLES = """examples:
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --series 'SeriesDescription=t1'
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --weights run/models/model.pt
 
-Any parameter of nomaly detect can be set too, such as --overwrite true or --alpha 0.02. More in docs/monai_deploy.md.
-Exit code 0 = done, 1 = some studies failed, 2 = a mistake, told in one sentence.
+Any parameter of nomaly detect can also be set, such as --overwrite true or --alpha 0.02. More in docs/monai_deploy.md.
+Exit code 0 = done, 1 = some studies failed, 2 = user error, reported in one sentence.
 Research software, not a medical device."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run.
+    """Options of a run.
 
     Args:
-        bundle: its folder.
-        input: folder of DICOM files, gone through with all that lies below it.
+        bundle: folder of the bundle.
+        input: folder of DICOM files, searched with its subfolders.
         output: folder for the results.
-        series: conditions of the series to be assessed: pattern by DICOM keyword.
-        parameters: other settings of the bundle's inference config.
+        series: conditions that series must meet: DICOM keyword -> pattern.
+        parameters: other parameters of the bundle's inference config.
     """
 
     bundle: Path
@@ -49,14 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of the application."""
     parser = argparse.ArgumentParser(
         prog="monai_deploy.sh",
-        description="Assess the DICOM series of a folder with one bundle, as a MONAI Deploy application.",
+        description="Score the DICOM series of a folder with one bundle, as a MONAI Deploy application.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, variable, text in (
-        ("bundle", MODELS, "name under bundles/ or a path; of a folder that holds one bundle, that one"),
+        ("bundle", MODELS, "name under bundles/, path of a bundle, or folder that contains a single bundle"),
         ("input", INPUT, "folder of DICOM files, such as one study"),
-        ("output", OUTPUT, "folder for DICOM SEG, SR and map of each series, and the results as nomaly detect gives"),
+        ("output", OUTPUT, "folder for DICOM SEG, SR and map of each series, and the results of nomaly detect"),
     ):
         default = os.environ.get(variable)
         parser.add_argument(f"--{name}", required=not default, default=default, help=f"{text} (default: ${variable})")
@@ -65,17 +65,17 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEYWORD=PATTERN",
-        help="DICOM keyword, and a regular expression that is searched in its text in any case, or matches all of its "
-        "number; may be given several times, then all must hold (default: Modality of what the bundle is made for)",
+        help="select series: DICOM keyword and a regular expression to search in its text, ignoring case, or to match "
+        "its whole number; can be repeated, then all must match (default: Modality that the bundle is made for)",
     )
     return parser
 
 
 def read_options(arguments: Sequence[str] | None = None) -> Options:
-    """Read and check what the user wants.
+    """Read and check the options.
 
     Raises:
-        NomalyError: if the bundle or the input is not there, or a condition or parameter is wrong.
+        NomalyError: if the bundle or the input does not exist, or a condition or parameter is invalid.
     """
     given, rest = build_parser().parse_known_args(arguments)
     parameters = parse_overrides(rest)
@@ -87,10 +87,10 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def model_folder(name: str) -> Path:
-    """Folder of a bundle by name or path, or the one bundle in a folder, as containers have it.
+    """Folder of a bundle by name or path, or the single bundle in a folder, as in containers.
 
     Raises:
-        NomalyError: if there is none.
+        NomalyError: no bundle was found.
     """
     from custom.commands.bundle import find_bundle
 
@@ -102,18 +102,18 @@ def check_input(name: str) -> Path:
     """The folder of DICOM files.
 
     Raises:
-        NomalyError: if it is none.
+        NomalyError: not a folder.
     """
     if not os.path.isdir(name):
-        raise NomalyError(f"--input must be a folder, but {name} is none: check its spelling and mounts.")
+        raise NomalyError(f"--input must be a folder, but {name} is not a folder: check its spelling and mounts.")
     return Path(name).resolve()
 
 
 def read_series(bundle: Path, given: Sequence[str]) -> dict[str, str]:
-    """Conditions of the series to be assessed; without any of Modality, those that the bundle is made for.
+    """Conditions that series must meet; by default, the modalities that the bundle is made for.
 
     Raises:
-        NomalyError: if one is not KEYWORD=PATTERN.
+        NomalyError: a condition that is not KEYWORD=PATTERN.
     """
     from monai.bundle import ConfigParser
     from pydicom.datadict import tag_for_keyword
@@ -126,11 +126,11 @@ def read_series(bundle: Path, given: Sequence[str]) -> dict[str, str]:
             re.compile(pattern)
         except re.error as error:
             raise NomalyError(
-                f"--series must have a regular expression, got {pattern} ({error}): correct it."
+                f"--series must have a valid regular expression, got {pattern} ({error}): correct it."
             ) from None
         if tag_for_keyword(keyword) is None or not pattern:
             raise NomalyError(
-                f"--series must be KEYWORD=PATTERN with a keyword of DICOM, got {entry}: such as SeriesDescription=t1."
+                f"--series must be KEYWORD=PATTERN with a DICOM keyword, got {entry}: for example SeriesDescription=t1."
             )
         conditions[keyword] = pattern
     return conditions

@@ -1,8 +1,9 @@
-"""A detector with its score and calibration as one graph: a study's slices in, all that is said of it out."""
+"""A detector with its score and calibration as one graph: from a study's slices to all results."""
 
 from __future__ import annotations
 
 import math
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from custom.calibration.conformal import p_values
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.scoring.anomaly_map import LpipsDistance
@@ -19,21 +21,31 @@ from custom.scoring.score import StudyScore
 
 OUTPUTS = ("map", "reconstruction", "score", "p_value", "decision")
 DECISIONS = {"likely_normal": 0, "uncertain": 1, "flag": 2}
-NONE = -1  # p-value and decision where there is none
-# The arithmetic of two runtimes differs in the last bits. A score that lies this close (relatively) below a healthy one
-# counts as tied with it, which counts against the alarm as ties do.
+NONE = -1  # p-value and decision of a study without them
+# The arithmetic of two runtimes differs in the last bits. A healthy score that is lower by at most this relative
+# difference counts as tied with the study's, and ties count against an alarm.
 TIE = 1e-5
 
 
+class HasImageSize(Protocol):
+    """A network with images of a fixed size."""
+
+    image_size: tuple[int, ...]
+
+
 class CalibratedDecision(nn.Module):
-    """p-value and decision of a score, by tables over the number of healthy scores that are as large.
+    """p-value and decision of a score, from tables indexed by the number of healthy scores that are at least as large.
 
     Args:
-        calibration: what was learned from healthy studies.
+        calibration: calibration of the detector.
         rule: how p-values become decisions.
         group: calibration group of all studies; None without groups.
-        refusal: why no study can have a p-value; None if some can.
+        refusal: why no study can have a p-value; None if studies can.
     """
+
+    healthy_scores: Tensor
+    p_values: Tensor
+    decisions: Tensor
 
     def __init__(
         self,
@@ -45,38 +57,40 @@ class CalibratedDecision(nn.Module):
         super().__init__()
         self.refusal = refusal
         self.pictures = int(calibration.slices.max()) == 1
-        scores, p, decisions = np.zeros(1), np.full(2, float(NONE)), [NONE, NONE]
+        scores: NDArray[np.float64] = np.zeros(1)
+        p: NDArray[np.float64] = np.full(2, float(NONE))
+        decisions = [NONE, NONE]
         if refusal is None:
             scores = healthy_scores_of(calibration, group)
             n = len(scores)
-            p = p_values(np.arange(n), np.arange(n, -1, -1) - 0.5)  # of 0, 1, ... n healthy scores that are as large
+            p = p_values(np.arange(n), np.arange(n, -1, -1) - 0.5)  # for 0, 1, ... n healthy scores as large
             decisions = [DECISIONS[rule.decide(value, n)] for value in p.tolist()]
         self.register_buffer("healthy_scores", torch.as_tensor(scores, dtype=torch.float64))
         self.register_buffer("p_values", torch.as_tensor(p, dtype=torch.float64))
         self.register_buffer("decisions", torch.tensor(decisions))
 
     def forward(self, score: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """p-value () float64 and decision () int64 of a study (N, C, X, Y); a picture is no volume."""
+        """p-value () float64 and decision () int64 of a study (N, C, X, Y); 2-D images and volumes are not compared."""
         value = score.double()
         as_large = (self.healthy_scores >= value - TIE * value.abs()).sum()
-        picture = torch.ones_like(image[:, 0, 0, 0]).sum() < 1.5  # the number of slices, as a value of the graph
-        valid = torch.isfinite(value) & (picture if self.pictures else ~picture)
+        single = torch.ones_like(image[:, 0, 0, 0]).sum() < 1.5  # the number of slices, as a value of the graph
+        valid = torch.isfinite(value) & (single if self.pictures else ~single)
         return torch.where(valid, self.p_values[as_large], NONE), torch.where(valid, self.decisions[as_large], NONE)
 
 
 class ExportedDetector(nn.Module):
-    """What DetectionEvaluator says of one study on the network's grid, without branches on values.
+    """The results of DetectionEvaluator for one study on the network's grid, without branches on values.
 
     Args:
         detector: an AnomalyDetector for two axes, in evaluation mode.
         score: map to study score.
-        foreground_threshold: share of the range that counts as air.
+        foreground_threshold: brightness in [0, 1] up to which a pixel is air.
         calibrated_decision: p-value and decision of a score.
     """
 
     def __init__(
         self,
-        detector: nn.Module,
+        detector: AnomalyDetector,
         score: StudyScore,
         foreground_threshold: float,
         calibrated_decision: CalibratedDecision,
@@ -88,12 +102,12 @@ class ExportedDetector(nn.Module):
         self.calibrated_decision = calibrated_decision
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What is said of a study's slices (N, C, X, Y), float32 in [0, 1].
+        """Results for a study's slices (N, C, X, Y), float32 in [0, 1].
 
         Returns:
-            The map (N, 1, X, Y), larger = more abnormal, 0 off the foreground; the pseudo-healthy study (N, C, X, Y);
-            the score (), NaN where there is no foreground or the map is not finite; the p-value (), float64, -1 where
-            there is none; the decision (), int64: 0 likely normal, 1 uncertain, 2 flag, -1 none.
+            The map (N, 1, X, Y), larger = more abnormal, 0 outside the foreground; the pseudo-healthy study
+            (N, C, X, Y); the score (), NaN without a foreground or with a map that is not finite; the p-value (),
+            float64, -1 = none; the decision (), int64: 0 likely normal, 1 uncertain, 2 flag, -1 none.
         """
         anomaly_map, reconstruction = self.detector.predict(image)[:2]
         brightest = torch.maximum(image.amax(1, keepdim=True), reconstruction.amax(1, keepdim=True))
@@ -105,26 +119,26 @@ class ExportedDetector(nn.Module):
 
 
 def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
-    """The graph's module of an evaluator: its detector, score, calibration and calibration group.
+    """The module to export: an evaluator's detector, score, calibration and calibration group.
 
     Raises:
-        NomalyError: what no such graph can hold: a network of volumes, LPIPS, or a calibration by groups of which none
-            is named.
+        NomalyError: what cannot be exported: a network of volumes, LPIPS, or a calibration by groups without a chosen
+            group.
     """
-    network = evaluator.network
-    side = network.reconstructor.image_size
+    network: AnomalyDetector = evaluator.network
+    side = image_size_of(network)
     if len(side) != 2:
         raise NomalyError(
-            f"export takes networks of slices, got one of volumes, {' x '.join(map(str, side))}: its windows are "
-            "stitched outside of any graph. Export a network that was trained without train_3d."
+            f"only networks of slices can be exported, got one of volumes, {' x '.join(map(str, side))}: its windows "
+            "are merged outside the graph. Export a network that was trained without train_3d."
         )
     if any(isinstance(module, LpipsDistance) for module in network.modules()):
-        raise NomalyError("export takes perceptual 'embedding', got 'lpips', which is not exported: choose the other.")
+        raise NomalyError("only perceptual 'embedding' can be exported, got 'lpips': use a bundle with 'embedding'.")
     calibration, group = network.calibration, evaluator.study_group
     if calibration.group_names and group not in calibration.group_names:
         raise NomalyError(
-            f"--study_group must be one of {', '.join(calibration.group_names)}, got {group}: this calibration is by "
-            f"{calibration.group_field}, and a graph holds the one of a single group."
+            f"--study_group must be one of {', '.join(calibration.group_names)}, got {group}: the detector is "
+            f"calibrated by {calibration.group_field}, and a graph contains a single group."
         )
     depth = 1 if int(calibration.slices.max()) == 1 else 2
     refusal = calibration.refusal((*side, depth), evaluator.scoring, group)
@@ -132,15 +146,20 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
     return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, calibrated_decision).eval()
 
 
+def image_size_of(network: AnomalyDetector) -> tuple[int, ...]:
+    """Sides of the network's images in pixels."""
+    return cast(HasImageSize, network.reconstructor).image_size
+
+
 def healthy_scores_of(calibration: CalibrationState, group: str | None) -> NDArray[np.float64]:
-    """Scores of the healthy studies of a group, or of all without groups."""
+    """Scores of the healthy studies of a group; of all studies without groups."""
     scores, names = calibration.healthy_scores.cpu().numpy(), calibration.group_names
-    return scores[calibration.healthy_groups.cpu().numpy() == names.index(group)] if names else scores
+    return scores[calibration.healthy_groups.cpu().numpy() == names.index(str(group))] if names else scores
 
 
 def study_score(score: StudyScore, anomaly_map: Tensor, mask: Tensor, image: Tensor, reconstruction: Tensor) -> Tensor:
-    """What `score` gives for slices (N, ..., X, Y), float32, without branches; sums are in float64."""
-    if score.mode == "ms_ssim":
+    """`score` of slices (N, ..., X, Y), float32, without branches on values; sums are in float64."""
+    if score.similarity is not None and score.mode == "ms_ssim":
         return score.similarity.blended_score(image, reconstruction).mean()
     values = torch.where(mask, anomaly_map, -math.inf).flatten()
     if score.mode == "max":

@@ -1,7 +1,8 @@
-"""Files of a graph: how they are written, and how they are run."""
+"""Exported files of a graph: writing them and running them."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import logging
@@ -27,7 +28,7 @@ Runner = Callable[[Tensor], Sequence[Tensor]]
 
 
 def formats_of(name: str) -> list[str]:
-    """The formats that a name stands for, after a check that they can be written here.
+    """The formats of a name, after a check that their packages are installed.
 
     Raises:
         NomalyError: an unknown name, or a package that is not installed.
@@ -38,33 +39,33 @@ def formats_of(name: str) -> list[str]:
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if "onnx" in chosen and missing:
         raise NomalyError(
-            f"format onnx needs the package {missing[0]}, which is not installed: run `pip install .[onnx]`, or choose "
-            "--format torchscript or torch_export."
+            f"--format onnx needs the package {missing[0]}, which is not installed: run `pip install .[onnx]`, or "
+            "choose --format torchscript or torch_export."
         )
     return chosen
 
 
 def write_formats(module: nn.Module, example: Tensor, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
-    """Write a graph of slices (N, C, X, Y), N any number, in each format.
+    """Write a graph for slices (N, C, X, Y), with any number N, in each format.
 
     Args:
-        module: without branches on values.
-        example: slices (N, C, X, Y) to record with; N >= 2, since a size of 1 would be recorded as fixed.
-        folder: where to.
+        module: module without branches on values.
+        example: slices (N, C, X, Y) to record with, N >= 2, since a size of 1 would be recorded as fixed.
+        folder: output folder.
         formats: names in FILES.
 
     Returns:
         Path of each format's file.
     """
     with torch.no_grad(), quietly():
-        program = None if set(formats) == {"torchscript"} else record(module, example)
+        program = functools.cache(lambda: record(module, example))
         content = {
-            "onnx": lambda: onnx_bytes(program, example),
+            "onnx": lambda: onnx_bytes(program(), example),
             "torchscript": lambda: torchscript_bytes(module, example),
-            "torch_export": lambda: torch_export_bytes(program),
+            "torch_export": lambda: torch_export_bytes(program()),
         }
         paths = {}
-        # the last one strips the program of what the others may need
+        # in this order, since torch_export removes metadata that onnx may need
         for name in sorted(formats, key=list(FILES).index):
             paths[name] = folder / FILES[name]
             with atomic_write(paths[name], "wb") as file:
@@ -73,7 +74,7 @@ def write_formats(module: nn.Module, example: Tensor, folder: Path, formats: Seq
 
 
 def record(module: nn.Module, example: Tensor) -> ExportedProgram:
-    """The graph of torch.export, from which ONNX is made, too."""
+    """The graph of torch.export, from which ONNX is converted."""
     slices = torch.export.Dim("slices", min=1)
     return torch.export.export(module, (example,), dynamic_shapes=({0: slices},))
 
@@ -83,13 +84,21 @@ def onnx_bytes(program: ExportedProgram, example: Tensor) -> bytes:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from onnxscript import optimizer
 
-    # optimize=True also rewrites patterns, which breaks graphs in which two nodes share a half of a clamp (MS-SSIM)
-    settings = {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False}
-    names = {"input_names": ["image"], "output_names": list(OUTPUTS)}
-    onnx = torch.onnx.export(program, (example,), **settings, **names)
+    # optimize=True also rewrites patterns, which breaks graphs in which two nodes share half of a clamp (MS-SSIM)
+    onnx = torch.onnx.export(
+        program,
+        (example,),
+        input_names=["image"],
+        output_names=list(OUTPUTS),
+        opset_version=OPSET,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+    )
+    assert onnx is not None  # only None if dynamo is off
     optimizer.fold_constants(onnx.model)
     optimizer.remove_unused_nodes(onnx.model)
-    ClearMetadataAndDocStringPass()(onnx.model)  # the source lines of each node, with paths of this machine
+    ClearMetadataAndDocStringPass()(onnx.model)  # removes the source lines of nodes, with local paths
     return onnx.model_proto.SerializeToString()
 
 
@@ -97,7 +106,7 @@ def torchscript_bytes(module: nn.Module, example: Tensor) -> bytes:
     """The graph as TorchScript."""
     packed, without_lines = io.BytesIO(), io.BytesIO()
     torch.jit.save(torch.jit.trace(module, example, check_trace=False), packed)
-    # the source lines of each node, with paths of this machine, are files of their own
+    # the source lines of nodes, with local paths, are separate files of the archive
     with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(without_lines, "w") as copy:
         for entry in archive.infolist():
             if not entry.filename.endswith(".debug_pkl"):
@@ -116,7 +125,7 @@ def torch_export_bytes(program: ExportedProgram) -> bytes:
 
 
 def load_runner(name: str, path: Path) -> Runner:
-    """A function from slices to the graph's outputs by a file, on the CPU, with torch's number of threads."""
+    """A function from slices to the outputs of an exported file, on the CPU with torch's number of threads."""
     if name == "onnx":
         return onnx_runner(path)
     with quietly():
@@ -124,7 +133,7 @@ def load_runner(name: str, path: Path) -> Runner:
 
 
 def onnx_runner(path: Path) -> Runner:
-    """An ONNX file in onnxruntime."""
+    """A function that runs an ONNX file in onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -139,7 +148,7 @@ def onnx_runner(path: Path) -> Runner:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without what torch says of its own ways: deprecations, sizes that are recorded as fixed, packages not there."""
+    """Suppress torch's messages on deprecations, sizes recorded as fixed and missing packages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Whether an exported graph says of studies what the detector itself says, and how fast."""
+"""Comparison of exported graphs with the detector itself: differences in results, and speed."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
-from custom.export.detector import DECISIONS, NONE
+from custom.export.detector import DECISIONS, NONE, image_size_of
 from custom.export.formats import Runner
+from custom.studies.items import Study
 
 EAGER = "eager"
 
 
 @dataclass
 class FormatParity:
-    """How far a format is from the detector: the largest differences over the studies, and the median seconds of one.
+    """Largest differences of a format from the detector over the studies, and the seconds per study.
 
-    map, score: relative to the study's largest map value, and to its score; reconstruction: absolute.
+    map: relative to the study's largest map value; score: relative to the score; reconstruction: absolute.
     """
 
     map: float = 0.0
@@ -36,11 +37,11 @@ class FormatParity:
     decisions_differ: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def add(self, item: Mapping[str, Any], outputs: Sequence[Tensor], seconds: float) -> None:
-        """Compare a study's item after DetectionEvaluator with a graph's outputs for it."""
+    def add(self, item: Study, outputs: Sequence[Tensor], seconds: float) -> None:
+        """Compare a study scored by DetectionEvaluator with a graph's outputs for it."""
         anomaly_map, reconstruction, score, p_value, decision = outputs
-        largest = item[Keys.PRED].abs().max().clamp(min=1e-12)
-        self.map = worst(self.map, (stacked(item[Keys.PRED]) - anomaly_map).abs().max() / largest)
+        largest = item["pred"].abs().max().clamp(min=1e-12)
+        self.map = worst(self.map, (stacked(item["pred"]) - anomaly_map).abs().max() / largest)
         self.reconstruction = worst(self.reconstruction, (stacked(item["reconstruction"]) - reconstruction).abs().max())
         self.score = worst(self.score, abs(item["score"] - float(score)) / max(abs(item["score"]), 1e-12))
         if abs(float(p_value) - (NONE if item["p_value"] is None else item["p_value"])) > 1e-12:
@@ -50,7 +51,7 @@ class FormatParity:
         self.seconds.append(seconds)
 
     def report(self, tolerances: Mapping[str, float]) -> dict[str, Any]:
-        """What parity.json tells, with ``passed``: all within the tolerances, and every decision equal."""
+        """Content of parity.json; ``passed`` = all differences within the tolerances and all decisions equal."""
         near = all(getattr(self, name) <= tolerance for name, tolerance in tolerances.items())
         return {
             "passed": near and not self.decisions_differ,
@@ -66,30 +67,30 @@ class FormatParity:
 def check_parity(
     evaluator: DetectionEvaluator, module: nn.Module, runners: Mapping[str, Runner], tolerances: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Run studies through the evaluator and each runner, one after the other, on one thread.
+    """Run studies through the evaluator and each runner.
 
     Args:
-        evaluator: with the studies; only those on the network's grid and of the exported group are compared.
-        module: what was exported, as it is: its time is the one to compare with.
-        runners: of each format.
-        tolerances: of map, score and reconstruction, see FormatParity.
+        evaluator: evaluator with the studies; only those on the network's grid and of the exported group are compared.
+        module: the exported module in PyTorch, as the reference for times.
+        runners: function of each format.
+        tolerances: largest allowed differences of map, score and reconstruction, see FormatParity.
 
     Returns:
-        What parity.json tells.
+        Content of parity.json.
 
     Raises:
-        NomalyError: if there is no study to compare.
+        NomalyError: if no study can be compared.
     """
     found = {EAGER: FormatParity(), **{name: FormatParity() for name in runners}}
-    functions = {EAGER: module, **runners}
+    functions: dict[str, Runner] = {EAGER: module, **runners}
     left_out = {}
-    for item in evaluator.data_loader.dataset:
-        item = dict(item)
+    for listed in getattr(evaluator.data_loader, "dataset"):
+        item = cast(Study, dict(listed))
         reason = reason_to_leave_out(evaluator, item)
         if reason is not None:
             left_out[item["case"]] = reason
             continue
-        slices = stacked(torch.as_tensor(item[Keys.IMAGE]).as_subclass(torch.Tensor)).contiguous()
+        slices = stacked(torch.as_tensor(item["image"]).as_subclass(torch.Tensor)).contiguous()
         for name, function in functions.items():
             started = time.perf_counter()
             with torch.no_grad():
@@ -98,7 +99,9 @@ def check_parity(
     studies = len(found[EAGER].seconds)
     if not studies:
         reason = next(iter(left_out.values()), "none was given")
-        raise NomalyError(f"the parity check needs at least one study that can be scored, got none ({reason}).")
+        raise NomalyError(
+            f"the check against the detector needs at least one study that can be scored, but found none ({reason})."
+        )
     formats = {name: parity.report(tolerances) for name, parity in found.items()}
     return {
         "passed": all(parity["passed"] for parity in formats.values()),
@@ -110,34 +113,35 @@ def check_parity(
     }
 
 
-def reason_to_leave_out(evaluator: DetectionEvaluator, item: dict[str, Any]) -> str | None:
-    """Why a study cannot be compared; None if it can, and then its item holds what the detector says of it."""
+def reason_to_leave_out(evaluator: DetectionEvaluator, item: Study) -> str | None:
+    """Why a study cannot be compared; None if it can, and then its item has the detector's results."""
     if "error" in item:
         return item["error"]
-    side, plane = tuple(evaluator.network.reconstructor.image_size), tuple(item[Keys.IMAGE].shape[1:3])
+    network: AnomalyDetector = evaluator.network
+    side, plane = image_size_of(network), tuple(item["image"].shape[1:3])
     if plane != side:
-        return f"its slices have {plane[0]} x {plane[1]} pixels, the graph's {side[0]} x {side[1]}"
-    if evaluator.network.calibration.group_names and evaluator.group_of(item) != evaluator.study_group:
-        return f"it is of the calibration group {evaluator.group_of(item)}"
+        return f"its slices have {plane[0]} x {plane[1]} pixels, those of the graph {side[0]} x {side[1]}"
+    if network.calibration.group_names and evaluator.group_of(item) != evaluator.study_group:
+        return f"its calibration group is {evaluator.group_of(item)}"
     evaluator.detect([item])
     return item.get("error")
 
 
 def tolerances_of(map_head: nn.Module) -> dict[str, float]:
-    """What is allowed of map and score, relative, and of the reconstruction.
+    """Largest allowed differences: map and score relative, reconstruction absolute.
 
-    Adaptive equalisation counts grey levels in small tiles: where the last bit of a pixel moves it to the next level,
-    its neighbours change by a count. The exported equalisation itself is exact (equal on all of 62 chest films); its
-    input is not. Noise of 1e-6 on these films changes 15 of them, by up to 0.03 of [0, 1], in PyTorch too, noise of
-    1e-7 none, and onnxruntime's reconstructions are up to 2e-6 off: 4.8 % of a map's maximum and 0.7 % of the score at
-    most (618 chest films, ra_chest).
+    Adaptive equalisation counts grey levels in small tiles: if the last bit of a pixel moves it to the next level,
+    the mapping of its neighbours changes. The exported equalisation itself is exact (equal on all of 62 chest films),
+    but its input is not. Even in PyTorch, noise of 1e-6 changes 15 films by up to 0.03 of [0, 1], noise of 1e-7
+    none. Reconstructions of onnxruntime differ by up to 2e-6, which gives differences of at most 4.8 % of the map's
+    maximum and 0.7 % of the score (618 chest films, ra_chest).
     """
     equalised = getattr(map_head, "residual", None) == "clahe" or getattr(map_head, "perceptual_clahe", False)
     return {"map": 0.1 if equalised else 1e-3, "score": 0.02 if equalised else 1e-4, "reconstruction": 1e-4}
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """A few lines for the terminal."""
+    """The report as a table for the terminal."""
     lines = [f"{'format':14}{'map':>10}{'image':>10}{'score':>10}{'p differ':>10}{'decisions differ':>18}{'ms':>9}"]
     for name, row in report["formats"].items():
         differences = [row[f"{key}_difference"] for key in ("map", "reconstruction", "score")]
@@ -153,18 +157,18 @@ def stacked(study: Tensor) -> Tensor:
 
 
 def worst(before: float, now: float | Tensor) -> float:
-    """The larger one; what is not a number is infinitely far."""
+    """The larger difference; NaN counts as infinite."""
     return max(before, math.inf if math.isnan(now) else float(now))
 
 
 def number(value: float) -> float | None:
-    """For JSON, which has no infinity."""
+    """The value, or None if it is infinite, which JSON cannot express."""
     return value if math.isfinite(value) else None
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Times that can be compared."""
+    """Run torch on one thread, so that times can be compared."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""What export.json tells of the steps before the graph, so that they can be rebuilt elsewhere."""
+"""The preprocessing steps before the graph, described in export.json so that they can be reimplemented elsewhere."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from custom.runs.info import described
 from custom.synthetic.lesions import SyntheticLesiond
 
 HOW = {
-    "LoadStudyd": "float32 (channels, X, Y, Z) with the values of the file: X = column and Y = row of a picture, Z = "
-    "slice along the normal. A grey picture stored as RGB is one channel; DICOM has slope and intercept applied, and "
-    "MONOCHROME1 turned so that bone is bright.",
-    "Orientationd": "Axes are flipped and swapped, nothing is interpolated, until X, Y, Z run towards the sides that "
-    "axcodes names (LPS: left, back, up).",
-    "CropHeadd": "A copy, smoothed by a Gaussian of 1.5 mm, is cut at threshold of the way from its 1st to its 99th "
-    "percentile; the head is the largest part connected by faces. Its vertex is the topmost slice with over 0.05 of "
-    "the area of its largest slice; kept are the slices of the head whose distance below the vertex lies in slab_mm. "
-    "In the plane: the box around the head in these slices, its longer side in mm widened by head_margin of itself at "
-    "each end, square in mm, rounded to pixels; zeros outside of the image.",
+    "LoadStudyd": "float32 (channels, X, Y, Z) with the values of the file: X = column and Y = row of a 2-D image, Z "
+    "= slice along the normal. A grey image stored as RGB becomes one channel; for DICOM, slope and intercept are "
+    "applied and MONOCHROME1 is inverted, so that bone is bright.",
+    "Orientationd": "Axes are flipped and swapped, without interpolation, so that X, Y, Z point in the directions of "
+    "axcodes (LPS: left, posterior, superior).",
+    "CropHeadd": "A copy, smoothed by a Gaussian of sigma 1.5 mm, is thresholded at p1 + threshold (p99 - p1), with "
+    "its 1st and 99th percentiles; the head is the largest component connected by faces. Its vertex is the "
+    "topmost slice whose area is over 0.05 of that of the largest slice; slices of the head at a distance below "
+    "the vertex within slab_mm are kept. In plane: a square in mm around the head in these slices, whose side is "
+    "the longer side of the head's box, extended by the share head_margin at each end and rounded to pixels; "
+    "zeros outside the image.",
     "InvertFilmd": "x -> lowest + highest value of the image - x.",
-    "SquareImaged": "CropMargin cuts the shares (left, top, right, bottom) off, each rounded to pixels. PadToSquare "
-    "pads X and Y to the longer side with the lowest value, half of it (rounded down) before, the rest behind.",
+    "SquareImaged": "CropMargin removes the shares (left, top, right, bottom), each rounded to pixels. PadToSquare "
+    "pads X and Y to the longer side with the lowest value: half (rounded down) before, the rest after.",
     "ResizeStudyd": "Each axis that shrinks is first smoothed by a Gaussian of (length / target - 1) / 2 pixels = "
-    "sigma: the weight of pixel k is the normal distribution's share from (k - 0.5) / sigma to (k + 0.5) / sigma, for "
-    "|k| up to the integer part of 4 sigma + 0.5, at least 1; beyond the image lie zeros in X and Y, its last slices "
-    "in Z. Then linear interpolation at (i + 0.5) length / target - 0.5, held within the first and the last pixel. "
-    "Targets: plane = (X, Y), depth = Z; null = as it is.",
-    "ScaleStudyIntensityd": "x -> (x - low) / (white - low), cut off at 0 and 1. low = percentile lower of all values "
-    "(NumPy's, linear), white = low + (percentile upper - low) / target; where source_range is given: (low, white).",
+    "sigma: the weight of pixel k is the normal distribution's share from (k - 0.5) / sigma to (k + 0.5) / sigma, "
+    "for |k| up to the integer part of 4 sigma + 0.5, at least 1; the image is padded with zeros in X and Y, and "
+    "with its outermost slices in Z. Then linear interpolation at (i + 0.5) length / target - 0.5, clamped to the "
+    "first and last pixel. Targets: plane = (X, Y), depth = Z; null = unchanged.",
+    "ScaleStudyIntensityd": "x -> (x - low) / (white - low), clipped to [0, 1]. low = percentile lower of all values "
+    "(NumPy's, linear), white = low + (percentile upper - low) / target; with source_range: (low, white) = "
+    "source_range.",
 }
-UNKNOWN = "not of Nomaly's bundles: see its source"
+UNKNOWN = "not a step of Nomaly's bundles: see its source code"
 
 
 def preprocessing_steps(transforms: Compose) -> list[dict[str, Any]]:
-    """The steps of a preprocessing with their settings and arithmetic, but what evaluation alone needs: the drawing of
-    synthetic lesions.
-    """
-    told = [described(step) for step in transforms.transforms if not isinstance(step, SyntheticLesiond)]
-    pairs = [(step, None) if isinstance(step, str) else step for step in told]
+    """Settings and arithmetic of each preprocessing step, without the drawing of synthetic lesions."""
+    found = [described(step) for step in transforms.transforms if not isinstance(step, SyntheticLesiond)]
+    pairs = [(step, None) if isinstance(step, str) else step for step in found]
     return [{"step": name, "settings": settings, "how": HOW.get(name, UNKNOWN)} for name, settings in pairs]

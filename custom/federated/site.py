@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from monai.bundle.config_parser import ConfigParser
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -15,53 +16,53 @@ from torch import nn
 from custom.commands.bundle import check_overrides, find_bundle, path_of
 from custom.federated.weights import load_shared, shared
 
-SELECTION = "selection"  # the metric that averages are chosen by
-ERROR = "error.txt"  # beside a site's settings: what stopped it
+SELECTION = "selection"  # metric by which the best average is chosen
+ERROR = "error.txt"  # next to a site's settings: the error that stopped it
 
 
 class DetectorAlgo(MonaiAlgo):
-    """MonaiAlgo that exchanges the whole detector but its calibration, whichever part of it the trainer holds.
+    """MonaiAlgo that exchanges the whole detector except its calibration, whichever part of it is trained.
 
-    A calibration lists scores of the site's own studies and is right for its own scanners, so it neither leaves a site
-    nor is replaced there. Optimisers, the schedule of learning rates and random seeds go on from round to round.
+    A calibration lists scores of the site's own studies and is valid for its own scanners, so it neither leaves a site
+    nor is replaced there. Optimisers, learning-rate schedule and random state continue from round to round.
 
-    ``evaluate`` gives ``synthetic_auroc`` (larger = better) and ``healthy_error`` (smaller = better) of weights on the
+    ``evaluate`` returns ``synthetic_auroc`` (larger = better) and ``healthy_error`` (smaller = better) on the
     validation section. It also fits the normalisation of maps, where the bundle has one, to these weights.
     """
 
     @property
     def detector(self) -> nn.Module:
-        """The network, which training and validation share."""
-        return self.evaluator.network
+        """The network, shared by training and validation."""
+        return cast(SupervisedEvaluator, self.evaluator).network
 
     @property
     def training_slices(self) -> int:
-        """How much the site counts in an average."""
-        return len(self.train_workflow.train_dataset)
+        """Number of training slices, the site's weight in an average."""
+        return len(cast(Any, self.train_workflow).train_dataset)
 
     def initialize(self, extra: dict | None = None) -> None:
-        """Read the studies and make trainer and validation."""
+        """Load the studies and create trainer and evaluator."""
         super().initialize(extra)
-        self.evaluator = self.train_workflow.evaluator  # a second workflow would read all studies again
+        self.evaluator = cast(Any, self.train_workflow).evaluator  # a second workflow would read all studies again
 
     def train(self, data: ExchangeObject, extra: dict | None = None) -> None:
-        """Train a round from the weights of ``data``.
+        """Train one round, starting from the weights of ``data``.
 
         Raises:
-            NomalyError: if they are not of this network.
+            NomalyError: if they do not fit this network or are not finite.
         """
-        load_shared(self.detector, data.weights)
-        super().train(ExchangeObject(weights=shared(self.trainer.network.state_dict())), extra)
+        load_shared(self.detector, data.weights or {})
+        super().train(ExchangeObject(weights=shared(cast(SupervisedTrainer, self.trainer).network.state_dict())), extra)
 
     def evaluate(self, data: ExchangeObject, extra: dict | None = None) -> ExchangeObject:
         """Validate the weights of ``data``."""
         metrics = super().evaluate(data, extra).metrics
-        # The checkpoint would take them for metrics of the epoch that follows.
-        self.evaluator.state.metrics = {}
+        # The checkpoint would take them for metrics of the next epoch.
+        cast(SupervisedEvaluator, self.evaluator).state.metrics = {}
         return ExchangeObject(metrics={name: float(value) for name, value in metrics.items()})
 
     def get_weights(self, extra: dict | None = None) -> ExchangeObject:
-        """What may leave the site."""
+        """The weights that may leave the site."""
         exchange = super().get_weights(extra)
         exchange.weights = shared(self.detector.state_dict())
         return exchange
@@ -81,14 +82,14 @@ def make_site(
     Args:
         bundle: name or path.
         dataset_dir: the site's own data set.
-        output_dir: for logs and checkpoints, which stay at the site; earlier ones are overwritten.
-        rounds: of the whole training.
-        local_epochs: epochs in a round.
-        name: of the site, for logs.
-        parameters: of the config train.json; those that shape the network are the same at all sites.
+        output_dir: folder for logs and checkpoints, which stay at the site; earlier ones are overwritten.
+        rounds: rounds of the whole training.
+        local_epochs: epochs per round.
+        name: name of the site in logs.
+        parameters: parameters of the config train.json; those of the network must be the same at all sites.
 
     Raises:
-        NomalyError: if there is no such bundle or parameter, or the data set cannot be used.
+        NomalyError: unknown bundle or parameter, or a data set that cannot be used.
     """
     folder, parameters = find_bundle(bundle).absolute(), dict(parameters or {})
     check_overrides(ConfigParser.load_config_file(path_of(folder, "train")), parameters)
@@ -96,10 +97,10 @@ def make_site(
         "bundle_root": str(folder),
         "dataset_dir": str(dataset_dir),
         "output_dir": str(output_dir),
-        "max_epochs": rounds * local_epochs,  # where the schedule ends
+        "max_epochs": rounds * local_epochs,  # end of the learning-rate schedule
         "overwrite": True,
     }
-    # Whole weights, no differences: what is infinite until calibration has none.
+    # Whole weights instead of differences: buffers that are infinite until calibration have no difference.
     algo = DetectorAlgo(
         str(folder), local_epochs, send_weight_diff=False, train_kwargs=parameters, config_evaluate_filename=None
     )

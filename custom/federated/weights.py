@@ -1,4 +1,4 @@
-"""What sites share of a detector, and the detector that they make together."""
+"""The weights that sites share, and the detector that results from their average."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ CALIBRATION = "calibration."
 
 
 def shared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy of what sites share of a detector's state: all but its calibration."""
+    """Copy of the shared part of a detector's state: everything except its calibration."""
     return {name: tensor.cpu().clone() for name, tensor in state.items() if not name.startswith(CALIBRATION)}
 
 
 def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Give a detector weights that are shared; its calibration stays.
+    """Load shared weights into a detector; its calibration stays unchanged.
 
     Raises:
-        NomalyError: if they are not of this network, or not all are finite numbers.
+        NomalyError: if they do not fit this network or are not finite.
     """
     if problem := difference(shared(detector.state_dict()), state):
         raise NomalyError(
-            f"shared weights must be of this network, but are not ({problem}): give all sites one bundle and the same "
-            "parameters of the network."
+            f"the shared weights do not fit this network ({problem}): use the same bundle and the same network "
+            "parameters at all sites."
         )
     if broken := [name for name, tensor in state.items() if not torch.isfinite(torch.as_tensor(tensor)).all()]:
         raise NomalyError(
-            f"shared weights must be finite, but {broken[0]} is not: a site's training has broken down, begin again "
-            "from an earlier average with a lower learning_rate."
+            f"shared weights must be finite, but {broken[0]} is not: the training of a site has diverged. Restart from "
+            "an earlier average with a lower learning_rate."
         )
     detector.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()}, strict=False)
 
 
 def new_detector(bundle: str, parameters: Mapping[str, Any]) -> nn.Module:
-    """Untrained detector of a bundle, the same for the same parameters.
+    """Untrained detector of a bundle, reproducible for given parameters.
 
     Args:
         bundle: name or path.
-        parameters: of the config train.json.
+        parameters: parameters of the config train.json.
 
     Raises:
-        NomalyError: if there is no such bundle or parameter.
+        NomalyError: unknown bundle or parameter.
     """
     file = path_of(find_bundle(bundle), "train")
     check_overrides(ConfigParser.load_config_file(file), parameters)
@@ -63,13 +63,13 @@ def new_detector(bundle: str, parameters: Mapping[str, Any]) -> nn.Module:
 def write_initial(
     bundle: str, parameters: Mapping[str, Any], path: str | Path, weights: str | Path | None = None
 ) -> None:
-    """Write the weights that all sites begin with.
+    """Write the weights with which all sites start.
 
     Args:
         bundle: name or path.
-        parameters: of the config train.json.
+        parameters: parameters of the config train.json.
         path: file to write.
-        weights: model.pt to go on from; None for new ones.
+        weights: model.pt to continue from; None = new weights.
 
     Raises:
         NomalyError: as :func:`new_detector`, and if the weights cannot be used.
@@ -81,16 +81,16 @@ def write_initial(
 
 
 def write_model(bundle: str, parameters: Mapping[str, Any], average: str | Path, path: str | Path) -> None:
-    """Write an average as ``model.pt`` that every command takes, not yet calibrated.
+    """Write an average as ``model.pt`` for all commands, not yet calibrated.
 
     Args:
         bundle: name or path.
-        parameters: of the config train.json.
-        average: file of shared weights, or a server's with them as "model", such as NVFlare's.
+        parameters: parameters of the config train.json.
+        average: file of shared weights, or of a server that stores them under "model", such as NVFlare's.
         path: file to write.
 
     Raises:
-        NomalyError: as :func:`new_detector`, and if the average is missing, broken, not finite or of another network.
+        NomalyError: as :func:`new_detector`, and if the average is missing, damaged, not finite or of another network.
     """
     detector = new_detector(bundle, parameters)
     state = read_tensors(average)

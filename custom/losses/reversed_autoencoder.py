@@ -1,8 +1,8 @@
 """Losses of RA: the reversed multi-scale embedding loss and the soft-introspective objectives of encoder and decoder.
 
-Source: Bercea et al., MIDL 2023 and arXiv 2401.10637; the introspective game is that of Soft-IntroVAE (Daniel and
-Tamar, CVPR 2021). Each objective returns its total and its named terms; all terms are means over the batch and
-unweighted.
+Source: Bercea et al., MIDL 2023 and arXiv 2401.10637; the adversarial (introspective) training is that of
+Soft-IntroVAE (Daniel and Tamar, CVPR 2021). Each objective returns its total and its named terms, which are unweighted
+means over the batch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def kl_to_standard_normal(posterior: Posterior) -> torch.Tensor:
 def embedding_loss(real: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor]) -> torch.Tensor:
     """Reversed multi-scale embedding loss, >= 0: sum over levels of half the mean squared difference plus 1 - cosine.
 
-    "Reversed", since the embeddings of the input shall agree with those of its reconstruction: the encoder learns to
-    see a pathological image as its pseudo-healthy twin.
+    "Reversed", since the embeddings of the input should agree with those of its reconstruction: the encoder learns to
+    embed a pathological image like its pseudo-healthy counterpart.
 
     Args:
         real: embeddings of the images, each (B, C_l, *S_l).
@@ -60,7 +60,7 @@ class IntrospectiveObjective(nn.Module):
         beta_neg: weight of the divergence of generated images within the exponential (paper 128).
         beta_emb: weight of the embedding loss (paper 0.005).
         gamma_r: weight of the decoder's error on its own images (official code 1e-8). 0 drops the term and two decoder
-            forwards: its weight is too small to change the result.
+            passes, since its weight is too small to affect the result.
         warmup_beta_kl: weight of the divergence in the warm-up.
     """
 
@@ -125,7 +125,7 @@ class IntrospectiveObjective(nn.Module):
         x_hat: torch.Tensor,
         generated: Sequence[tuple[torch.Tensor, torch.Tensor | None, Posterior]],
     ) -> tuple[torch.Tensor, Terms]:
-        """Objective of the decoder; arguments as :meth:`encoder`, reconstructions of ``generated`` None where gamma_r
+        """Objective of the decoder; arguments as :meth:`encoder`, reconstructions of ``generated`` are None if gamma_r
         is 0.
         """
         s = 1 / x[0].numel()

@@ -1,4 +1,4 @@
-"""Squared error of images: the reconstruction term of the losses, and how well a detector reconstructs."""
+"""Squared error of images: the reconstruction term of the losses and a measure of reconstruction quality."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The two attention operators of MemMC-MAE and the transformer blocks around them.
 
 Sources: Tian et al., "Unsupervised Anomaly Detection in Medical Images with a Memory-augmented Multi-level
-Cross-attentional Masked Autoencoder", arXiv 2203.11725. Its text names the operators without printing all of their
-details; these follow the meshed-memory transformer on which they build (Cornia et al., CVPR 2020, sections 3.1, 3.2).
+Cross-attentional Masked Autoencoder", arXiv 2203.11725. The paper does not specify the operators in full; the details
+follow the meshed-memory transformer on which they are based (Cornia et al., CVPR 2020, sections 3.1, 3.2).
 Blocks are pre-norm, as in the masked autoencoder (He et al., CVPR 2022).
 """
 
@@ -20,10 +20,10 @@ NORMALISATIONS = {"sqrt": math.sqrt, "mean": float, "sum": lambda levels: 1.0}
 
 
 class MemorySelfAttention(nn.Module):
-    """Self-attention whose keys and values are joined by learnable memory slots (Cornia et al., equation 4).
+    """Self-attention with learnable memory slots appended to keys and values (Cornia et al., equation 4).
 
-    MSA(X) = Att(W_q X, [W_k X; sqrt(d) M_k], [W_v X; sqrt(m) M_v]), with m slots and d channels a head. What healthy
-    images have in common can be kept in the slots, whatever the image shows. Without slots this is standard attention.
+    MSA(X) = Att(W_q X, [W_k X; sqrt(d) M_k], [W_v X; sqrt(m) M_v]), with m slots and d channels per head. The slots can
+    store what healthy images have in common, independent of the input. Without slots this is standard attention.
 
     Args:
         dim: channels of the tokens.
@@ -35,7 +35,7 @@ class MemorySelfAttention(nn.Module):
         super().__init__()
         check_heads(dim, num_heads)
         if slots < 0:
-            raise NomalyError(f"memory_slots must be >= 0, got {slots}: 0 turns the memory off.")
+            raise NomalyError(f"memory_slots must be >= 0, got {slots}: 0 disables the memory.")
         self.num_heads = num_heads
         self.slots = slots
         self.qkv = linear(dim, 3 * dim)
@@ -51,16 +51,16 @@ class MemorySelfAttention(nn.Module):
             head_dim = x.shape[-1] / self.num_heads
             key = join(key, math.sqrt(head_dim) * self.memory_key)
             value = join(value, math.sqrt(self.slots) * self.memory_value)
-        heads = (split_heads(part, self.num_heads) for part in (query, key, value))
-        return self.out(merge_heads(F.scaled_dot_product_attention(*heads)))
+        query, key, value = (split_heads(part, self.num_heads) for part in (query, key, value))
+        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
 
 class MultiLevelCrossAttention(nn.Module):
     """Gated sum of the cross-attentions to several levels of an encoder (Cornia et al., equations 6 to 8).
 
-    MCA(Y) = sum_l alpha_l * E_l / c with E_l = Att(Y, X_l, X_l), the projections shared by all levels, and the gate
-    alpha_l = sigmoid(W_l [Y; E_l] + b_l), element by element and of each level's own. With one level there is nothing
-    to weigh: the gate is left out, and this is standard cross-attention (deviation: Cornia et al. would gate it too).
+    MCA(Y) = sum_l alpha_l * E_l / c with E_l = Att(Y, X_l, X_l), projections shared by all levels, and an
+    element-wise gate alpha_l = sigmoid(W_l [Y; E_l] + b_l) with separate weights for each level. With a single level
+    the gate is omitted, which gives standard cross-attention (deviation: Cornia et al. would gate it too).
 
     Args:
         dim: channels of the queries Y.
@@ -82,7 +82,7 @@ class MultiLevelCrossAttention(nn.Module):
         self.key_value = linear(context_dim, 2 * dim)
         self.out = linear(dim, dim)
         if levels > 1:
-            # W_l of [Y; E_l] in its two parts
+            # the two halves of W_l, for Y and for E_l
             self.gate_query = nn.Parameter(stacked_xavier(levels, dim))
             self.gate_level = nn.Parameter(stacked_xavier(levels, dim))
             self.gate_bias = nn.Parameter(torch.zeros(levels, 1, dim))
@@ -117,7 +117,7 @@ class EncoderBlock(nn.Module):
         dim: channels of the tokens.
         num_heads: heads of the attention.
         mlp_ratio: width of the MLP in units of ``dim``.
-        memory_slots: of the attention; 0 gives the standard block.
+        memory_slots: memory slots of the attention; 0 = standard block.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, memory_slots: int = 0) -> None:
@@ -141,8 +141,8 @@ class DecoderBlock(nn.Module):
         context_dim: channels of the encoder's levels.
         num_heads: heads of both attentions.
         mlp_ratio: width of the MLP in units of ``dim``.
-        levels: number of encoder levels attended to; 1 gives the standard decoder block, 0 that of the masked
-            autoencoder, which has self-attention alone.
+        levels: number of encoder levels attended to; 1 = standard decoder block, 0 = block of the masked autoencoder,
+            with self-attention only.
         level_normalisation: see :class:`MultiLevelCrossAttention`.
     """
 
@@ -166,7 +166,7 @@ class DecoderBlock(nn.Module):
         self.mlp = mlp(dim, mlp_ratio)
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens (B, N, dim) and the encoder's levels (L, B, V, context_dim) -> (B, N, dim)."""
+        """Tokens (B, N, dim) and, with ``levels`` > 0, encoder levels (L, B, V, context_dim) -> (B, N, dim)."""
         y = y + self.attention(self.attention_norm(y))
         if self.levels:
             y = y + self.cross_attention(self.cross_norm(y), context)
@@ -174,13 +174,13 @@ class DecoderBlock(nn.Module):
 
 
 def mlp(dim: int, ratio: float) -> nn.Sequential:
-    """Two linear layers with GELU between."""
+    """Two linear layers with a GELU between them."""
     hidden = round(dim * ratio)
     return nn.Sequential(linear(dim, hidden), nn.GELU(), linear(hidden, dim))
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """Linear layer with Xavier-uniform weights and no bias at the start."""
+    """Linear layer, initialised with Xavier-uniform weights and a bias of zero."""
     layer = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -188,7 +188,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def stacked_xavier(count: int, dim: int) -> Tensor:
-    """Xavier-uniform weights (count, dim, dim), each for inputs of 2 * dim channels of which it takes one half."""
+    """Xavier-uniform weights (count, dim, dim), each one half of a layer with 2 * dim input channels."""
     bound = math.sqrt(6 / (3 * dim))
     return torch.empty(count, dim, dim).uniform_(-bound, bound)
 
@@ -209,6 +209,6 @@ def merge_heads(heads: Tensor) -> Tensor:
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Refuse a number of heads that does not divide the channels."""
+    """Reject a number of heads that does not divide the channels."""
     if num_heads < 1 or dim % num_heads:
-        raise NomalyError(f"num_heads must divide the {dim} channels of the tokens, got {num_heads}.")
+        raise NomalyError(f"num_heads must be a divisor of the {dim} token channels, got {num_heads}.")

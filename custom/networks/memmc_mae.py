@@ -1,7 +1,7 @@
 """MemMC-MAE: memory-augmented multi-level cross-attentional masked autoencoder.
 
-Source: Tian et al., arXiv 2203.11725 (MLMI 2023). No code and few settings of it are public: widths, depths, number of
-slots and masks are ours, each an argument. See :mod:`custom.networks.attention` for the operators.
+Source: Tian et al., arXiv 2203.11725 (MLMI 2023), which publishes no code and few settings: widths, depths, number of
+slots and masks are our choices, each an argument. See :mod:`custom.networks.attention` for the operators.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from custom.networks.patches import (
 
 
 class MemMCMaskedAutoencoder(nn.Module):
-    """Masked autoencoder that rebuilds hidden patches of an image from the few visible ones.
+    """Masked autoencoder that reconstructs the masked patches of an image from the few visible ones.
 
-    The encoder sees the visible patches alone, its blocks have memory slots; the decoder, with a learnt token at each
-    masked place, attends to itself and to the outputs of all encoder blocks. Positions are fixed sines and cosines.
+    The encoder, whose blocks have memory slots, sees only the visible patches. The decoder, with a learned token at
+    each masked position, attends to itself and to the outputs of all encoder blocks. Positions are sines and cosines.
 
-    At inference a fixed ensemble of complementary masks hides every patch equally often; a pixel's pseudo-healthy value
-    is the mean of its reconstructions while hidden, so nothing of the image itself is let through.
+    At inference a fixed ensemble of complementary masks masks every patch equally often. The pseudo-healthy value of a
+    pixel is the mean over the masks that hide it, so the pixel itself never contributes to its reconstruction.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the images.
         image_size: sides of the images in pixels; one number for equal sides.
-        patch_size: sides of a patch; must divide the image's.
+        patch_size: sides of a patch in pixels; must divide those of the image.
         hidden_size: channels of the encoder's tokens, a multiple of 2 * spatial_dims.
         depth: number of encoder blocks.
         num_heads: heads of the encoder.
@@ -50,18 +50,22 @@ class MemMCMaskedAutoencoder(nn.Module):
         decoder_num_heads: heads of the decoder.
         mlp_ratio: width of the MLPs in units of the channels.
         memory_slots: memory slots of each encoder block; 0 = none.
-        levels: the decoder attends to the outputs of so many last encoder blocks; None = all, 1 = standard
-            cross-attention, 0 = none (the decoder of the plain masked autoencoder).
+        levels: number of last encoder blocks whose outputs the decoder attends to; None = all, 1 = standard
+            cross-attention, 0 = no cross-attention (the decoder of the plain masked autoencoder).
         level_normalisation: "sqrt", "mean" or "sum", see custom.networks.attention.MultiLevelCrossAttention.
-        mask_ratio: share of patches that is hidden, in training and at inference.
+        mask_ratio: share of patches that are masked, in training and at inference.
         masks: number of masks of the ensemble.
-        mask_seed: of the ensemble.
-        masks_per_pass: how many masks of the ensemble go through the network at once; None = all.
+        mask_seed: seed of the ensemble.
+        masks_per_pass: number of masks of the ensemble processed at once; None = all.
 
     Raises:
-        NomalyError: a number out of range, a size that does not fit, mask_ratio outside (0, 1), or masks that cannot
-            hide every patch equally often.
+        NomalyError: a number out of range, sizes that do not divide, mask_ratio outside (0, 1), or a number of masks
+            that cannot mask every patch equally often.
     """
+
+    positions: Tensor
+    decoder_positions: Tensor
+    ensemble: Tensor
 
     def __init__(
         self,
@@ -123,8 +127,8 @@ class MemMCMaskedAutoencoder(nn.Module):
         self.register_buffer("ensemble", ensemble, persistent=False)
 
     def forward(self, image: Tensor, visible: Tensor) -> Tensor:
-        """Reconstructed patches (B, N, C * patch pixels) of images (B, C, *S) of which patches ``visible`` (B, V) are
-        seen.
+        """Reconstructed patches (B, N, C * patch pixels) of images (B, C, *S), given the indices ``visible`` (B, V) of
+        the visible patches.
         """
         self.check_image(image)
         check_visible(visible, image.shape[0], self.num_patches)
@@ -146,7 +150,7 @@ class MemMCMaskedAutoencoder(nn.Module):
         return self.encoder_norm(tokens), outputs[len(outputs) - self.levels :]
 
     def latent(self, image: Tensor) -> Tensor:
-        """Code (B, hidden_size) of images (B, C, *S): the mean of the encoder's tokens, all patches seen."""
+        """Code (B, hidden_size) of images (B, C, *S): the mean of the encoder's tokens with all patches visible."""
         self.check_image(image)
         everywhere = torch.arange(self.num_patches, device=image.device).expand(image.shape[0], -1)
         return self.encode(patchify(image, self.patch_size), everywhere)[0].mean(1)
@@ -166,7 +170,7 @@ class MemMCMaskedAutoencoder(nn.Module):
         return self.ensemble_statistics(image)[0].clamp(0, 1)
 
     def settings(self) -> dict[str, Any]:
-        """What pseudo-healthy images depend on besides the weights, see custom.scoring.settings."""
+        """The settings that pseudo-healthy images depend on besides the weights, see custom.scoring.settings."""
         return {"kind": "complementary_masks", "masks": len(self.ensemble), **self.mask_settings}
 
     def ensemble_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +183,8 @@ class MemMCMaskedAutoencoder(nn.Module):
         count = hidden.sum(1)
         mean = (predicted * hidden).sum(1) / count
         variance = ((predicted - mean.unsqueeze(1)).square() * hidden).sum(1) / count
-        return tuple(unpatchify(part, self.patch_size, self.grid) for part in (mean, variance.sqrt()))
+        deviation = variance.sqrt()
+        return unpatchify(mean, self.patch_size, self.grid), unpatchify(deviation, self.patch_size, self.grid)
 
     def predict_all(self, patches: Tensor, visible: Tensor) -> Tensor:
         """Reconstructions (B, K, N, values), float32, of patches (B, N, values) under each of K masks (K, V)."""
@@ -189,12 +194,12 @@ class MemMCMaskedAutoencoder(nn.Module):
         return self.decode(*self.encode(patches, visible), visible).float().unflatten(0, (batch, masks))
 
     def check_image(self, image: Tensor) -> None:
-        """Refuse images of another shape than the network's."""
+        """Reject images whose shape is not the network's."""
         expected = (self.in_channels, *self.image_size)
         if tuple(image.shape[1:]) != expected:
             raise NomalyError(
-                f"image must have the shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}: bring it "
-                "to image_size and in_channels, or set these to the image's."
+                f"image must have the shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}: resize "
+                "it, or set image_size and in_channels to those of the image."
             )
 
 
@@ -210,7 +215,7 @@ def sincos_positions(grid: Sequence[int], size: int) -> Tensor:
             f"hidden sizes must be multiples of {2 * len(grid)} for a grid of {len(grid)} axes, got {size}."
         )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*meshgrid.*")  # MONAI names no indexing
+        warnings.filterwarnings("ignore", message=".*meshgrid.*")  # MONAI omits its argument indexing
         return build_sincos_position_embedding(list(grid), size, len(grid)).detach().clone()
 
 
@@ -223,25 +228,23 @@ def patch_grid(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[in
         )
     grid = tuple(side // patch for side, patch in zip(image_size, patch_size))
     if math.prod(grid) < 2:
-        raise NomalyError(f"patch_size must cut the image into at least 2 patches, got {list(patch_size)}.")
+        raise NomalyError(f"patch_size must divide the image into at least 2 patches, got {list(patch_size)}.")
     return grid
 
 
 def check_levels(levels: int | None, depth: int) -> int:
-    """Number of levels, ``depth`` for None."""
+    """Number of levels after a check; None = ``depth``."""
     levels = depth if levels is None else levels
     if not 0 <= levels <= depth:
-        raise NomalyError(
-            f"levels must be between 0 and the depth {depth} of the encoder, or null for all, got {levels}."
-        )
+        raise NomalyError(f"levels must be from 0 to the encoder's depth {depth}, or null for all, got {levels}.")
     return levels
 
 
 def check_visible(visible: Tensor, batch_size: int, num_patches: int) -> None:
-    """Refuse a mask of the wrong shape or kind."""
+    """Reject indices of the wrong shape or type."""
     fits = visible.ndim == 2 and visible.shape[0] == batch_size and 0 < visible.shape[-1] < num_patches
     if not fits or visible.dtype != torch.long:
         raise NomalyError(
             f"visible must be indices of visible patches, int64 of the shape ({batch_size}, V) with V from 1 to "
-            f"{num_patches - 1}, got {visible.dtype} of {tuple(visible.shape)}: draw it by draw_visible."
+            f"{num_patches - 1}, got {visible.dtype} of {tuple(visible.shape)}: use draw_visible."
         )

@@ -1,4 +1,4 @@
-"""Images as sequences of patches, and which of them stay visible."""
+"""Images as sequences of patches, and masks of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from custom.errors import NomalyError
 
 
 def patchify(image: Tensor, patch_size: Sequence[int]) -> Tensor:
-    """Cut (B, C, *S) into patches (B, N, C * prod(patch_size)), the last spatial axis running fastest in both."""
+    """Divide (B, C, *S) into patches (B, N, C * prod(patch_size)), the last spatial axis varying fastest in both."""
     batch, channels, *size = image.shape
     grid = [side // patch for side, patch in zip(size, patch_size)]
     dims = len(grid)
@@ -23,7 +23,7 @@ def patchify(image: Tensor, patch_size: Sequence[int]) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch_size: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """Undo :func:`patchify`: (B, N, C * prod(patch_size)) of a grid of N patches to (B, C, *S)."""
+    """Inverse of :func:`patchify`: (B, N, C * prod(patch_size)) with a grid of N patches to (B, C, *S)."""
     batch, dims = patches.shape[0], len(grid)
     split = patches.reshape(batch, *grid, -1, *patch_size)
     order = [0, dims + 1, *(axis for pair in zip(range(1, dims + 1), range(dims + 2, 2 * dims + 2)) for axis in pair)]
@@ -31,7 +31,7 @@ def unpatchify(patches: Tensor, patch_size: Sequence[int], grid: Sequence[int]) 
 
 
 def visible_count(num_patches: int, mask_ratio: float) -> int:
-    """How many of the patches a mask leaves visible: at least one, and at least one is masked.
+    """Number of patches that a mask leaves visible; at least one is visible and at least one masked.
 
     Raises:
         NomalyError: if ``mask_ratio`` is not in (0, 1).
@@ -42,7 +42,7 @@ def visible_count(num_patches: int, mask_ratio: float) -> int:
 
 
 def random_visible(batch_size: int, num_patches: int, visible: int, device: torch.device | str = "cpu") -> Tensor:
-    """Indices (batch_size, visible) of patches that stay visible, drawn on the device, uniform for each image."""
+    """Random indices (batch_size, visible) of visible patches, drawn uniformly for each image on the device."""
     return torch.rand(batch_size, num_patches, device=device).argsort(1)[:, :visible]
 
 
@@ -52,32 +52,32 @@ def is_masked(visible: Tensor, num_patches: int) -> Tensor:
 
 
 def complementary_visible(grid: Sequence[int], visible: int, masks: int, seed: int = 0) -> Tensor:
-    """Indices (masks, visible) of visible patches for an ensemble of masks that treats all patches alike.
+    """Indices (masks, visible) of visible patches for an ensemble of masks that treats all patches equally.
 
-    Every patch is visible in equally many masks, and the visible patches of each mask lie spread over the grid: the
-    grid is cut into neighbourhoods of as many patches as there are masks in a round, and each mask of a round sees
-    another patch of each neighbourhood. With a mask ratio of 0.75 four masks are a round.
+    Every patch is visible in equally many masks, and the visible patches of each mask are spread over the grid: the
+    grid is divided into neighbourhoods with one patch per mask of a round, and each mask of a round leaves a different
+    patch of each neighbourhood visible. With a mask ratio of 0.75 a round has four masks.
 
     Args:
         grid: number of patches along each axis.
         visible: number of visible patches of each mask.
         masks: number of masks.
-        seed: of the choice; equal seeds give equal masks.
+        seed: equal seeds give equal masks.
 
     Raises:
-        NomalyError: if so many masks cannot treat all patches alike.
+        NomalyError: a number of masks that cannot treat all patches equally.
     """
     num_patches = math.prod(grid)
     step = num_patches // math.gcd(visible, num_patches)
     if masks < 1 or masks % step:
         raise NomalyError(
             f"masks must be a multiple of {step}, so that each of {num_patches} patches is masked equally often when a "
-            f"mask leaves {visible} visible, got {masks}: take {max(round(masks / step), 1) * step}, or another "
+            f"mask leaves {visible} visible, got {masks}: use {max(round(masks / step), 1) * step}, or another "
             "mask_ratio."
         )
     generator = torch.Generator().manual_seed(seed)
     neighbours = neighbourhood_order(grid)
-    members = -(-num_patches // visible)  # patches of a neighbourhood
+    members = -(-num_patches // visible)  # patches per neighbourhood
     rounds = []
     for _ in range(masks // step):
         keys = torch.cat([torch.randperm(len(part), generator=generator) for part in neighbours.split(members)])
@@ -88,7 +88,7 @@ def complementary_visible(grid: Sequence[int], visible: int, masks: int, seed: i
 
 
 def neighbourhood_order(grid: Sequence[int]) -> Tensor:
-    """Indices of all patches along a Z-order (Morton) curve: patches that follow one another lie close together."""
+    """Indices of all patches along a Z-order (Morton) curve, on which successive patches are close together."""
     places = torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, len(grid))
     code = torch.zeros(len(places), dtype=torch.long)
     for bit in range(max(grid).bit_length()):

@@ -1,7 +1,7 @@
 """The residual introspective variational autoencoder of RA (Bercea et al., MIDL 2023; arXiv 2401.10637), in 2-D and
 3-D.
 
-The layer plan is that of the residual Soft-IntroVAE (Daniel and Tamar, CVPR 2021) with a sigmoid at the decoder's end.
+The architecture is that of the residual Soft-IntroVAE (Daniel and Tamar, CVPR 2021), with a sigmoid after the decoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from custom.networks.norms import convolve_and_normalise, make_norm
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the number of channels changes.
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution if the number of channels changes.
 
     Args:
         spatial_dims: 2 or 3.
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image to the posterior N(mu, exp(logvar)) and the embeddings on the way, one for each halving of the size.
+    """Image to the posterior N(mu, exp(logvar)) and intermediate embeddings, one for each halving of the size.
 
     Args:
         spatial_dims: 2 or 3.
@@ -123,12 +123,12 @@ class Decoder(nn.Module):
 
 
 class ReversedAutoencoder(nn.Module):
-    """Encoder and decoder of RA: an image in, its pseudo-healthy reconstruction out.
+    """Encoder and decoder of RA: from an image to its pseudo-healthy reconstruction.
 
-    ``reconstruct`` (and ``forward``) decode the posterior's mean, so that a score is the same every time; ``sample``
-    draws from the posterior, as the official code does at test time too. Where two neighbouring levels have the same
-    width the shortcut is the identity (29,430,785 parameters for the paper's sizes); the official code adds a 1x1
-    convolution there when its sizes come from a file.
+    ``reconstruct`` (and ``forward``) decode the posterior's mean, so that scores are reproducible; ``sample`` draws
+    from the posterior, as the official code does even at test time. If two neighbouring levels have the same width, the
+    shortcut is the identity (29,430,785 parameters for the paper's sizes); the official code adds a 1x1 convolution
+    there if its sizes are read from a file.
 
     Args:
         spatial_dims: 2 or 3.
@@ -139,7 +139,7 @@ class ReversedAutoencoder(nn.Module):
         norm: "batch", "frozen" (BatchNorm never in training mode: what the official code does) or "group".
 
     Raises:
-        NomalyError: if ``spatial_dims``, ``image_size`` or ``norm`` breaks its rule.
+        NomalyError: ``spatial_dims`` or ``norm`` unknown, or an ``image_size`` that is not divisible.
     """
 
     def __init__(
@@ -173,11 +173,11 @@ class ReversedAutoencoder(nn.Module):
         return mu, logvar
 
     def latent(self, x: torch.Tensor) -> torch.Tensor:
-        """Code (B, latent_size) of x (B, C, *S), the posterior's mean: deterministic."""
+        """Code (B, latent_size) of x (B, C, *S): the posterior's mean, deterministic."""
         return self.encode(x)[0]
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Image (B, C, *S) in [0, 1] of the code z (B, latent_size)."""
+        """Image (B, C, *S) in [0, 1] from the code z (B, latent_size)."""
         return self.decoder(z)
 
     def embed(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -185,11 +185,11 @@ class ReversedAutoencoder(nn.Module):
         return self.encoder.embed(x)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        """Pseudo-healthy image of x (B, C, *S) from the posterior's mean: deterministic."""
+        """Pseudo-healthy image of x (B, C, *S), from the posterior's mean: deterministic."""
         return self.decode(self.encode(x)[0])
 
     def sample(self, x: torch.Tensor) -> torch.Tensor:
-        """Pseudo-healthy image of x (B, C, *S) from a draw of the posterior: random."""
+        """Pseudo-healthy image of x (B, C, *S), from a sample of the posterior: random."""
         mu, logvar = self.encode(x)
         return self.decode(reparameterise(mu, logvar, torch.randn_like(mu)))
 
@@ -198,7 +198,7 @@ class ReversedAutoencoder(nn.Module):
 
 
 def reparameterise(mu: torch.Tensor, logvar: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Draw of N(mu, exp(logvar)) made of standard normal ``noise``; all (B, latent_size)."""
+    """Sample of N(mu, exp(logvar)) from standard normal ``noise``; all (B, latent_size)."""
     return mu + torch.exp(0.5 * logvar) * noise
 
 

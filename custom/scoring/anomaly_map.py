@@ -1,9 +1,9 @@
-"""Anomaly maps: how much each pixel of an image departs from its pseudo-healthy reconstruction.
+"""Anomaly maps: how much each pixel of an image deviates from its pseudo-healthy reconstruction.
 
 Every map is a module with ``forward(image, reconstruction, embed) -> (B, 1, *S)``, float32, never negative, larger =
-more abnormal, deterministic, for 2-D and 3-D images with values in [0, 1]. `embed` turns images into a list of feature
-maps (B, C_l, *S_l), coarse or fine, of a network in evaluation mode; it is given at each call, so no map owns that
-network.
+more abnormal, deterministic, for 2-D and 3-D images with values in [0, 1], and with ``settings()``, see
+custom.scoring.settings. `embed` turns images into a list of feature maps (B, C_l, *S_l), in any order of resolution, of
+a network in evaluation mode; it is passed at each call, so no map owns that network.
 """
 
 from __future__ import annotations
@@ -24,39 +24,27 @@ from custom.scoring.clahe import equalize_adapthist
 Embed = Callable[[Tensor], Sequence[Tensor]]
 
 
-class ResidualMap(nn.Module):
-    """Mean over the channels of |x - x_hat|; in [0, 1] for images in [0, 1]."""
-
-    def forward(self, image: Tensor, reconstruction: Tensor, embed: Embed | None = None) -> Tensor:
-        """Map of (B, C, *S) images against their reconstructions; `embed` is not used."""
-        return (image.float() - reconstruction.float()).abs().mean(1, keepdim=True)
-
-    def settings(self) -> dict[str, Any]:
-        """What scores of this map depend on, see custom.scoring.settings."""
-        return {"kind": "residual"}
-
-
 class AdaptiveHistogramPerceptualMap(nn.Module):
     """Product of a residual and of blurred perceptual distances (RA, Bercea et al., arXiv 2401.10637, anomaly score).
 
     A = |C(x_hat) - C(x)| * G[P(x, x_hat)] * G[P(C(x), C(x_hat))], with C adaptive histogram equalisation, G a Gaussian
     blur and P a perceptual distance. Each factor can be left out by name. The published P is LPIPS; here the default is
-    the distance of the detector's own embeddings, the sum over levels of (1 - cosine over the channels) drawn up to the
-    image's size, which needs no foreign weights and works in 3-D.
+    the distance between the detector's own embeddings, the sum over levels of (1 - cosine similarity over the channels)
+    interpolated to the image's size, which needs no weights from another source and works in 3-D.
 
-    Values: the residual lies in [0, 1], each embedding distance in [0, 2 * levels], their product accordingly; a
-    typical map is far below 1.
+    Values: the residual is in [0, 1], each embedding distance in [0, 2 * levels], and the map is their product; typical
+    values are far below 1.
 
     Args:
         residual: "clahe" (both images equalised first; published), "smooth" (ours), "plain" or "none".
         perceptual: the distance P: "embedding" or "lpips".
-        perceptual_raw: multiply by P of the images as they are.
+        perceptual_raw: multiply by P of the original images.
         perceptual_clahe: multiply by P of the equalised images.
-        perceptual_power: exponent > 0 of each perceptual factor; below 1 the residual counts for more (published: 1).
+        perceptual_power: exponent > 0 of each perceptual factor; below 1 the residual has more weight (published: 1).
         sigma: standard deviation of the blur G in pixels; 0 = no blur.
         levels: which levels of the embedding to use; None = all.
-        lpips_weights: path of torchvision's SqueezeNet 1.1 weights, for perceptual = "lpips" alone.
-        kernel_size: side of a tile of the equalisation in pixels; None = an eighth of the image's side.
+        lpips_weights: path of torchvision's SqueezeNet 1.1 weights; only for perceptual = "lpips".
+        kernel_size: side of an equalisation tile in pixels; None = an eighth of the image's side.
         clip_limit: clip limit of the equalisation.
 
     Raises:
@@ -83,10 +71,13 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
             raise NomalyError(f"perceptual must be 'embedding' or 'lpips', got {perceptual!r}.")
         if perceptual_power <= 0:
             raise NomalyError(
-                f"perceptual_power must be > 0, got {perceptual_power}: leave a factor out by its own name."
+                f"perceptual_power must be > 0, got {perceptual_power}: to leave a factor out, set perceptual_raw or "
+                "perceptual_clahe to false."
             )
         if residual == "none" and not (perceptual_raw or perceptual_clahe):
-            raise NomalyError("at least one of residual, perceptual_raw and perceptual_clahe must be on, got none.")
+            raise NomalyError(
+                "at least one of residual, perceptual_raw and perceptual_clahe must be enabled, got none."
+            )
         self.residual = residual
         self.perceptual_power = perceptual_power
         self.perceptual_raw = perceptual_raw
@@ -94,17 +85,18 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         self.kernel_size = kernel_size
         self.clip_limit = clip_limit
         needs_lpips = perceptual == "lpips" and (perceptual_raw or perceptual_clahe)
+        self.distance: LpipsDistance | EmbeddingDistance
         self.distance = LpipsDistance(lpips_weights) if needs_lpips else EmbeddingDistance(levels)
         self.blur = GaussianBlur(sigma)
 
     def forward(self, image: Tensor, reconstruction: Tensor, embed: Embed | None = None) -> Tensor:
         """Map of (B, C, *S) images against their reconstructions, both clamped to [0, 1] first."""
         raw = torch.cat([image, reconstruction]).float().clamp(0, 1)
-        equalised = self._equalise(raw) if self.residual == "clahe" or self.perceptual_clahe else None
+        equalised = self._equalise(raw) if self.residual == "clahe" or self.perceptual_clahe else raw
 
         factors = []
         if self.residual != "none":
-            x, x_hat = (equalised if self.residual == "clahe" else raw).unflatten(0, (2, -1))
+            x, x_hat = (equalised if self.residual == "clahe" else raw).chunk(2)
             difference = self.blur(x - x_hat) if self.residual == "smooth" else x - x_hat
             factors.append(difference.abs().mean(1, keepdim=True))
         if self.perceptual_raw:
@@ -114,7 +106,7 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
         return torch.stack(factors).prod(0)
 
     def settings(self) -> dict[str, Any]:
-        """What scores of this map depend on, see custom.scoring.settings."""
+        """The settings that scores of this map depend on, see custom.scoring.settings."""
         return {
             "kind": "ahe_perceptual",
             "residual": self.residual,
@@ -133,8 +125,8 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
 
 
 class EmbeddingDistance(nn.Module):
-    """Sum over the levels of an embedding of (1 - cosine over the channels), drawn up (bi-, trilinear) to the image's
-    size.
+    """Sum over the levels of an embedding of (1 - cosine similarity over the channels), each level interpolated (bi- or
+    trilinear) to the image's size.
 
     Args:
         levels: indices into the list that `embed` returns; None = all.
@@ -145,13 +137,13 @@ class EmbeddingDistance(nn.Module):
         self.levels = None if levels is None else tuple(levels)
 
     def forward(self, pairs: Tensor, embed: Embed | None) -> Tensor:
-        """Distance in [0, 2 * levels] of (2B, C, *S), the first half against the second half -> (B, 1, *S)."""
+        """Distance in [0, 2 * levels] between the first and the second half of (2B, C, *S) -> (B, 1, *S)."""
         if embed is None:
-            raise NomalyError("perceptual='embedding' needs `embed`, a callable that gives feature maps, got None.")
+            raise NomalyError("perceptual='embedding' needs `embed`, a callable that returns feature maps, got None.")
         features = embed(pairs)
         levels = range(len(features)) if self.levels is None else self.levels
         if not set(levels) <= set(range(len(features))):
-            raise NomalyError(f"levels must be among 0 .. {len(features) - 1} of this detector, got {list(levels)}.")
+            raise NomalyError(f"levels must be within 0 to {len(features) - 1} for this detector, got {list(levels)}.")
         total = pairs.new_zeros(pairs.shape[0] // 2, 1, *pairs.shape[2:])
         mode = "bilinear" if pairs.ndim == 4 else "trilinear"
         for level in levels:
@@ -162,7 +154,7 @@ class EmbeddingDistance(nn.Module):
 
 
 class LpipsDistance(nn.Module):
-    """LPIPS (Zhang et al., CVPR 2018) with SqueezeNet as a map, for 2-D images of 1 or 3 channels; grey is repeated.
+    """LPIPS (Zhang et al., CVPR 2018) with SqueezeNet as a map, for 2-D images of 1 (repeated) or 3 channels.
 
     Args:
         weights: path of torchvision's ``squeezenet1_1`` state dict. Nothing is downloaded.
@@ -180,7 +172,7 @@ class LpipsDistance(nn.Module):
         if weights is None or not Path(weights).is_file():
             raise NomalyError(
                 "lpips_weights must be the path of torchvision's squeezenet1_1 weights (squeezenet1_1-b8a52dc0.pth), "
-                f"got {weights}: nothing is downloaded at run time; fetch the file once and give its path."
+                f"got {weights}: nothing is downloaded at run time; download the file once and give its path."
             )
         self.network = lpips.LPIPS(net="squeeze", spatial=True, pnet_rand=True, verbose=False)
         self._load_backbone(weights)
@@ -194,12 +186,12 @@ class LpipsDistance(nn.Module):
         features = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
         if not names.keys() <= features.keys():
             raise NomalyError(
-                f"lpips_weights must hold torchvision's squeezenet1_1 state dict, got other keys in {weights}."
+                f"lpips_weights must be torchvision's squeezenet1_1 state dict, but {weights} has other keys."
             )
         backbone.load_state_dict({name: features[key] for key, name in names.items()})
 
     def forward(self, pairs: Tensor, embed: Embed | None = None) -> Tensor:
-        """Distance >= 0 of (2B, C, H, W), the first half against the second -> (B, 1, H, W); `embed` is not used."""
+        """Distance >= 0 between the first and second half of (2B, C, H, W) -> (B, 1, H, W); `embed` is not used."""
         if pairs.ndim != 4 or pairs.shape[1] not in (1, 3):
             raise NomalyError(
                 f"perceptual='lpips' takes 2-D images of 1 or 3 channels, got the shape {tuple(pairs.shape)}: choose "
@@ -210,11 +202,13 @@ class LpipsDistance(nn.Module):
 
 
 class GaussianBlur(nn.Module):
-    """Separable Gaussian, cut at 4 standard deviations; the border continues outside, a constant stays a constant.
+    """Separable Gaussian, truncated at 4 standard deviations, with replicated borders: a constant stays a constant.
 
     Args:
         sigma: standard deviation in pixels; 0 = no blur.
     """
+
+    kernel: Tensor | None
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -225,7 +219,7 @@ class GaussianBlur(nn.Module):
         self.register_buffer("kernel", None if kernel is None else kernel / kernel.sum(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S), in the image's own type also under autocast, which is meant for the network."""
+        """(B, C, *S) -> (B, C, *S), in the image's own type even under autocast, which is meant for the network."""
         if self.kernel is None:
             return image
         with torch.autocast(image.device.type, enabled=False):

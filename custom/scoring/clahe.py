@@ -1,15 +1,17 @@
 """Contrast limited adaptive histogram equalisation (CLAHE) of whole batches, in torch.
 
 Zuiderveld, Graphics Gems IV (1994), with the choices of ``skimage.exposure.equalize_adapthist``, whose result it
-reproduces: bit for bit on every 2-D and 3-D float32 image tried (``tests/scoring/test_clahe.py`` asks for 1e-6 on
-values in [0, 1]). It is written for batches: the Python loops run over axes, tile corners and redistribution rounds,
+reproduces: bit for bit on every 2-D and 3-D float32 image tried (``tests/scoring/test_clahe.py`` requires 1e-6 on
+values in [0, 1]). It works on batches: the Python loops run over axes, tile corners and redistribution rounds,
 never over images or tiles.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
 from math import prod
+from operator import mul
 
 import torch
 from monai.utils import convert_to_tensor
@@ -26,7 +28,7 @@ UINT16_MAX = 2**16 - 1
 def equalize_adapthist(
     image: Tensor, kernel_size: int | tuple[int, ...] | None = None, clip_limit: float = 0.01, nbins: int = 256
 ) -> Tensor:
-    """Equalise the local contrast of every image and channel on its own.
+    """Equalise the local contrast of every image and channel separately.
 
     Each image is stretched from its own minimum and maximum to 2^14 levels, mapped tile by tile with a clipped
     histogram, interpolated between the tiles' mappings and stretched to [0, 1] again.
@@ -34,8 +36,8 @@ def equalize_adapthist(
     Args:
         image: (B, C, H, W) or (B, C, H, W, D), expected in [0, 1]; values outside are clamped. Computed in float32 or
             better.
-        kernel_size: side of a tile in pixels, one number or one per axis; None is an eighth of each side.
-        clip_limit: share of a tile's pixels that one bin may hold, in (0, 1]; larger = more contrast. 0 = no limit.
+        kernel_size: side of a tile in pixels, one number or one per axis; None = an eighth of each side.
+        clip_limit: share of a tile's pixels that one bin may contain, in (0, 1]; larger = more contrast. 0 = no limit.
         nbins: bins of a tile's histogram.
 
     Returns:
@@ -56,8 +58,10 @@ def equalize_adapthist(
     return _stretch(equalised).reshape(image.shape)
 
 
-def _checked_kernel(image: Tensor, kernel_size: int | tuple[int, ...] | None, clip_limit: float, nbins: int) -> tuple:
-    """The tile's side per axis, after all arguments have been checked."""
+def _checked_kernel(
+    image: Tensor, kernel_size: int | tuple[int, ...] | None, clip_limit: float, nbins: int
+) -> tuple[int, ...]:
+    """The tile's side per axis, after checks of all arguments."""
     shape = image.shape[2:]
     if len(shape) not in (2, 3):
         raise NomalyError(f"image must be (B, C, H, W) or (B, C, H, W, D), got the shape {tuple(image.shape)}.")
@@ -65,10 +69,10 @@ def _checked_kernel(image: Tensor, kernel_size: int | tuple[int, ...] | None, cl
         raise NomalyError(f"nbins must be in [2, {LEVELS}], got {nbins}.")
     if not 0 <= clip_limit <= 1:
         raise NomalyError(f"clip_limit must be in [0, 1], got {clip_limit}.")
-    # a graph that is recorded cannot branch on values
+    # a recorded graph cannot branch on values
     if not (torch.compiler.is_exporting() or torch.jit.is_tracing() or torch.isfinite(image).all()):
         raise NomalyError(
-            "image must hold finite values, got NaN or infinity: check the network's output or the study."
+            "image must have finite values, got NaN or infinity: check the network's output or the study."
         )
     if kernel_size is None:
         return tuple(max(size // 8, 1) for size in shape)
@@ -79,7 +83,7 @@ def _checked_kernel(image: Tensor, kernel_size: int | tuple[int, ...] | None, cl
 
 
 def _precise(tensor: Tensor) -> Tensor:
-    """As float64, in which skimage computes; Apple's GPUs have float32 alone."""
+    """As float64, in which skimage computes; Apple's GPUs only have float32."""
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
@@ -105,7 +109,7 @@ def _stretch(images: Tensor) -> Tensor:
 
 
 def _reflect_to_multiple(bins: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Continue every axis behind its end by reflection, to a whole number of tiles; any pad width, unlike F.pad."""
+    """Extend every axis at its end by reflection to a whole number of tiles; any pad width, unlike F.pad."""
     for axis, k in enumerate(kernel, start=1):
         size = bins.shape[axis]
         index = torch.arange(-(-size // k) * k, device=bins.device)
@@ -116,7 +120,7 @@ def _reflect_to_multiple(bins: Tensor, kernel: tuple[int, ...]) -> Tensor:
 
 
 def _tile_mappings(bins: Tensor, kernel: tuple[int, ...], clip_limit: float, nbins: int) -> Tensor:
-    """(N, *S) -> (N, *tiles, nbins): the grey level 0 .. LEVELS - 1 that each tile gives to each bin."""
+    """(N, *S) -> (N, *tiles, nbins): the grey level 0 .. LEVELS - 1 that each tile assigns to each bin."""
     tiles = _reflect_to_multiple(bins, kernel)
     grid = [size // k for size, k in zip(tiles.shape[1:], kernel)]
     tile_index = torch.arange(bins.shape[0], device=bins.device)
@@ -126,7 +130,7 @@ def _tile_mappings(bins: Tensor, kernel: tuple[int, ...], clip_limit: float, nbi
 
     flat = tile_index.mul_(nbins).add_(tiles).flatten()
     num_tiles = bins.shape[0] * prod(grid)
-    # as bincount, which no ONNX operator does
+    # as bincount, which has no ONNX operator
     histogram = flat.new_zeros(num_tiles * nbins).scatter_add_(0, flat, torch.ones_like(flat))
     histogram = histogram.reshape(num_tiles, nbins)
 
@@ -138,9 +142,9 @@ def _tile_mappings(bins: Tensor, kernel: tuple[int, ...], clip_limit: float, nbi
 
 
 def _clip_histogram(histogram: Tensor, limit: int) -> Tensor:
-    """Cut every histogram (T, nbins) at `limit` and hand the excess out to the lower bins, as skimage does.
+    """Clip every histogram (T, nbins) at `limit` and distribute the excess over the lower bins, as skimage does.
 
-    The last excess goes out in rounds, see custom.scoring.redistribution.
+    The last of the excess is distributed in rounds, see custom.scoring.redistribution.
     """
     nbins = histogram.shape[1]
     excess = (histogram - limit).clamp(min=0).sum(1, keepdim=True)
@@ -158,7 +162,7 @@ def _clip_histogram(histogram: Tensor, limit: int) -> Tensor:
 
 
 def _interpolate(bins: Tensor, mappings: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Blend at each pixel the mappings of the 2^d tiles around it by multilinear weights; whole levels, float32."""
+    """Interpolate the mappings of the 2^d tiles around each pixel multilinearly; whole levels, float32."""
     grid, nbins = mappings.shape[1:-1], mappings.shape[-1]
     mappings = mappings.flatten()
     neighbours = []  # per axis: for the lower and the upper tile, its index and weight along the axis
@@ -172,12 +176,11 @@ def _interpolate(bins: Tensor, mappings: Tensor, kernel: tuple[int, ...]) -> Ten
     result = torch.zeros(bins.shape, dtype=torch.float32, device=bins.device)
     for corner in product((0, 1), repeat=len(kernel)):
         address = torch.arange(bins.shape[0], device=bins.device)
-        weight = None
         for axis, edge in enumerate(corner):
             address = address.unsqueeze(-1) * grid[axis] + neighbours[axis][edge][0]
-        for axis in reversed(range(len(kernel))):  # last axis first: skimage's order of the product, to the last bit
-            factor = _per_image(neighbours[axis][corner[axis]][1], len(kernel) - axis)
-            weight = factor if weight is None else weight * factor
+        # last axis first: skimage's order of the product, to the last bit
+        factors = [_per_image(neighbours[i][corner[i]][1], len(kernel) - i) for i in reversed(range(len(kernel)))]
+        weight = reduce(mul, factors)
         address = address.mul_(nbins).add(bins)
         result += mappings[address].mul_(weight).to(result.dtype)
     return result.floor_()

@@ -1,4 +1,4 @@
-"""Anomaly maps in units of what is usual in healthy images."""
+"""Anomaly maps in standard deviations of healthy images."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ from custom.scoring.anomaly_map import GaussianBlur
 class HealthyNormalisation(nn.Module):
     """Express a map in standard deviations above the mean that healthy images have at the same pixel.
 
-    z = (G * A - mean) / (std + floor), with G a Gaussian blur; negative where less than usual. The borders of ribs or
-    of the skull are hard to rebuild in everyone; after this they count no more than what is easy. It is for images
-    whose anatomy lies alike. (Not part of either published method.)
+    z = (G * A - mean) / (std + floor), with G a Gaussian blur; negative where the difference is smaller than usual.
+    The borders of ribs or of the skull are hard to reconstruct in every image; normalised, they weigh no more than
+    other pixels. It is meant for images with aligned anatomy. (Not part of either published method.)
 
-    Until it is fitted the map passes unchanged. Mean and deviation are buffers, so they are stored with the weights.
+    Before it is fitted, the map is returned unchanged. Mean and deviation are buffers, stored with the weights.
 
     Args:
         image_size: sides of the network's images in pixels; one number for equal sides.
         spatial_dims: 2 or 3.
-        sigma: of the blur in pixels; 0 = none.
-        floor: what is added to each pixel's deviation, as a share of the deviations' mean: where all healthy images
-            agree, as in air, a small difference is not infinitely unusual.
+        sigma: standard deviation of the blur in pixels; 0 = no blur.
+        floor: added to each pixel's deviation, as a share of the mean deviation, so that a small difference does not
+            become infinite where all healthy images agree, as in air.
 
     Raises:
         NomalyError: a setting out of range; at the call, a map of another size.
     """
+
+    mean: Tensor
+    std: Tensor
+    images: Tensor
 
     def __init__(
         self, image_size: int | Sequence[int], spatial_dims: int = 2, sigma: float = 1.5, floor: float = 0.1
@@ -49,12 +53,13 @@ class HealthyNormalisation(nn.Module):
         self.register_buffer("images", torch.zeros((), dtype=torch.int64))
 
     def fit(self, maps: Iterable[Tensor]) -> None:
-        """Take mean and standard deviation from raw maps of healthy images, batches (B, 1, *S).
+        """Estimate mean and standard deviation from raw maps of healthy images, batches (B, 1, *S).
 
         Raises:
-            NomalyError: if they are fewer than two.
+            NomalyError: fewer than two images.
         """
-        count, total, square = 0, 0.0, 0.0
+        count = 0
+        total, square = self.mean.new_zeros((2, *self.mean.shape), dtype=torch.float64)
         for batch in maps:
             blurred = self._blurred(batch).double()
             count += len(blurred)
@@ -68,17 +73,17 @@ class HealthyNormalisation(nn.Module):
         self.images.fill_(count)
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
-        """Map (B, 1, *S) -> (B, 1, *S), larger = more abnormal, 0 = as in the mean healthy image."""
+        """Map (B, 1, *S) -> (B, 1, *S), larger = more abnormal, 0 = the mean of healthy images."""
         z = (self._blurred(anomaly_map) - self.mean) / (self.std + self.floor * self.std.mean()).clamp(min=1e-12)
-        # no branch on the buffer: a graph that is exported before it is fitted stays right after
+        # no branch on the buffer: a graph exported before the fit stays correct afterwards
         return torch.where(self.images > 0, z, anomaly_map)
 
     def settings(self) -> dict[str, Any]:
-        """What scores of a normalised map depend on, see custom.scoring.settings."""
+        """The settings that scores of a normalised map depend on, see custom.scoring.settings."""
         return {"kind": "healthy_z", "sigma": self.blur.sigma, "floor": self.floor}
 
     def _blurred(self, anomaly_map: Tensor) -> Tensor:
-        """The map under the blur, after a check of its size: another one would be stretched in silence."""
+        """The blurred map, after a check of its size: another size would be broadcast without an error."""
         if anomaly_map.shape[2:] != self.mean.shape[1:]:
             raise NomalyError(
                 f"anomaly_map must have the size {list(self.mean.shape[1:])} of this normalisation, got "

@@ -1,8 +1,8 @@
-"""The last step of a clipped histogram, in which what is left of the excess goes out in rounds, as skimage does it.
+"""The last step of histogram clipping: the remaining excess is distributed over the bins in rounds, as in skimage.
 
-Round i serves every step-th bin from bin i on, with as large a step as the excess of that histogram allows, and the
-next round follows as long as there is excess and a bin below the limit. How many rounds there are depends on the
-values, so that each way to record a graph of the computation needs a loop of its own kind; the rounds are the same.
+Round i adds one count to every step-th bin from bin i on, with a step that depends on the excess of that histogram;
+rounds continue while there is excess and a bin below the limit. The number of rounds depends on the values, so each
+way of recording the computation as a graph needs its own kind of loop; the rounds are the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 def redistribute(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
-    """Hand out the excess of every histogram.
+    """Distribute the excess of every histogram.
 
     Args:
-        histogram: (T, nbins) int64, no bin above `limit`; may be written over.
-        excess: (T, 1) int64 counts to hand out; <= 0 = none.
+        histogram: (T, nbins) int64, no bin above `limit`; may be overwritten.
+        excess: (T, 1) int64 counts to distribute; <= 0 = none.
         limit: count at which a bin is full.
 
     Returns:
@@ -30,7 +30,7 @@ def redistribute(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
 
 
 def serve(counts: Tensor, left: Tensor, start: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One round from bin `start` (): the counts (T, nbins), what is left (T, 1) and the start of the next round."""
+    """One round from bin `start` (): the counts (T, nbins), the remaining excess (T, 1) and the next round's start."""
     position = torch.arange(counts.shape[1], device=counts.device) - start
     below = counts < limit
     step = torch.floor_divide(below.sum(1, keepdim=True), left).clamp_(min=1)
@@ -39,44 +39,44 @@ def serve(counts: Tensor, left: Tensor, start: Tensor, limit: int) -> tuple[Tens
 
 
 def serve_unfinished(counts: Tensor, left: Tensor, start: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One round for the histograms that are not done; the others stay."""
-    going_on = unfinished(counts, left, limit)
+    """One round for the unfinished histograms; the others stay unchanged."""
+    pending = unfinished(counts, left, limit)
     new_counts, new_left, start = serve(counts, left.clamp(min=1), start, limit)
-    return torch.where(going_on, new_counts, counts), torch.where(going_on, new_left, left), start
+    return torch.where(pending, new_counts, counts), torch.where(pending, new_left, left), start
 
 
 def unfinished(counts: Tensor, left: Tensor, limit: int) -> Tensor:
-    """(T, 1) which histograms take another round."""
+    """(T, 1), True for histograms that need another round."""
     return (left > 0) & (counts < limit).any(1, keepdim=True)
 
 
 def _compacted(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
-    """With fewer histograms from round to round: most are done soon."""
+    """Plain loop over the histograms that are not finished yet: most finish early."""
     active = unfinished(histogram, excess, limit).squeeze(1).nonzero().squeeze(1)
     counts, left, start = histogram[active], excess[active], active.new_zeros(())
     while active.shape[0]:
         counts, left, start = serve(counts, left, start, limit)
-        going_on = unfinished(counts, left, limit).squeeze(1)
+        pending = unfinished(counts, left, limit).squeeze(1)
         histogram[active] = counts  # finished rows keep this value: they are not written again
-        active, counts, left = active[going_on], counts[going_on], left[going_on]
+        active, counts, left = active[pending], counts[pending], left[pending]
     return histogram
 
 
 def _exported(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
-    """As a loop of torch.export, of which ONNX makes a loop of its own."""
+    """As a while_loop for torch.export, which becomes a Loop in ONNX."""
 
-    def going_on(counts: Tensor, left: Tensor, start: Tensor) -> Tensor:
+    def pending(counts: Tensor, left: Tensor, start: Tensor) -> Tensor:
         return unfinished(counts, left, limit).any()
 
     def body(counts: Tensor, left: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return serve_unfinished(counts, left, start, limit)
 
     start = torch.zeros((), dtype=torch.long, device=histogram.device)
-    return torch.while_loop(going_on, body, (histogram, excess, start))[0]
+    return torch.while_loop(pending, body, (histogram, excess, start))[0]
 
 
 def _scripted(histogram: Tensor, excess: Tensor, start: Tensor, limit: int) -> Tensor:
-    """As a loop of TorchScript, which its tracer keeps."""
+    """As a TorchScript loop, which tracing preserves."""
     start = start.to(histogram.device)
     while bool(unfinished(histogram, excess, limit).any()):
         histogram, excess, start = serve_unfinished(histogram, excess, start, limit)

@@ -10,7 +10,7 @@ from scipy import ndimage
 def label_regions(
     anomaly_map: ArrayLike, threshold: float, minimum_size: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
-    """Number the regions over the threshold, the most massive first.
+    """Label the regions above the threshold, the most massive first.
 
     Args:
         anomaly_map: (X, Y, Z) or (1, X, Y, Z), larger = more abnormal.
@@ -18,12 +18,12 @@ def label_regions(
         minimum_size: regions of fewer pixels are left out.
 
     Returns:
-        Labels of the map's shape (0 = no region), and of each region in their order the mass, which is the sum of map
-        minus threshold, and the size in pixels.
+        Labels of the map's shape (0 = no region); for each region, in the order of the labels, its mass, the sum of
+        map minus threshold, and its size in pixels.
     """
     values = np.asarray(anomaly_map, dtype=np.float64)
     labels = label_components(values > threshold, minimum_size)
-    masses = np.bincount(labels.ravel(), (values - threshold).ravel(), minlength=1)[1:]
+    masses = np.bincount(labels.ravel(), (values - threshold).ravel(), minlength=1)[1:].astype(np.float64, copy=False)
     order = np.argsort(-masses, kind="stable")
     number = np.zeros(len(masses) + 1, dtype=np.int32)
     number[order + 1] = np.arange(1, len(masses) + 1)
@@ -31,7 +31,7 @@ def label_regions(
 
 
 def label_components(mask: ArrayLike, minimum_size: int = 1) -> NDArray[np.int32]:
-    """Number the components of a mask 1, 2, ...; pixels that touch by a corner belong together.
+    """Label the components of a mask 1, 2, ...; pixels that touch at a corner are connected.
 
     Args:
         mask: bool, of any shape; axes of length 1 do not matter.

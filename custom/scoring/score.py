@@ -1,4 +1,4 @@
-"""From an anomaly map to one number for a study."""
+"""The score of a study: one number from its anomaly map."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 
 def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | None = None) -> Tensor:
-    """Where there is a body: the pixels whose brightest channel is above `threshold`.
+    """The body: pixels whose brightest channel is above `threshold`.
 
     Args:
-        image: (C, *S) in [0, 1]; a leading batch axis is not expected.
+        image: (C, *S) in [0, 1], without a batch axis.
         threshold: share of the range [0, 1] that counts as air.
-        reconstruction: pseudo-healthy image (C, *S). If given, a pixel that is bright there counts too: a part that
-            ought to be there and is missing must not fall out of the score with the air.
+        reconstruction: pseudo-healthy image (C, *S). If given, pixels that are bright in it count too, so that a
+            missing part of the body is scored and not treated as air.
 
     Returns:
         Bool mask (1, *S).
@@ -41,11 +41,11 @@ class StudyScore:
             of the foreground, or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their absolute
             difference, over whole slices; a study has the mean of its slices).
         q: share of the foreground's pixels that "top_q" averages, in (0, 1]; at least one pixel is taken.
-        similarity: map with ``blended_score``, for "ms_ssim" alone.
+        similarity: map with ``blended_score``; only for "ms_ssim".
 
     Raises:
-        NomalyError: unknown mode, q out of range or no similarity where it is needed; at the call, an empty foreground
-            or a map that is not finite.
+        NomalyError: unknown mode, q out of range or similarity missing for "ms_ssim"; at the call, an empty foreground,
+            a map that is not finite, or image or reconstruction missing for "ms_ssim".
     """
 
     def __init__(self, mode: str = "top_q", q: float = 0.02, similarity: StructuralSimilarityMap | None = None) -> None:
@@ -55,7 +55,7 @@ class StudyScore:
             raise NomalyError(f"q must be in (0, 1], got {q}.")
         if mode == "ms_ssim" and similarity is None:
             raise NomalyError(
-                "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another mode."
+                "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another score_mode."
             )
         self.mode = mode
         self.q = q
@@ -64,32 +64,34 @@ class StudyScore:
     def __call__(
         self, anomaly_map: Tensor, mask: Tensor, image: Tensor | None = None, reconstruction: Tensor | None = None
     ) -> Tensor:
-        """Score, a float32 tensor without axes.
+        """Score () float32.
 
         Args:
             anomaly_map: (1, *S).
             mask: bool foreground (1, *S).
-            image: study (C, X, Y, Z), for "ms_ssim" alone.
-            reconstruction: pseudo-healthy study (C, X, Y, Z), for "ms_ssim" alone.
+            image: study (C, X, Y, Z); only for "ms_ssim".
+            reconstruction: pseudo-healthy study (C, X, Y, Z); only for "ms_ssim".
         """
         values = anomaly_map[mask.bool()].float()
         if values.numel() == 0:
-            raise NomalyError("foreground must hold at least one pixel, got an empty mask: the study shows no body.")
+            raise NomalyError("foreground must contain at least one pixel, got an empty mask: the study shows no body.")
         if not torch.isfinite(values).all():
             raise NomalyError(
-                "anomaly_map must hold finite values, got NaN or infinity: check the model and the study."
+                "anomaly_map must have finite values, got NaN or infinity: check the model and the study."
             )
-        if self.mode == "ms_ssim":
+        if self.similarity is not None and self.mode == "ms_ssim":
+            if image is None or reconstruction is None:
+                raise NomalyError("score_mode 'ms_ssim' needs the image and its reconstruction, got only the map.")
             return self.similarity.blended_score(image.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()
         if self.mode == "max":
             return values.max()
         if self.mode == "top_q":
-            # the tolerance keeps 0.02 * 50 pixels at 1, whatever the product's last bit says
+            # the tolerance keeps 0.02 * 50 pixels at 1 despite rounding of the product
             values = values.topk(max(math.ceil(self.q * values.numel() - 1e-6), 1), sorted=False).values
         return values.mean()
 
     def settings(self) -> dict[str, Any]:
-        """What the score depends on, see custom.scoring.settings."""
-        if self.mode == "ms_ssim":
+        """The settings that the score depends on, see custom.scoring.settings."""
+        if self.similarity is not None and self.mode == "ms_ssim":
             return {"mode": self.mode, "similarity": self.similarity.settings()}
         return {"mode": self.mode, "q": self.q} if self.mode == "top_q" else {"mode": self.mode}

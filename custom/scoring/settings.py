@@ -1,9 +1,9 @@
 """What makes scores comparable: the settings of score, map, normalisation and ensemble.
 
-A calibration keeps them as a small dictionary, and a study is compared with the healthy ones only where both were
-scored with the same settings. Each part states its own by ``settings()``, under names that stay when classes or
-arguments are renamed. An argument that is added later is left out while it has its default, so that calibrations made
-before it existed stay valid.
+A calibration stores them as a small dictionary, and a study is compared with the healthy studies only if both were
+scored with the same settings. Each part returns its own from ``settings()``, under names that do not change when
+classes or arguments are renamed. An argument that is added later is omitted while it has its default value, so that
+earlier calibrations stay valid.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from custom.errors import NomalyError
 
-VERSION = 1  # of the dictionary; 0 is what releases before it kept: two numbers, a mode and a checksum
+VERSION = 1  # of the dictionary; version 0, of earlier releases, was two numbers: a mode and a checksum
 EARLIER_MODES = ("top_q", "mean", "max", "ms_ssim")
+
+
+@runtime_checkable
+class HasSettings(Protocol):
+    """A score, map, normalisation or ensemble that scores depend on."""
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values of the settings that scores depend on."""
 
 
 @dataclass(frozen=True)
@@ -27,33 +35,33 @@ class ScoringSettings:
     """The settings of one detector and score.
 
     Attributes:
-        parts: "score", "map", "normalisation", "ensemble" -> its settings; a part that a detector lacks is absent.
-        masks: visible patches of each mask of the ensemble, as calibrations of version 0 counted them.
+        parts: "score", "map", "normalisation", "ensemble" -> its settings, without the parts that the detector lacks.
+        masks: visible patches of each mask of the ensemble, which the checksum of version 0 includes.
     """
 
     parts: Mapping[str, Mapping[str, Any]]
     masks: list[list[int]] | None = None
 
     def stored(self) -> dict[str, Any]:
-        """What a calibration keeps, as plain JSON values."""
+        """What a calibration stores, as plain JSON values."""
         return {"version": VERSION, **json.loads(json.dumps(self.parts))}
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """In which fields the settings of a calibration differ from these, each with both values; empty if in none."""
+        """The fields in which a calibration's settings differ from these, each with both values; empty if all agree."""
         version = stored.get("version")
         if version == 0:
             same = list(stored["checksum"]) == list(self.checksum())
-            return [] if same else ["which ones is not known: the calibration is from an earlier release"]
+            return [] if same else ["unknown which, since the calibration is from an earlier release"]
         if version != VERSION:
-            return [f"the calibration has settings of version {version}, this release knows {VERSION}"]
+            return [f"the calibration has settings of version {version}, this release reads version {VERSION}"]
         then, now = (dict(flat(settings)) for settings in (stored, self.stored()))
         names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-        return [f"{name}: {_word(then, name)} at calibration, {_word(now, name)} now" for name in names]
+        return [f"{name}: {_text(then, name)} at calibration, {_text(now, name)} now" for name in names]
 
     def checksum(self) -> tuple[float, float]:
-        """What releases before version 1 kept of the same settings: mode of the score, and the CRC-32 of a listing.
+        """What releases before version 1 stored of the same settings: mode of the score, and the CRC-32 of a listing.
 
-        Of maps with LPIPS they counted what that package names its layers, which is not repeated here.
+        For LPIPS maps that listing included the package's layer names, which is not reproduced here.
         """
         score, similarity = self.parts["score"], self.parts["score"].get("similarity")
         detail = float(score.get("q") or 0)
@@ -65,11 +73,11 @@ class ScoringSettings:
         return float(EARLIER_MODES.index(score["mode"])), float(number)
 
 
-def scoring_settings(score: Any, network: nn.Module) -> ScoringSettings:
+def scoring_settings(score: HasSettings, network: nn.Module) -> ScoringSettings:
     """Settings of a StudyScore and of a detector's map, normalisation and ensemble.
 
     Raises:
-        NomalyError: if a part does not state its settings.
+        NomalyError: if a part has no ``settings()``.
     """
     reconstructor = getattr(network, "reconstructor", None)
     ensemble = getattr(reconstructor, "ensemble", None)
@@ -84,7 +92,7 @@ def scoring_settings(score: Any, network: nn.Module) -> ScoringSettings:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of all fields, those of a part as "part.field"."""
+    """Names and values of all fields, named "part.field"."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -92,17 +100,17 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _stated(name: str, part: Any) -> dict[str, Any]:
-    """Settings that a part states."""
-    if not hasattr(part, "settings"):
+def _stated(name: str, part: object) -> dict[str, Any]:
+    """Settings that a part returns."""
+    if not isinstance(part, HasSettings):
         raise NomalyError(
-            f"the {name} of a detector must state what its scores depend on, but {type(part).__name__} has no "
-            "settings(): add a method settings() that returns a dictionary of plain values."
+            f"the {name} must list the settings that scores depend on, but {type(part).__name__} has no settings(): "
+            "add a method settings() that returns a dictionary of plain values."
         )
     return part.settings()
 
 
-def _word(settings: Mapping[str, Any], name: str) -> str:
+def _text(settings: Mapping[str, Any], name: str) -> str:
     """A value as text."""
     return json.dumps(settings[name]) if name in settings else "none"
 

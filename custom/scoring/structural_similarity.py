@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,11 +31,11 @@ class StructuralSimilarityMap(nn.Module):
     """Dissimilarity of the local structure at several scales, blended with the absolute difference.
 
     A = (1 - l1_weight) * sum_s w_s * up(1 - SSIM_s) + l1_weight * |x - x_hat|, both terms averaged over the channels,
-    with SSIM_s after s average pools by 2 and w_s adding up to 1. IGD draws the maps of the coarse scales up by
-    repetition; here it is bi- or trilinear, which leaves no block edges in the map. A scale is left out where the
-    window does not fit into the image, see `multi_scale_ssim`.
+    with SSIM_s after s average pools by 2 and w_s adding up to 1. IGD upsamples the maps of the coarse scales by
+    repetition; here it is bi- or trilinear, which avoids block edges in the map. A scale is left out if the window does
+    not fit into the image, see `multi_scale_ssim`.
 
-    Values: the map lies in [0, 2 - l1_weight], the score in [0, 1]; both are 0 for a perfect reconstruction.
+    Values: the map is in [0, 2 - l1_weight], the score in [0, 1]; both are 0 for a perfect reconstruction.
 
     Args:
         window: side of the Gaussian window in pixels of each scale; odd.
@@ -55,14 +55,14 @@ class StructuralSimilarityMap(nn.Module):
         _check_weights(weights)
         if not 0 <= l1_weight <= 1:
             raise NomalyError(
-                f"l1_weight must be in [0, 1], got {l1_weight}: 0 takes the structure alone, 1 the difference alone."
+                f"l1_weight must be in [0, 1], got {l1_weight}: 0 = only the structure, 1 = only the difference."
             )
         self.window = window
         self.weights = tuple(weights)
         self.sigma = sigma
         self.l1_weight = l1_weight
 
-    def forward(self, image: Tensor, reconstruction: Tensor, embed: Callable | None = None) -> Tensor:
+    def forward(self, image: Tensor, reconstruction: Tensor, embed: object = None) -> Tensor:
         """Map of (B, C, *S) images against their reconstructions, both clamped to [0, 1] first; `embed` is not used."""
         x, y = _clamped_pair(image, reconstruction)
         size = x.shape[2:]
@@ -72,20 +72,20 @@ class StructuralSimilarityMap(nn.Module):
             if scale > 0:
                 x, y = _halve(x), _halve(y)
             ssim, _ = ssim_components(x, y, self.window, self.sigma)
-            structure += weight * _draw_up((1 - ssim).clamp(min=0).mean(1, keepdim=True), scale, size)
+            structure += weight * _upsample((1 - ssim).clamp(min=0).mean(1, keepdim=True), scale, size)
         return (1 - self.l1_weight) * structure + self.l1_weight * difference
 
     def blended_score(self, image: Tensor, reconstruction: Tensor) -> Tensor:
         """Score (B,) = (1 - l1_weight) * (1 - MS-SSIM) + l1_weight * mean |x - x_hat|, larger = more abnormal.
 
-        Both terms are over the whole image, its air included.
+        Both terms are means over the whole image, including air.
         """
         x, y = _clamped_pair(image, reconstruction)
         structure = 1 - multi_scale_ssim(x, y, self.weights, self.window, self.sigma)
         return (1 - self.l1_weight) * structure.clamp(min=0) + self.l1_weight * (x - y).abs().flatten(1).mean(1)
 
     def settings(self) -> dict[str, Any]:
-        """What scores of this map depend on, see custom.scoring.settings."""
+        """The settings that scores of this map depend on, see custom.scoring.settings."""
         return {
             "kind": "ms_ssim",
             "window": self.window,
@@ -107,7 +107,7 @@ def multi_scale_ssim(
 
     The weights are divided by their sum, which is 1.0001 in the published ones: this moves MS-SSIM by less than 4e-5.
     Scales at which the window does not fit into the image are left out, together with their weights, and this is
-    logged once per size. Means are over whole windows alone, as published. A negative mean counts as 0.
+    logged once per size. Means are only over whole windows, as published. A negative mean counts as 0.
 
     Args:
         x, y: images (B, C, H, W) or (B, C, H, W, D), at least 32 pixels along each axis.
@@ -153,7 +153,7 @@ def ssim_components(
         window: side of the Gaussian window in pixels; odd.
         sigma: standard deviation of the Gaussian window in pixels.
         data_range: largest possible minus smallest possible value of an image.
-        valid: keep the pixels alone whose window lies in the image, as published. Otherwise the maps have the size of
+        valid: keep only pixels whose window lies within the image, as published. Otherwise the maps have the size of
             the image, which is mirrored at its border.
 
     Returns:
@@ -185,7 +185,7 @@ def ssim_components(
 
 
 def _local_mean(images: Tensor, window: int, sigma: float, valid: bool) -> Tensor:
-    """Mean under the window at each pixel. Per axis one product with a banded matrix: faster than a convolution."""
+    """Windowed mean at each pixel: one product with a banded matrix per axis, faster than a convolution."""
     with torch.autocast(images.device.type, enabled=False):  # autocast is meant for the network
         for axis in range(2, images.ndim):
             matrix = _window_matrix(images.shape[axis], window, sigma, valid).to(images)
@@ -194,7 +194,7 @@ def _local_mean(images: Tensor, window: int, sigma: float, valid: bool) -> Tenso
 
 
 def _window_matrix(size: int, window: int, sigma: float, valid: bool) -> Tensor:
-    """(size, size), float64 on the CPU: row i weighs the pixels around i; `valid` keeps the whole windows."""
+    """(size, size), float64 on the CPU: row i weighs the pixels around i; `valid` keeps only whole windows."""
     reach = window // 2
     offset = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offset.double() / sigma) ** 2)
@@ -206,23 +206,23 @@ def _window_matrix(size: int, window: int, sigma: float, valid: bool) -> Tensor:
 
 
 def _halve(images: Tensor) -> Tensor:
-    """Average pool by 2; a last odd pixel is its own average, as in Wang's code, so that no pixel is lost."""
+    """Average pool by 2; a last odd pixel is its own average, as in Wang's code."""
     pool = F.avg_pool2d if images.ndim == 4 else F.avg_pool3d
     return pool(images, 2, ceil_mode=True)
 
 
-def _draw_up(images: Tensor, scale: int, size: torch.Size) -> Tensor:
-    """From 1 / 2^scale of the image's size up to it, each coarse pixel over the very pixels it is the average of."""
+def _upsample(images: Tensor, scale: int, size: torch.Size) -> Tensor:
+    """From 1 / 2^scale of the image's size to full size, each coarse pixel centred on those that it averages."""
     if scale == 0:
         return images
     mode = "bilinear" if images.ndim == 4 else "trilinear"
     images = F.interpolate(images, scale_factor=float(2**scale), mode=mode, align_corners=False)
-    return images[(..., *(slice(length) for length in size))]
+    return images[(slice(None), slice(None)) + tuple(slice(length) for length in size)]
 
 
 @lru_cache  # so that each size is logged once
 def _scale_weights(size: tuple[int, ...], weights: tuple[float, ...], window: int) -> tuple[float, ...]:
-    """Weights, of sum 1, of the scales at which the window fits into the image, after the image has been checked."""
+    """Weights, of sum 1, of the scales at which the window fits into the image, after a check of the image's size."""
     shape = " x ".join(map(str, size))
     if min(size) < MIN_SIZE:
         raise NomalyError(
@@ -234,8 +234,8 @@ def _scale_weights(size: tuple[int, ...], weights: tuple[float, ...], window: in
         raise NomalyError(_no_window(window, size))
     if sum(fitting) == 0:
         raise NomalyError(
-            f"weights must have one > 0 among the {len(fitting)} scales that an image of {shape} pixels has with a "
-            f"window of {window}, got {list(weights)}: raise the first weights or choose a smaller window."
+            f"weights must be > 0 for at least one of the {len(fitting)} scales that fit an image of {shape} pixels "
+            f"with a window of {window}, got {list(weights)}: raise the first weights or choose a smaller window."
         )
     if len(fitting) < len(weights):
         message = "MS-SSIM of %s pixels uses %d of %d scales: at the others the image is smaller than the window of %d."
@@ -244,13 +244,13 @@ def _scale_weights(size: tuple[int, ...], weights: tuple[float, ...], window: in
 
 
 def _no_window(window: int, size: Sequence[int]) -> str:
-    """Text of the error for an image smaller than one window."""
+    """Error text for an image smaller than the window."""
     shape = " x ".join(map(str, size))
     return f"window must fit into the image, got {window} for {shape} pixels: choose a smaller window or larger images."
 
 
 def _check_window(window: int, sigma: float) -> None:
-    """Refuse a window without a centre pixel and a Gaussian without a width."""
+    """Reject a window without a centre pixel and a Gaussian without a width."""
     if window < 3 or window % 2 != 1:
         raise NomalyError(f"window must be an odd number of pixels >= 3, got {window}: the published one is 11.")
     if not sigma > 0:
@@ -258,7 +258,7 @@ def _check_window(window: int, sigma: float) -> None:
 
 
 def _check_weights(weights: Sequence[float]) -> None:
-    """Refuse weights that cannot be scaled to the sum 1."""
+    """Reject weights that cannot be scaled to the sum 1."""
     if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
         raise NomalyError(
             f"weights must be one number >= 0 per scale with a sum > 0, got {list(weights)}: the published ones are "
@@ -267,16 +267,16 @@ def _check_weights(weights: Sequence[float]) -> None:
 
 
 def _check_pair(x: Tensor, y: Tensor) -> None:
-    """Refuse what cannot be compared pixel by pixel."""
+    """Reject images that cannot be compared pixel by pixel."""
     if x.shape != y.shape or x.ndim not in (4, 5):
         raise NomalyError(
-            f"x and y must have one shape (B, C, H, W) or (B, C, H, W, D), got {tuple(x.shape)} and {tuple(y.shape)}: "
-            "compare each image with its own reconstruction."
+            f"x and y must have the same shape (B, C, H, W) or (B, C, H, W, D), got {tuple(x.shape)} and "
+            f"{tuple(y.shape)}: compare each image with its own reconstruction."
         )
 
 
 def _clamped_pair(image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as plain float32 tensors in [0, 1], after their shapes have been checked."""
+    """Both as plain float32 tensors in [0, 1], after a check of their shapes."""
     _check_pair(image, reconstruction)
     image, reconstruction = (convert_to_tensor(t, track_meta=False) for t in (image, reconstruction))
     return image.float().clamp(0, 1), reconstruction.float().clamp(0, 1)

@@ -1,8 +1,9 @@
-"""One synthetic frontal chest film from a seed: a stand-in for data that cannot be shipped, no model of anatomy.
+"""One synthetic frontal chest radiograph from a seed: a substitute for data that cannot be distributed, not a model of
+anatomy.
 
-Attenuations along the ray are added up (body, air, heart, bones, vessels) and laid on the film by a contrast curve, so
-that what lies behind one another shows through, as on a film. The frame of the thorax has u to the picture's right
-(the patient's left), v downwards, its zero on the spine in the middle of the lungs; the film's half width is about 1.
+Attenuations along the ray (body, air, heart, bones, vessels) are summed and mapped to grey levels by a contrast curve,
+so that structures overlap as on a film. The frame of the thorax has u towards the right of the image (the patient's
+left), v downwards, and its zero on the spine in the middle of the lungs; the film's half width is about 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy import ndimage
 from custom.errors import NomalyError
 from custom.synthetic.film import Frame, curve, smooth_field, stroke, strokes
 
-SIDES = (-1.0, 1.0)  # the picture's left (the patient's right) first
+SIDES = (-1.0, 1.0)  # the left of the image (the patient's right) first
 APEX = -0.70  # height of the first rib's arch
 
 
@@ -27,7 +28,7 @@ def chest_image(seed: int, size: int) -> np.ndarray:
     drawn from the seed.
 
     Args:
-        seed: equal seeds give equal persons, at any size.
+        seed: equal seeds give the same person, at any size.
         size: pixels along x and y, 32 to 512.
 
     Returns:
@@ -40,9 +41,9 @@ def chest_image(seed: int, size: int) -> np.ndarray:
 
 
 def chest_with_lungs(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of :func:`chest_image` and its lung fields, boolean (2, X, Y), the picture's left one first."""
+    """The image of :func:`chest_image` and its lung fields, boolean (2, X, Y), the left one of the image first."""
     if not 32 <= size <= 512:
-        raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the picture afterwards.")
+        raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the image afterwards.")
     rng = np.random.default_rng(seed)
     adult = rng.uniform(0.0, 1.0)  # from a child with raised arms to an adult with arms beside the body
     frame = _placed(rng, size, adult)
@@ -65,14 +66,15 @@ def _placed(rng: np.random.Generator, size: int, adult: float) -> Frame:
     shear = np.array([[1.0, 0.03 * rng.standard_normal()], [0.0, 1.0]])
     origin = rng.normal(0.0, 0.04, 2) + (0.0, 0.03 + 0.03 * adult)
     frame = Frame.of((size, size), turn @ shear @ np.diag(scale), origin)
-    bends = [0.012 * np.clip(smooth_field(rng, (size, size), 3), -3.0, 3.0) for _ in range(2)]  # nobody is straight
+    bends = [0.012 * np.clip(smooth_field(rng, (size, size), 3), -3.0, 3.0) for _ in range(2)]  # no body is straight
     return replace(frame, u=frame.u + bends[0], v=frame.v + bends[1], bend=0.036)
 
 
 def _cage(rng: np.random.Generator, frame: Frame) -> np.ndarray:
     """Half width (X, Y) of the rib cage at the height of each pixel; 0 above it."""
     t = (frame.v - APEX) / rng.uniform(1.08, 1.22)
-    side = np.where(frame.u < 0, *np.exp(0.02 * rng.standard_normal(2)))
+    right, left = np.exp(0.02 * rng.standard_normal(2))
+    side = np.where(frame.u < 0, right, left)
     arch = (1.0 - (1.0 - np.clip(t, 0.0, 1.0)) ** rng.uniform(2.1, 2.7)) ** rng.uniform(0.52, 0.70)
     return (rng.uniform(0.66, 0.73) * side * arch * (1.0 - 0.06 * np.maximum(t - 1.0, 0.0))).astype(np.float32)
 
@@ -95,7 +97,7 @@ def _mediastinum(rng: np.random.Generator, frame: Frame) -> np.ndarray:
     atrium = _ellipse(sagging, (-0.03, 0.20 + low), (rng.uniform(0.13, 0.17) * size, 0.25))
     knob = _ellipse(frame, (0.08, -0.27 + low), (rng.uniform(0.05, 0.09), 0.13))
     trunk = _ellipse(frame, (0.10, -0.06 + low), (0.26, rng.uniform(0.06, 0.11)), 1.25)
-    soft = 0.035  # shapes melt into one another instead of meeting in corners
+    soft = 0.035  # shapes blend instead of meeting in corners
     parts = np.stack([band, apex, atrium, knob, trunk]) / soft
     return soft * np.log(np.exp(np.clip(parts, -30.0, 30.0)).sum(0)) - 0.3 * soft
 
@@ -160,7 +162,7 @@ def _middle(rng: np.random.Generator, frame: Frame, centre: np.ndarray, lungs: n
     spine = rng.uniform(0.07, 0.15) * column * (1.0 + 0.25 * discs) * bow
     air = np.zeros_like(heart)
     fork = np.array([0.015, rng.uniform(-0.24, -0.17)])
-    stroke(air, frame, curve([(0.0, -1.1), (-0.02, -0.6), fork]), 0.042)
+    stroke(air, frame, curve(np.stack([(0.0, -1.1), (-0.02, -0.6), fork])), 0.042)
     for side, drop in zip(SIDES, (0.14, 0.10)):
         stroke(air, frame, curve([fork, fork + (0.08 * side, 0.04), fork + (0.19 * side, drop)]), 0.028)
     return heart + spine - rng.uniform(0.06, 0.13) * air
@@ -180,7 +182,7 @@ def _belly(rng: np.random.Generator, frame: Frame, cage: np.ndarray, lungs: np.n
 
 
 def _air(rng: np.random.Generator, frame: Frame, cage: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """What the lungs take away from the body's attenuation: most where they are thick."""
+    """Attenuation that the lungs subtract from the body: most where they are thick."""
     s = np.abs(frame.u) / np.maximum(cage, 0.05)
     thick = np.sqrt(np.clip(1.0 - s**4, 0.0, 1.0)) * np.clip(0.75 + 0.3 * (frame.v - APEX), 0.0, 1.0)
     mottle = 1.0 + 0.06 * smooth_field(rng, s.shape, 9) + 0.04 * smooth_field(rng, s.shape, 40)
@@ -193,9 +195,9 @@ def _ribs(rng: np.random.Generator, frame: Frame, cage: np.ndarray, adult: float
     """Posterior ribs, arched and plain, and anterior ribs, steep and faint, that meet them at the chest wall."""
     spacing, half = rng.uniform(0.110, 0.128), rng.uniform(0.020, 0.026)
     drop = rng.uniform(0.12, 0.22) + 0.10 * np.clip(frame.v, -0.6, 0.6)
-    slant, shift = rng.uniform(0.26, 0.40), rng.uniform(0.0, 0.03, 2)
+    slant, (right, left) = rng.uniform(0.26, 0.40), rng.uniform(0.0, 0.03, 2)
     s = np.abs(frame.u) / np.maximum(cage, 0.02)
-    start = APEX + 0.02 + np.where(frame.u < 0, *shift)
+    start = APEX + 0.02 + np.where(frame.u < 0, right, left)
     edge = frame.step(1.035 - s, 0.015) / np.sqrt(np.clip(1.0 - s**2, 0.0, 1.0) + 0.25)
     posterior = start + drop * s**2.4 - 0.045 * np.sin(np.pi * np.clip(s, 0.0, 1.0))
     anterior = start + drop + slant * np.clip(1.0 - s, 0.0, 1.0) ** 0.85
@@ -227,7 +229,7 @@ def _shoulders(rng: np.random.Generator, frame: Frame, adult: float, arms: dict[
         line = [(0.08, -0.52), (0.24, -0.50), (0.36, -0.68 - raised), (0.60, -0.66 - raised)]
         stroke(clavicles, frame, curve(line) * (side, 1.0), rng.uniform(0.017, 0.025))
         tip = np.array([0.70 + 0.06 * adult, rng.uniform(-0.28, -0.08)])
-        rim = curve([(0.76, -0.68), (0.70 + 0.1 * adult, -0.50), tip]) * (side, 1.0)
+        rim = curve(np.stack([(0.76, -0.68), (0.70 + 0.1 * adult, -0.50), tip])) * (side, 1.0)
         stroke(blades, frame, rim, 0.02)
         stroke(plate, frame, rim - (0.06 * side, 0.02), 0.10 * np.linspace(1.2, 0.5, len(rim)))
         stroke(shafts, frame, arms[side], np.array([0.10, 0.065, 0.055, 0.055, 0.06]))
@@ -266,7 +268,7 @@ def _branch(rng: np.random.Generator, start: np.ndarray, way: tuple[float, float
 
 
 def _developed(rng: np.random.Generator, density: np.ndarray, frame: Frame) -> np.ndarray:
-    """The film (X, Y): scattered light, exposure, contrast curve, noise, and the letter that marks the side."""
+    """The film (X, Y): scattered light, exposure, contrast curve, noise, and the side marker."""
     size = density.shape[0]
     texture = sum(a * smooth_field(rng, density.shape, n) for a, n in ((0.03, 5), (0.03, 14), (0.025, 40), (0.02, 90)))
     density = np.maximum(density, 0.0) * (1.0 + texture)
@@ -282,7 +284,7 @@ def _developed(rng: np.random.Generator, density: np.ndarray, frame: Frame) -> n
 
 
 def _marker(rng: np.random.Generator, film: np.ndarray) -> None:
-    """Draw an R on the picture's left side, where the patient's right is, in place."""
+    """Draw an R on the left of the image, the patient's right side, in place."""
     place = np.array([rng.uniform(-0.97, -0.75), rng.uniform(-0.95, 0.35)])
     letter = np.zeros_like(film)
     bow = [(0, 1), (0, 0), (0.4, 0), (0.55, 0.14), (0.55, 0.36), (0.4, 0.5), (0, 0.5), (0.3, 0.5), (0.6, 1)]

@@ -1,58 +1,36 @@
-"""Synthetic abnormalities for frontal chest films: seven groups, made from grey levels and the lung fields alone.
+"""Synthetic abnormalities for frontal chest radiographs: seven groups, based only on grey levels and lung fields.
 
-They are caricatures and must be called synthetic wherever a number rests on them. Opacities add to what is there (ribs
-stay visible, vessels drown), relative to the film's own contrast between air and soft tissue.
+They are caricatures; results that use them must be labelled synthetic. Opacities add to the existing grey levels (ribs
+stay visible, vessels disappear), relative to the film's own contrast between air and soft tissue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from custom.errors import NomalyError
-from custom.synthetic.film import ATTEMPTS, Change, Frame, check_lesion, curve, most_visible, smooth_field, stroke
+from custom.synthetic.film import Change, Effect, Frame, curve, draw_visible, smooth_field, smooth_step, stroke
 from custom.synthetic.lung_fields import LungFields
 
-MIN_CONTRAST = 0.04  # mean change inside the mask below which a lesion could not be seen at all
-
-Effect = Callable[[np.ndarray, LungFields, np.random.Generator, float], Change]
+MIN_CONTRAST = 0.04  # mean change inside the mask below which a lesion is not visible
 
 
 def draw_lesion(
     image: np.ndarray, group: str, seed: int, strength: tuple[float, float] = (0.35, 1.0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one lesion into a chest film, a phantom's or a real one.
-
-    Args:
-        image: (C, X, Y) in [0, 1], bones bright and air dark.
-        group: one of ``EFFECTS``.
-        seed: equal seeds give equal lesions.
-        strength: range of the drawn strength, within (0, 1]; small = subtle.
-
-    Returns:
-        changed image (C, X, Y) float32 in [0, 1]; boolean mask (X, Y) of the visible change, never empty.
-
-    Raises:
-        NomalyError: unknown group, a range out of bounds, or a film without a place where the lesion would be seen.
+    """Draw one lesion of a group of ``EFFECTS`` into a synthetic or real chest film, see
+    :func:`custom.synthetic.film.draw_visible`.
     """
-    check_lesion(group, EFFECTS, strength)
-    film = np.asarray(image, np.float32).mean(0)
-    fields, rng = LungFields.of(film), np.random.default_rng(seed)
-    drawn = float(rng.uniform(*strength))
-    change, mask = most_visible(film, lambda: EFFECTS[group](film, fields, rng, drawn), MIN_CONTRAST)
-    if not mask.any():
-        raise NomalyError(f"no {group} could be seen in {ATTEMPTS} places of this film; use a film with darker lungs")
-    return np.clip(image + change, 0.0, 1.0).astype(np.float32), mask
+    return draw_visible(image, group, EFFECTS, seed, strength, LungFields.of, MIN_CONTRAST, "a film with darker lungs")
 
 
 @dataclass(frozen=True)
 class _Lung:
     """One lung's mask and its own coordinates.
 
-    ``side`` is -1 for the one on the picture's left; ``t`` runs from 0 at the apex to 1 at the base, ``a`` from 0 at
+    ``side`` is -1 for the one on the left of the image; ``t`` runs from 0 at the apex to 1 at the base, ``a`` from 0 at
     the heart to 1 at the chest wall; ``depth`` is the distance to the border as a part of the film, negative outside.
     """
 
@@ -64,7 +42,7 @@ class _Lung:
 
     @classmethod
     def of(cls, fields: LungFields, side: float) -> _Lung:
-        """The lung on the picture's left (-1) or right (1)."""
+        """The lung on the left (-1) or right (1) of the image."""
         mask = fields.right if side < 0 else fields.left
         size = min(mask.shape)
         rows = np.flatnonzero(mask.any(0))
@@ -82,29 +60,23 @@ class _Lung:
 
     def inside(self, softness: float) -> np.ndarray:
         """1 in the lung, falling to 0 over ``softness`` (a part of the film) at its border."""
-        return _ramp(self.depth / softness)
-
-
-def _ramp(distance: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, a smooth step between."""
-    t = np.clip(distance, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+        return smooth_step(self.depth / softness)
 
 
 def _any_lung(fields: LungFields, rng: np.random.Generator) -> _Lung:
-    """One of both lungs by chance."""
+    """One of the lungs, at random."""
     return _Lung.of(fields, float(rng.choice([-1.0, 1.0])))
 
 
 def _opacity(film: np.ndarray, fields: LungFields, weight: np.ndarray, whole: float = 0.9) -> np.ndarray:
-    """Change of a film where air gives way to tissue of ``whole`` of the contrast; ribs show through a little."""
+    """Change of a film where tissue of ``whole`` times the contrast replaces air; ribs show through a little."""
     size, usual = min(film.shape), fields.air + whole * fields.contrast
     outside = np.where(fields.both, 1e-3, 1.0)
     beside = ndimage.gaussian_filter(film * outside, 0.06 * size) / ndimage.gaussian_filter(outside, 0.06 * size)
     level = 0.4 * usual + 0.6 * np.clip(beside, usual - 0.2 * fields.contrast, usual + 0.4 * fields.contrast)
     ribs = np.clip(film - ndimage.gaussian_filter(film, 0.04 * size, mode="nearest"), -0.5 * fields.contrast, None)
-    # near the lung's border that difference holds the border itself, which drowns
-    ribs *= _ramp(ndimage.distance_transform_edt(fields.both) / size / 0.035)
+    # near the lung's border that difference contains the border itself, which disappears
+    ribs *= smooth_step(ndimage.distance_transform_edt(fields.both) / size / 0.035)
     return weight * (np.maximum(level - film, 0.0) + 0.6 * ribs)
 
 
@@ -115,7 +87,7 @@ def consolidation(film: np.ndarray, fields: LungFields, rng: np.random.Generator
     rho = np.hypot((lung.a - centre[0]) / radii[0], (lung.t - centre[1]) / radii[1])
     rho = rho + 0.16 * smooth_field(rng, film.shape, 8) + 0.08 * smooth_field(rng, film.shape, 20)
     cloud = 1.0 + 0.12 * smooth_field(rng, film.shape, 24)
-    weight = (0.4 + 0.55 * strength) * _ramp((1.2 - rho) / 0.6) * lung.inside(0.025) * cloud
+    weight = (0.4 + 0.55 * strength) * smooth_step((1.2 - rho) / 0.6) * lung.inside(0.025) * cloud
     return _opacity(film, fields, weight), weight > 0.4 * weight.max()
 
 
@@ -128,7 +100,7 @@ def ground_glass(film: np.ndarray, fields: LungFields, rng: np.random.Generator,
         lung = _Lung.of(fields, side)
         likely = patches + 0.7 * np.clip(lung.a, 0.0, 1.0) + 0.9 * np.clip(lung.t, 0.0, 1.0)
         free = np.quantile(likely[lung.mask], rng.uniform(0.15, 0.6))  # the part of this lung without haze
-        weight += _ramp((likely - free) / 0.9) * lung.inside(0.03) * grain
+        weight += smooth_step((likely - free) / 0.9) * lung.inside(0.03) * grain
     weight *= 0.18 + 0.34 * strength
     return _opacity(film, fields, weight), weight > 0.4 * weight.max()
 
@@ -138,7 +110,7 @@ def effusion(film: np.ndarray, fields: LungFields, rng: np.random.Generator, str
     lung = _any_lung(fields, rng)
     edge = np.clip(lung.a, 0.0, 1.0)
     level = rng.uniform(0.80, 0.92) - 0.4 * strength - rng.uniform(0.12, 0.25) * edge**3 + 0.03 * edge
-    fluid = _ramp((lung.t - level) / rng.uniform(0.08, 0.18)) * _ramp(lung.depth / 0.035 + 0.7)
+    fluid = smooth_step((lung.t - level) / rng.uniform(0.08, 0.18)) * smooth_step(lung.depth / 0.035 + 0.7)
     weight = (0.65 + 0.3 * strength) * fluid
     return _opacity(film, fields, weight, 1.05), (fluid > 0.4) & lung.mask
 
@@ -152,7 +124,7 @@ def nodule(film: np.ndarray, fields: LungFields, rng: np.random.Generator, stren
     columns, rows = (np.arange(n) + 0.5 for n in film.shape)
     rho = np.hypot(columns[:, None] - x, rows - y) / (radius * min(film.shape))
     rho *= 1.0 + 0.08 * smooth_field(rng, film.shape, 30)
-    ball = np.sqrt(np.clip(1.0 - rho**2 / 1.3, 0.0, 1.0)) * _ramp((1.15 - rho) / 0.5)
+    ball = np.sqrt(np.clip(1.0 - rho**2 / 1.3, 0.0, 1.0)) * smooth_step((1.15 - rho) / 0.5)
     weight = (0.3 + 0.5 * strength) * ball
     plain = ndimage.gaussian_filter(film, 0.03 * min(film.shape), mode="nearest")
     return weight * np.maximum(fields.air + 1.1 * fields.contrast - plain, 0.5 * fields.contrast), ball > 0.3
@@ -169,9 +141,11 @@ def pneumothorax(film: np.ndarray, fields: LungFields, rng: np.random.Generator,
     source = [h + (index - h) / keep for h, index in zip(hilum, np.indices(film.shape, np.float32))]
     collapsed = keep * ndimage.map_coordinates(ndimage.gaussian_filter(lung.depth, 0.01 * size), source, order=1)
     where = (
-        lung.inside(0.015) * _ramp((0.9 - lung.t) / 0.25) * _ramp((lung.a + 0.1) / 0.4 + _ramp((0.3 - lung.t) / 0.2))
+        lung.inside(0.015)
+        * smooth_step((0.9 - lung.t) / 0.25)
+        * smooth_step((lung.a + 0.1) / 0.4 + smooth_step((0.3 - lung.t) / 0.2))
     )
-    free = where * _ramp(0.5 - collapsed / 0.015)
+    free = where * smooth_step(0.5 - collapsed / 0.015)
     line = where * np.exp(-((collapsed / max(0.006, 0.6 / size)) ** 2))
     plain = ndimage.gaussian_filter(film, 0.008 * size, mode="nearest")
     change = 0.6 * free * (plain - film) - (0.08 + 0.24 * strength) * fields.contrast * free
@@ -186,8 +160,8 @@ def enlarged_heart(film: np.ndarray, fields: LungFields, rng: np.random.Generato
     for side, share in ((-1.0, rng.uniform(0.2, 0.6)), (1.0, 1.0)):
         lung = _Lung.of(fields, side)
         reach = (0.22 + 0.48 * strength) * share * np.exp(-(((lung.t - middle) / half) ** 2)) + 0.02
-        shadow = _ramp((reach - lung.a) / 0.12 + 0.5) * (lung.t < 1.15) * (lung.t > 0.0)
-        weight += shadow * _ramp(lung.depth / 0.02 + 1.0) * 0.9
+        shadow = smooth_step((reach - lung.a) / 0.12 + 0.5) * (lung.t < 1.15) * (lung.t > 0.0)
+        weight += shadow * smooth_step(lung.depth / 0.02 + 1.0) * 0.9
         grown |= (shadow > 0.5) & lung.mask
     return _opacity(film, fields, weight, 0.95), grown
 
@@ -218,7 +192,7 @@ _DEVICES = (
     ([[(1.3, -0.9), (0.2, -0.3), (0.9, 0.5), (-0.6, 1.3)]], 0.006),  # wire
 )
 
-EFFECTS: dict[str, Effect] = {
+EFFECTS: dict[str, Effect[LungFields]] = {
     effect.__name__: effect
     for effect in (consolidation, ground_glass, effusion, nodule, pneumothorax, enlarged_heart, device)
 }

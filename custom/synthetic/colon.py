@@ -1,4 +1,4 @@
-"""One synthetic colonoscopy view from a seed: a stand-in for data that cannot be shipped, no model of anatomy."""
+"""One synthetic colonoscopy view from a seed: a substitute for data that cannot be distributed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from custom.errors import NomalyError
 
-Noise = Callable[[float], np.ndarray]  # wavelength in picture widths -> smooth field (X, Y) of unit variance
+Noise = Callable[[float], np.ndarray]  # wavelength in image widths -> smooth field (X, Y) of unit variance
 
 SMALLEST, LARGEST = 32, 512
 _BLOOD = np.array([0.35, 1.0, 0.9], np.float32)[:, None, None]  # how strongly vessels take red, green and blue
@@ -24,7 +24,7 @@ def colon_image(seed: int, size: int) -> np.ndarray:
     and noise. Place, zoom, colour, exposure and the amount of everything are drawn from the seed.
 
     Args:
-        seed: equal seeds give equal pictures; the same view at every size, but for the sensor's noise.
+        seed: equal seeds give equal images; the same view at every size, except for the sensor's noise.
         size: pixels along both sides, 32 to 512.
 
     Returns:
@@ -39,12 +39,12 @@ def colon_image(seed: int, size: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     noise = lambda wavelength: smooth_noise(rng, (size, size), wavelength * size)  # noqa: E731
     light = _light(rng, noise, size)
-    picture = _mucosa(rng, noise, light) * np.exp(-_vessels(rng, noise, size) * _BLOOD)
-    picture = _residue(rng, noise, picture)
-    picture *= light * np.exp(rng.normal(0.05, 0.3))
-    picture /= (1.0 + picture**4) ** 0.25  # the camera saturates gently, red first
-    picture = _highlights(rng, noise, picture, light)
-    return _camera(rng, picture * _view(rng, size))
+    image = _mucosa(rng, noise, light) * np.exp(-_vessels(rng, noise, size) * _BLOOD)
+    image = _residue(rng, noise, image)
+    image *= light * np.exp(rng.normal(0.05, 0.3))
+    image /= (1.0 + image**4) ** 0.25  # the camera saturates gently, red first
+    image = _highlights(rng, noise, image, light)
+    return _camera(rng, image * _view(rng, size))
 
 
 def smooth_noise(rng: np.random.Generator, shape: Sequence[int], wavelength: float) -> np.ndarray:
@@ -73,14 +73,14 @@ def smooth_noise(rng: np.random.Generator, shape: Sequence[int], wavelength: flo
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Column and row of the pixels' middles in picture widths, -0.5 to 0.5, broadcastable to (X, Y)."""
+    """Column and row of the pixels' middles in image widths, -0.5 to 0.5, broadcastable to (X, Y)."""
     line = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     return line[:, None], line[None]
 
 
 def _light(rng: np.random.Generator, noise: Noise, size: int) -> np.ndarray:
     """Light on the wall (X, Y), 1 on well lit parts: it falls into the lumen and jumps down behind each fold."""
-    zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.5)))  # picture width in radii of the near wall
+    zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.5)))  # image width in radii of the near wall
     away, turn = 2.0 * rng.beta(2.0, 2.0), rng.uniform(0.0, 2.0 * np.pi)
     x, y = _grid(size)
     x = zoom * x - away * np.cos(turn) + 0.1 * zoom * noise(0.7)
@@ -118,7 +118,9 @@ def _mucosa(rng: np.random.Generator, noise: Noise, light: np.ndarray) -> np.nda
     red = 0.72 * np.ones_like(light)
     blotch = 0.05 * noise(0.6) + rng.uniform(0.02, 0.06) * noise(0.2)
     fine = rng.uniform(0.005, 0.03) * noise(0.09) + rng.uniform(0.005, 0.025) * noise(0.045)
-    fine += rng.uniform(0.01, 0.04) * noise(0.022) * min(1.0, light.shape[0] / 140.0)  # finer than small pictures show
+    fine += (
+        rng.uniform(0.01, 0.04) * noise(0.022) * min(1.0, light.shape[0] / 140.0)
+    )  # finer than the pixels of small images
     grey = rng.uniform(0.0, 0.2) * np.clip(1.0 - light, 0.0, 1.0)
     shade = np.stack([0.25 * blotch + 0.4 * fine, blotch + fine, 0.9 * blotch + fine + 0.03 * noise(0.5)])
     colour = np.stack([red * (1.0 - 0.6 * grey), red * (green + 0.1 * grey), red * (blue + 0.3 * grey)])
@@ -126,7 +128,7 @@ def _mucosa(rng: np.random.Generator, noise: Noise, light: np.ndarray) -> np.nda
 
 
 def _vessels(rng: np.random.Generator, noise: Noise, size: int) -> np.ndarray:
-    """Optical thickness (X, Y) of trees of vessels that branch three times, seen in parts of the picture only."""
+    """Optical thickness (X, Y) of trees of vessels that branch three times, visible only in parts of the image."""
     contrast, width = 0.75 * rng.beta(1.2, 2.0), rng.uniform(0.008, 0.016)
     seen = np.clip(0.6 + 0.6 * noise(0.6), 0.0, 1.2)
     start = rng.uniform(-0.6, 0.6, (2, rng.integers(9, 18)))
@@ -146,7 +148,7 @@ def _vessels(rng: np.random.Generator, noise: Noise, size: int) -> np.ndarray:
 
 
 def _line(path: np.ndarray, width: float, size: int) -> np.ndarray:
-    """Curves (2, points, curves) in picture widths, drawn ``width`` wide with soft edges; height 1 in the middle."""
+    """Curves (2, points, curves) in image widths, drawn ``width`` wide with soft edges; height 1 in the middle."""
     fine = ndimage.zoom(path, (1, 16, 1), order=1) if path.size else path
     step = np.zeros(fine.shape[1:])
     step[1:] = np.hypot(*np.diff(fine, axis=1)) * size
@@ -160,28 +162,28 @@ def _line(path: np.ndarray, width: float, size: int) -> np.ndarray:
     return (ndimage.gaussian_filter(drawn, sigma) * width * size).astype(np.float32)
 
 
-def _residue(rng: np.random.Generator, noise: Noise, picture: np.ndarray) -> np.ndarray:
-    """Reflectance with, in one picture of ten, thin yellowish green films of bile and stool."""
+def _residue(rng: np.random.Generator, noise: Noise, image: np.ndarray) -> np.ndarray:
+    """Reflectance with, in one image of ten, thin yellowish green films of bile and stool."""
     amount, level = rng.uniform(0.2, 0.7), rng.uniform(0.8, 1.6)
     film = np.clip(noise(0.5) + 0.4 * noise(0.12) - level, 0.0, 1.0)
     if rng.uniform() > 0.1:
-        return picture
+        return image
     stain = np.array([0.62, 0.46, 0.12], np.float32)[:, None, None]
-    return picture + amount * film * (stain - picture)
+    return image + amount * film * (stain - image)
 
 
-def _highlights(rng: np.random.Generator, noise: Noise, picture: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """Picture with clusters of small white reflections where the wet wall faces the light."""
+def _highlights(rng: np.random.Generator, noise: Noise, image: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Image with clusters of small white reflections where the wet wall faces the light."""
     share = min(rng.exponential(0.02), 0.07)
     facing = noise(rng.uniform(0.05, 0.1)) + 1.1 * noise(0.35) + 0.7 * noise(0.04)
     facing += 0.6 * np.log(np.clip(light, 0.15, 1.5))
     weight = np.clip((facing - np.quantile(facing, 1.0 - share)) / 0.8 + 0.3, 0.0, 1.0)
     white = np.array([1.0, 0.98, 0.95], np.float32)[:, None, None]
-    return picture + weight * (white - picture)
+    return image + weight * (white - image)
 
 
 def _view(rng: np.random.Generator, size: int) -> np.ndarray:
-    """1 inside the view (X, Y); in one picture of twelve its straight black edge cuts a corner off."""
+    """1 inside the view (X, Y); in one image of twelve its straight black edge cuts a corner off."""
     away, turn = rng.uniform(0.4, 0.6), np.pi / 4.0 + np.pi / 2.0 * rng.integers(4)
     if rng.uniform() > 1.0 / 12.0:
         return np.ones((size, size), np.float32)
@@ -189,12 +191,12 @@ def _view(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip((away - x * np.cos(turn) - y * np.sin(turn)) * size, 0.0, 1.0)
 
 
-def _camera(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Picture (3, X, Y) after the lens' blur, the processor's sharpening and the sensor's noise, in [0, 1]."""
-    size = picture.shape[1]
+def _camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Image (3, X, Y) after the lens' blur, the processor's sharpening and the sensor's noise, in [0, 1]."""
+    size = image.shape[1]
     sigma = max(0.65, rng.uniform(0.003, 0.007) * size)
     sharpen, grain = rng.uniform(0.2, 0.7), rng.uniform(0.001, 0.007)
-    soft = ndimage.gaussian_filter(picture, (0, sigma, sigma))
+    soft = ndimage.gaussian_filter(image, (0, sigma, sigma))
     soft += sharpen * (soft - ndimage.gaussian_filter(soft, (0, 1.6 * sigma, 1.6 * sigma)))
-    noise = ndimage.gaussian_filter(rng.standard_normal(picture.shape, dtype=np.float32), (0, 0.6, 0.6)) * 1.9
+    noise = ndimage.gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), (0, 0.6, 0.6)) * 1.9
     return np.clip(soft + grain * noise, 0.0, 1.0).astype(np.float32)

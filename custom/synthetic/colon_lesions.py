@@ -1,8 +1,8 @@
-"""Caricatures of five findings of colonoscopy, drawn into a picture of mucosa, synthetic or real.
+"""Caricatures of five findings of colonoscopy, drawn into a synthetic or real image of mucosa.
 
-Pictures are (3, X, Y) float32 in [0, 1], masks boolean (X, Y), lengths are pixels. All chance sits in the parameters
-(place, size, strength) and in their seed (irregular border, texture), so that an effect can be replayed. Colours and
-shading are factors on the mucosa's own colour around the place.
+Images are (3, X, Y) float32 in [0, 1], masks boolean (X, Y), lengths are pixels. All random values are in the
+parameters (place, size, strength) and their seed (irregular border, texture), so that an effect is reproducible.
+Colours and shading are factors on the mucosa's own colour around the place.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from scipy import ndimage
 
 from custom.errors import NomalyError
 from custom.synthetic.colon import smooth_noise
+from custom.synthetic.film import check_lesion, smooth_step
 
-SIZES = (0.18, 0.45)  # longest extent of a lesion's body, in the picture's smaller side
+SIZES = (0.18, 0.45)  # longest extent of a lesion's body, as a fraction of the image's shorter side
 
 
 @dataclass(frozen=True)
 class LesionParameters:
-    """Everything that was drawn by chance, so that a lesion can be applied again.
+    """All random values of a lesion, so that it can be reproduced.
 
     Attributes:
         centre: pixel indices of the middle.
         radii: half axes in pixels, the longer one first.
         angle: direction of the longer half axis in radians.
         light: direction from which the light comes, in radians.
-        strength: above 0 (hardly visible) to 1 (plain).
+        strength: above 0 (hardly visible) to 1 (clearly visible).
         variant: 0 or 1; a polyp or flat lesion is redder or paler, blood lies in a patch or a streak, the coat of an
             ulcer is whitish or yellow.
-        seed: of the irregular border and the texture.
+        seed: seed of the irregular border and the texture.
     """
 
     centre: tuple[float, float]
@@ -49,30 +50,27 @@ Effect = Callable[[np.ndarray, LesionParameters], tuple[np.ndarray, np.ndarray]]
 def draw_lesion(
     image: np.ndarray, group: str, seed: int, strength: tuple[float, float] = (0.35, 1.0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put one lesion into a picture at a random, well lit place.
+    """Draw one lesion into an image at a random, well lit place.
 
     Args:
         image: (3, X, Y) in [0, 1], red, green and blue; at least 32 pixels along both sides.
         group: name of the effect, a key of ``EFFECTS``.
         seed: equal seeds give equal lesions.
-        strength: range from which the strength is drawn, within 0 (hardly visible) to 1 (plain).
+        strength: range of the drawn strength, within (0, 1]; small = subtle.
 
     Returns:
-        The changed picture (3, X, Y) float32 in [0, 1] and the mask (X, Y) of the lesion's body, never empty. Farther
-        from the middle than twice the longer half axis, the picture is unchanged.
+        The changed image (3, X, Y) float32 in [0, 1] and the mask (X, Y) of the lesion's body, never empty. Farther
+        from the middle than twice the longer half axis, the image is unchanged.
 
     Raises:
-        NomalyError: the group is unknown, the picture or the strength is of the wrong kind, or the picture is too dark
-            or too bright everywhere.
+        NomalyError: unknown group, an image or a strength out of bounds, or an image that is too dark or too bright
+            everywhere.
     """
-    if group not in EFFECTS:
-        raise NomalyError(f"group must be one of {', '.join(EFFECTS)}, got {group!r}.")
+    check_lesion(group, EFFECTS, strength)
     if image.ndim != 3 or image.shape[0] != 3 or min(image.shape[1:]) < 32:
         raise NomalyError(
-            f"image must be (3, X, Y) with at least 32 pixels a side, got {image.shape}; take an RGB picture."
+            f"image must be (3, X, Y) with at least 32 pixels a side, got {image.shape}; use an RGB image."
         )
-    if not 0.0 < strength[0] <= strength[1] <= 1.0:
-        raise NomalyError(f"strength must be a rising range within 0 to 1, above 0, got {strength}.")
     image = image.astype(np.float32)
     return EFFECTS[group](image, _draw_parameters(image, np.random.default_rng(seed), strength))
 
@@ -118,7 +116,7 @@ def flat_lesion(image: np.ndarray, p: LesionParameters) -> tuple[np.ndarray, np.
     rng = np.random.default_rng([p.seed, 2])
     grains = smooth_noise(rng, rho.shape, max(2.5, 0.2 * p.radii[1]))
     patchy = 0.5 + 0.8 * p.strength * (1.0 + 0.3 * smooth_noise(rng, rho.shape, 0.8 * p.radii[0]))
-    patch = image[(slice(None), *box)]
+    patch = image[(slice(None),) + box]
     skin = patch + 0.6 * (_mucosa(patch, 0.12 * p.radii[0]) - patch)
     skin = skin * _TINTS[p.variant] ** np.maximum(patchy, 0.2) * (1.0 + 0.04 * p.strength * grains)
     return _compose(image, box, p, lit, skin * lit, body, wet=0)
@@ -135,7 +133,7 @@ def bleeding(image: np.ndarray, p: LesionParameters) -> tuple[np.ndarray, np.nda
     tatters = np.clip(smooth_noise(rng, rho.shape, max(3.0, 0.45 * p.radii[0])), -2.0, 2.0)
     cover = _ramp(rho + 0.22 * tatters * np.minimum(rho, 1.0), 0.35) * _inside(rho)
     depth = (0.35 + 1.1 * p.strength) * (1.0 + 0.25 * smooth_noise(rng, rho.shape, max(3.0, 0.6 * p.radii[0])))
-    wall = _without_highlights(image[(slice(None), *box)], 0.3 * p.radii[0])
+    wall = _without_highlights(image[(slice(None),) + box], 0.3 * p.radii[0])
     absorbed = np.array([0.42, 1.7, 1.5], np.float32)[:, None, None] * np.maximum(depth, 0.2)
     return _compose(image, box, p, np.ones_like(rho), wall * np.exp(-absorbed), cover, wet=2)
 
@@ -143,7 +141,7 @@ def bleeding(image: np.ndarray, p: LesionParameters) -> tuple[np.ndarray, np.nda
 def ulcer(image: np.ndarray, p: LesionParameters) -> tuple[np.ndarray, np.ndarray]:
     """A slightly sunken patch under a whitish or yellow coat, with a red rim that fades into the mucosa."""
     box, u, v, rho = _local(image, p, roughness=0.2)
-    patch = image[(slice(None), *box)]
+    patch = image[(slice(None),) + box]
     mucosa = _mucosa(patch, 0.4 * p.radii[0])
     coat = mucosa.max(0) * (np.array([1.14, 0.98, 0.74]), np.array([1.1, 0.9, 0.48]))[p.variant][:, None, None]
     rng = np.random.default_rng([p.seed, 2])
@@ -154,7 +152,7 @@ def ulcer(image: np.ndarray, p: LesionParameters) -> tuple[np.ndarray, np.ndarra
     rim = patch * np.array([1.03, 0.62, 0.64], np.float32)[:, None, None] ** red
     inner = (0.45 + 0.5 * p.strength) * _ramp(rho + 0.22 + 0.06 * slough, 0.3)
     changed = image.copy()
-    changed[(slice(None), *box)] = np.clip(rim + inner * (coat - rim), 0.0, 1.0)
+    changed[(slice(None),) + box] = np.clip(rim + inner * (coat - rim), 0.0, 1.0)
     return changed, _placed(image, box, rho < 1.0)
 
 
@@ -165,7 +163,7 @@ _TINTS = np.array([[1.08, 0.82, 0.85], [1.1, 1.14, 1.1]], np.float32)[:, :, None
 
 
 def _draw_parameters(image: np.ndarray, rng: np.random.Generator, strength: tuple[float, float]) -> LesionParameters:
-    """Chance of one lesion; where a large one finds no place, a smaller one is tried."""
+    """Random parameters of one lesion; if a large one does not fit anywhere, a smaller one is tried."""
     side = min(image.shape[1:])
     drawn, aspect, twist = rng.uniform(*SIZES), rng.uniform(0.7, 1.0), rng.normal(0.0, 0.4)
     angle, power = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(*strength)
@@ -180,11 +178,11 @@ def _draw_parameters(image: np.ndarray, rng: np.random.Generator, strength: tupl
             light = float(np.arctan2(row, column) + twist)
             middle = (float(centre[0]), float(centre[1]))
             return LesionParameters(middle, (radius, aspect * radius), angle, light, power, variant, lesion_seed)
-    raise NomalyError("image must have a lit, not overexposed part for a lesion, got none; take another picture.")
+    raise NomalyError("image must have a lit, not overexposed part for a lesion, but has none; use another image.")
 
 
 def _suitable(image: np.ndarray, radius: float) -> np.ndarray:
-    """True (X, Y) where a lesion of this radius lies inside the picture, on wall that is neither dark nor white."""
+    """True (X, Y) where a lesion of this radius lies inside the image, on wall that is neither dark nor white."""
     luminance = image.mean(0)
     bad = (luminance < max(0.06, 0.35 * float(np.median(luminance)))) | (image.min(0) > 0.85)
     share = ndimage.uniform_filter(bad.astype(np.float32), 2 * int(radius) + 1, mode="nearest")
@@ -198,7 +196,10 @@ def _local(
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray, np.ndarray]:
     """Box of twice the extent, coordinates along the half axes in half axes, and the radius, 1 on the rough border."""
     reach = 2.0 * p.radii[0]
-    box = tuple(slice(max(0, int(c - reach)), min(n, int(c + reach) + 2)) for c, n in zip(p.centre, image.shape[1:]))
+    columns, rows = (
+        slice(max(0, int(c - reach)), min(n, int(c + reach) + 2)) for c, n in zip(p.centre, image.shape[1:])
+    )
+    box = columns, rows
     x, y = (np.arange(b.start, b.stop, dtype=np.float32) - c for b, c in zip(box, p.centre))
     x, y = np.meshgrid(x, y, indexing="ij")
     cos, sin = np.float32(np.cos(p.angle)), np.float32(np.sin(p.angle))
@@ -222,8 +223,7 @@ def _shifted(u: np.ndarray, v: np.ndarray, p: LesionParameters, by: float) -> tu
 
 def _ramp(rho: np.ndarray, softness: float) -> np.ndarray:
     """1 inside rho = 1, 0 outside, a smooth step of relative width ``softness`` between."""
-    t = np.clip((1.0 - rho) / softness + 0.5, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return smooth_step((1.0 - rho) / softness + 0.5)
 
 
 def _inside(rho: np.ndarray) -> np.ndarray:
@@ -255,7 +255,7 @@ def _skin(
     image: np.ndarray, box: tuple[slice, slice], p: LesionParameters, body: np.ndarray, tint: np.ndarray
 ) -> np.ndarray:
     """A polyp's own surface (3, X, Y): the wall's colour, tinted, with fine pits and no fold or vessel below."""
-    mucosa = _mucosa(image[(slice(None), *box)], 0.4 * p.radii[0])
+    mucosa = _mucosa(image[(slice(None),) + box], 0.4 * p.radii[0])
     mean = (mucosa * body).sum((1, 2), keepdims=True) / body.sum()
     rng = np.random.default_rng([p.seed, 2])
     pits = smooth_noise(rng, body.shape, max(2.5, 0.25 * p.radii[0]))
@@ -272,9 +272,9 @@ def _compose(
     body: np.ndarray,
     wet: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture with ``around`` as factor on the wall, the lesion laid over it, and at most ``wet`` white reflections."""
+    """Image with ``around`` as factor on the wall, the lesion laid over it, and at most ``wet`` white reflections."""
     changed = image.copy()
-    patch = changed[(slice(None), *box)] * around
+    patch = changed[(slice(None),) + box] * around
     patch += (0.55 + 0.45 * p.strength) * body * (skin - patch)
     rng = np.random.default_rng([p.seed, 4])
     x, y = np.meshgrid(*(np.arange(b.start, b.stop) - c for b, c in zip(box, p.centre)), indexing="ij")
@@ -283,12 +283,12 @@ def _compose(
         spot = max(0.9, rng.uniform(0.05, 0.13) * p.radii[0])
         distance = np.hypot(x - away * np.cos(turn), (y - away * np.sin(turn)) * rng.uniform(0.6, 1.4)) / spot
         patch += 0.9 * _ramp(distance, 0.8) * body * (0.97 - patch)
-    changed[(slice(None), *box)] = np.clip(patch, 0.0, 1.0)
+    changed[(slice(None),) + box] = np.clip(patch, 0.0, 1.0)
     return changed, _placed(image, box, body > 0.5)
 
 
 def _placed(image: np.ndarray, box: tuple[slice, slice], local: np.ndarray) -> np.ndarray:
-    """Mask of the whole picture from the mask of a box."""
+    """Mask of the whole image from the mask of a box."""
     mask = np.zeros(image.shape[1:], bool)
     mask[box] = local
     return mask

@@ -1,4 +1,4 @@
-"""A synthetic data set of one anatomy: healthy studies, and the same kind of studies with lesions, all from a seed."""
+"""A synthetic data set of one anatomy: healthy studies and studies with lesions, generated from a seed."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from custom.synthetic.phantoms import Phantom, find_phantom
 logger = logging.getLogger(__name__)
 
 PARAMETERS = "phantom.json"
-GENERATOR = 4  # raise it whenever the same seed gives other images, so that no old cache is taken for a new one
+GENERATOR = 4  # raise it whenever a seed gives different images, so that no outdated cache is used
 
 
 def make_phantom(directory: str | os.PathLike, anatomy: str, seed: int = 0, **settings: Any) -> str:
-    """Write a synthetic data set, unless it is there already.
+    """Write a synthetic data set, unless it already exists.
 
     Files: ``images/``, ``masks/`` of the abnormal studies, ``datalist.json``, ``phantom.json`` (the parameters) and,
     outside the list, ``unseen/`` with one study of another geometry and its mask. The folder appears complete or not at
-    all, also when several processes make it at once.
+    all, even if several processes make it at once.
 
     Args:
         directory: folder to make.
         anatomy: name in :data:`custom.synthetic.phantoms.PHANTOMS`.
-        seed: of everything.
-        settings: num_training, num_validation, num_calibration, num_test_healthy, num_test_abnormal, groups (of
-            lesions, which take turns) and the anatomy's geometry; see the phantoms for their defaults.
+        seed: seed of all studies and lesions.
+        settings: num_training, num_validation, num_calibration, num_test_healthy, num_test_abnormal, groups
+            (of lesions, used in turn) and the anatomy's geometry; see the phantoms for the defaults.
 
     Returns:
         the folder's path.
 
     Raises:
-        NomalyError: the folder holds something else, or a phantom of other parameters; an unknown setting, or a value
-            out of range.
+        NomalyError: the folder contains other files, or a phantom with other parameters; an unknown setting, or a
+            value out of range.
     """
     phantom = find_phantom(anatomy)
     settings = checked_settings(anatomy, phantom, settings)
@@ -62,7 +62,7 @@ def make_phantom(directory: str | os.PathLike, anatomy: str, seed: int = 0, **se
 
 
 def checked_settings(anatomy: str, phantom: Phantom, settings: dict[str, Any]) -> dict[str, Any]:
-    """The phantom's settings with the given ones in their places, as JSON would give them back."""
+    """The phantom's settings, overridden by the given ones, as read back from JSON."""
     unknown = sorted(settings.keys() - phantom.settings.keys())
     if unknown:
         raise NomalyError(
@@ -78,21 +78,21 @@ def checked_settings(anatomy: str, phantom: Phantom, settings: dict[str, Any]) -
 
 
 def dataset_or_phantom(dataset_dir: str | None, cache_dir: str, anatomy: str, **settings: Any) -> str:
-    """The user's data set, or a phantom below `cache_dir` with a warning that nothing learnt from it is about patients.
+    """The user's data set, or a phantom in `cache_dir`, with a warning that its results are not about patients.
 
     Args:
         dataset_dir: the user's folder; None for the phantom.
-        cache_dir: where phantoms are kept, each in a folder named by the hash of its parameters.
-        anatomy: of the phantom.
+        cache_dir: folder of phantoms, each in a subfolder named by the hash of its parameters.
+        anatomy: anatomy of the phantom.
         settings: passed to make_phantom.
 
     Raises:
-        NomalyError: if `dataset_dir` is an empty text.
+        NomalyError: if `dataset_dir` is empty.
     """
     if dataset_dir is not None:
         if not str(dataset_dir).strip():
             raise NomalyError(
-                "dataset_dir must name a folder with datalist.json, got an empty text: give it, or leave it out."
+                "dataset_dir must be a folder with datalist.json, got an empty value: set it, or leave it out."
             )
         return str(dataset_dir)
     content = json.dumps([GENERATOR, anatomy, settings], sort_keys=True)
@@ -106,29 +106,29 @@ def dataset_or_phantom(dataset_dir: str | None, cache_dir: str, anatomy: str, **
 
 
 def is_phantom(dataset_dir: str | os.PathLike) -> bool:
-    """Whether the folder was written by make_phantom; results on it must be called synthetic."""
+    """Whether the folder was written by make_phantom; results on it must be labelled synthetic."""
     return (Path(dataset_dir) / PARAMETERS).is_file()
 
 
 def _is_made(target: Path, parameters: dict[str, Any]) -> bool:
-    """Whether this very phantom is there; False for a new or empty folder, an error for anything else."""
+    """Whether exactly this phantom exists; False for a new or empty folder, an error for anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if not is_phantom(target):
         raise NomalyError(
-            f"directory must be new, empty or hold a phantom, but {target} holds something else; choose another."
+            f"directory must be new, empty or a phantom, but {target} contains other files; choose another."
         )
     found = json.loads((target / PARAMETERS).read_text(encoding="utf-8"))
     if found != parameters:
         differing = sorted(k for k in found.keys() | parameters.keys() if found.get(k) != parameters.get(k))
         raise NomalyError(
-            f"{target} is a phantom of other parameters ({', '.join(differing)}); delete it or choose another folder."
+            f"{target} is a phantom with other parameters ({', '.join(differing)}); delete it or choose another folder."
         )
     return True
 
 
 def _publish(building: Path, target: Path, parameters: dict[str, Any]) -> None:
-    """Give the finished folder its name; if another process was faster, its equal folder is taken."""
+    """Rename the finished folder; if another process was faster, its equal folder is used."""
     building.chmod(0o755)  # mkdtemp's folder is private
     try:
         if target.is_dir():
@@ -140,7 +140,7 @@ def _publish(building: Path, target: Path, parameters: dict[str, Any]) -> None:
 
 
 def _build(root: Path, phantom: Phantom, parameters: dict[str, Any]) -> None:
-    """Write all files of a phantom; each study has a seed of its own, by its place in the plan."""
+    """Write all files of a phantom; each study has its own seed, given by its position in the plan."""
     for folder in ("images", "masks", "unseen"):
         (root / folder).mkdir()
     seeds = np.random.SeedSequence(parameters["seed"])
@@ -157,7 +157,7 @@ def _build(root: Path, phantom: Phantom, parameters: dict[str, Any]) -> None:
             study_seed, lesion_seed = seed_pair(child)
             group = groups[number % len(groups)] if abnormal else None
             image, mask = phantom.study(study_seed, parameters, (group, lesion_seed) if group else None)
-            item = {"image": f"images/{name}{phantom.suffix}", "label": int(abnormal), "subject": name}
+            item: dict[str, Any] = {"image": f"images/{name}{phantom.suffix}", "label": int(abnormal), "subject": name}
             phantom.write(root / item["image"], image, parameters)
             if group:
                 item.update(mask=f"masks/{name}{phantom.suffix}", group=group)

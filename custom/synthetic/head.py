@@ -1,4 +1,4 @@
-"""One synthetic T1w-like head from a seed: a stand-in for data that cannot be shipped, no model of anatomy."""
+"""One synthetic T1w-like head from a seed: a substitute for data that cannot be distributed, not a model of anatomy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Head = tuple[np.ndarray, np.ndarray]  # millimetres in the head's frame (3, X*Y*
 
 DEFAULT_SHAPE = (80, 96, 56)
 DEFAULT_SPACING = (2.2, 2.2, 3.0)
-SMALLEST_FIELD = (165.0, 200.0, 100.0)  # millimetres that hold any head, from the vertex to below the ventricles
+SMALLEST_FIELD = (165.0, 200.0, 100.0)  # millimetres that contain any head, from the vertex to below the ventricles
 
 
 def head_volume(
@@ -34,13 +34,13 @@ def head_volume(
         (1, X, Y, Z) float32 in LPS order (x to the left, y to the back, z up), about [0, 1] with fat near 1.
 
     Raises:
-        NomalyError: the grid cannot hold a head.
+        NomalyError: the grid is too small for a head.
     """
     field_of_view = [n * s for n, s in zip(shape, spacing)]
     if len(field_of_view) != 3 or any(f < least for f, least in zip(field_of_view, SMALLEST_FIELD)):
         raise NomalyError(
             f"shape x spacing must cover at least {SMALLEST_FIELD} mm, got {tuple(shape)} x {tuple(spacing)}; "
-            "take more voxels or a wider spacing."
+            "use more voxels or a wider spacing."
         )
     rng = np.random.default_rng(seed)
     points, vertex = _head_coordinates(rng, shape, spacing)
@@ -90,7 +90,7 @@ def _sheets(
 ) -> np.ndarray:
     """Distance in millimetres to the zero level of band-limited noise: a labyrinth of walls, as sulci are.
 
-    The labyrinth belongs to the species (`template`); a person shifts its walls a little, as main sulci do.
+    The labyrinth is common to all (`template`); each person shifts its walls a little, as with the main sulci.
     """
     species = np.random.default_rng(template)
     direction = species.standard_normal((count, 3))
@@ -109,7 +109,7 @@ def _hypot(wall: np.ndarray, beyond: np.ndarray) -> np.ndarray:
 
 
 def _tissue(rng: np.random.Generator, head: Head, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-    """Intensities (X, Y, Z) without field and noise: tissues are laid over one another from the inside to the scalp."""
+    """Intensities (X, Y, Z) without field and noise: tissues are drawn in order, from the inside to the scalp."""
     points, semi = head
     radius, depth = _surface(points, semi)
     inside = np.flatnonzero(depth > -4.0)

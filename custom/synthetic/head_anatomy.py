@@ -1,4 +1,4 @@
-"""What an intensity picture of a head gives away about its anatomy, without a model: head, brain, grey levels."""
+"""Anatomy of a head from its intensities, without a trained model: head, brain, ventricles, grey levels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class HeadAnatomy:
         """Find the anatomy of ``volume`` (X, Y, Z), values in [0, 1].
 
         Raises:
-            NomalyError: nothing in the picture is brighter than the background.
+            NomalyError: nothing in the image is brighter than the background.
         """
         head = _head(volume)
         area = head.sum(axis=(0, 1)).max() * spacing[0] * spacing[1]
@@ -88,7 +88,7 @@ class HeadAnatomy:
 
 
 def distance_in_slice(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Millimetres to the mask's border inside each slice; the picture's edge counts as border."""
+    """Millimetres to the mask's border inside each slice; the image's edge counts as border."""
     # the huge third spacing keeps the slices apart
     padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)))
     return ndimage.distance_transform_edt(padded, sampling=(spacing[0], spacing[1], 1e4))[1:-1, 1:-1].astype(np.float32)
@@ -110,7 +110,7 @@ def _largest(mask: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
 
 
 def _ventricles(dark: np.ndarray, centre: np.ndarray, width: float, spacing: Sequence[float]) -> np.ndarray:
-    """Parts of a slice's dark voxels that are no specks and lie round the brain's middle, as sulci do not."""
+    """Parts of a slice's dark voxels that are larger than specks and near the brain's middle, unlike sulci."""
     parts, _ = ndimage.label(dark, structure=_PLANE * np.array([0, 1, 0], bool))
     size = np.maximum(np.bincount(parts.ravel()), 1)
     off = [
@@ -123,21 +123,21 @@ def _ventricles(dark: np.ndarray, centre: np.ndarray, width: float, spacing: Seq
 
 
 def _head(volume: np.ndarray) -> np.ndarray:
-    """The largest bright object with all that it encloses, slice by slice."""
+    """The largest bright object with everything it encloses, slice by slice."""
     bright = volume > max(0.12 * np.percentile(volume, 99), volume.min() + 1e-3)
-    # closing mends a thin scalp; filling comes before the choice, lest a brain outweigh the scalp around it
+    # closing repairs a thin scalp; filling comes first, so that the brain does not outweigh the scalp around it
     solid = _filled(ndimage.binary_closing(bright, _PLANE, 2))
     head = _largest(ndimage.binary_opening(solid, _PLANE))  # opening drops specks of noise
     if not head.any():
         raise NomalyError(
             f"image has no foreground: a synthetic lesion needs a head brighter than its background, got values in "
-            f"[{volume.min():.3g}, {volume.max():.3g}]; check that the image was loaded and scaled to [0, 1]"
+            f"[{volume.min():.3g}, {volume.max():.3g}]; check that the image was loaded and scaled to [0, 1]."
         )
     return head
 
 
 def _brain(volume: np.ndarray, head: np.ndarray, width: float, spacing: Sequence[float]) -> np.ndarray:
-    """Bright tissue that is cut off from the scalp by the dark skull; a peeled head where no skull is seen."""
+    """Bright tissue separated from the scalp by the dark skull; without a visible skull, the inner part of the head."""
     depth = distance_in_slice(head, spacing)
     peeled = depth > 0.09 * width
     if not peeled.any():

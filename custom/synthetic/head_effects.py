@@ -1,8 +1,8 @@
 """How each group of synthetic lesions changes a head: pure functions (volume, anatomy, parameters) -> (volume, mask).
 
-Volumes are (C, X, Y, Z) float32 in [0, 1], masks boolean (X, Y, Z). All chance sits in the parameters (place, size,
-strength) and in their seed (irregular border, texture), so that an effect can be replayed. Lengths are millimetres.
-Grey levels are relative to the head's own white matter and fluid, so that T1w scans and the phantom are treated alike.
+Volumes are (C, X, Y, Z) float32 in [0, 1], masks boolean (X, Y, Z). All random values are in the parameters (place,
+size, strength) and their seed (irregular border, texture), so that an effect is reproducible. Lengths are millimetres.
+Grey levels are relative to the head's own white matter and fluid, which suits T1w scans and the phantom alike.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from custom.synthetic.film import smooth_step
 from custom.synthetic.head_anatomy import HeadAnatomy, smooth_noise
 
 Box = tuple[slice, slice, slice]
@@ -20,16 +21,16 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class LesionParameters:
-    """Everything that was drawn by chance, so that a lesion can be applied again.
+    """All random values of a lesion, so that it can be reproduced.
 
     Attributes:
         group: name of the effect.
         centre: voxel indices of the middle.
         radii: half axes in millimetres.
         angle: in-plane rotation of the half axes, or direction of a skull defect, in radians.
-        strength: above 0 (hardly visible) to 1 (plain).
+        strength: above 0 (hardly visible) to 1 (clearly visible).
         variant: 0 or 1; a mass is dark or bright, an artefact is ghosting or a zipper line.
-        seed: of the irregular border and the texture.
+        seed: seed of the irregular border and the texture.
     """
 
     group: str
@@ -60,13 +61,13 @@ def resection(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters) -> 
 
 
 def oedema(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters) -> tuple[np.ndarray, np.ndarray]:
-    """A wide, soft darkening that takes white matter more than grey matter and leaves fluid alone."""
+    """A wide, soft darkening that takes white matter more than grey matter and leaves fluid unchanged."""
     box, rho, _ = _local(anatomy, p, reach=1.9, roughness=0.3)
     weight = _ramp(rho, softness=1.0) * _brain_weight(anatomy, box)
-    tissue = np.clip(volume[(slice(None), *box)] / anatomy.white, 0.0, 1.0)
+    tissue = np.clip(volume[(slice(None),) + box] / anatomy.white, 0.0, 1.0)
     drop = (0.12 + 0.38 * p.strength) * weight * tissue**1.5
     changed = volume.copy()
-    changed[(slice(None), *box)] *= 1.0 - drop
+    changed[(slice(None),) + box] *= 1.0 - drop
     return changed, _placed(anatomy, box, weight > 0.35)
 
 
@@ -78,12 +79,12 @@ def mass(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters) -> tuple
     push *= np.clip(anatomy.depth[box] / (0.5 * p.radii[0]), 0.0, 1.0)  # the skull does not give way
     shrink = 1.0 - push / np.maximum(rho, 1e-3)
     changed = volume.copy()
-    changed[(slice(None), *box)] = _sample(volume, anatomy, box, [o * (shrink - 1.0) for o in offsets])
+    changed[(slice(None),) + box] = _sample(volume, anatomy, box, [o * (shrink - 1.0) for o in offsets])
     texture = 0.06 * smooth_noise(np.random.default_rng([p.seed, 1]), rho.shape, anatomy.spacing, 0.7 * p.radii[0])
     core, rim = ((0.48, 1.08), (1.15, 1.0))[p.variant]
     level = anatomy.white * (core + texture + (rim - core) * np.exp(-(((rho - 0.85) / 0.13) ** 2)))
     weight = _ramp(rho, softness=0.25) * _brain_weight(anatomy, box)
-    patch = changed[(slice(None), *box)]
+    patch = changed[(slice(None),) + box]
     patch += (0.45 + 0.5 * p.strength) * weight * (np.clip(level, 0.0, 1.0) - patch)
     return changed, _placed(anatomy, box, weight > 0.5)
 
@@ -101,13 +102,13 @@ def enlarged_ventricles(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParam
     source = np.where(distance < 4.0 * growth, np.maximum(distance - growth, 0.0) * 4.0 / 3.0, distance)
     pull = (source / np.maximum(distance, 1e-3) - 1.0) * _brain_weight(anatomy, box)
     shifts = [pull * (g - near) * s for g, near, s in zip(np.indices(inner.shape), nearest, anatomy.spacing)]
-    patch = volume[(slice(None), *box)]
+    patch = volume[(slice(None),) + box]
     grown = _sample(volume, anatomy, box, [*shifts, np.zeros_like(pull)])
     fluid = min(float(np.percentile(patch.mean(0)[inner], 20)), 0.35 * anatomy.white)
     filled = np.clip((growth - distance) / anatomy.spacing[0] + 0.5, 0.0, 1.0)
     grown += filled * (np.minimum(grown, fluid) - grown)
     changed = volume.copy()
-    changed[(slice(None), *box)] = grown
+    changed[(slice(None),) + box] = grown
     moved = (np.abs(grown - patch).mean(0) > 0.1 * anatomy.white) & (distance < 1.5 * growth)
     return changed, _placed(anatomy, box, ndimage.binary_closing(moved, _CROSS))
 
@@ -152,18 +153,19 @@ EFFECTS: dict[str, Effect] = {
 _CROSS = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
-def _axes(anatomy: HeadAnatomy, box: Box | None, centre: Sequence[float]) -> list[np.ndarray]:
+def _axes(anatomy: HeadAnatomy, box: Box | None, centre: Sequence[float] | np.ndarray) -> list[np.ndarray]:
     """Millimetres from ``centre`` along each axis, broadcastable over the box (or the whole volume)."""
-    box = box or tuple(slice(0, n) for n in anatomy.head.shape)
-    lines = [(np.arange(b.start, b.stop) - c) * s for b, c, s in zip(box, centre, anatomy.spacing)]
+    spans = box or [slice(0, n) for n in anatomy.head.shape]
+    lines = [(np.arange(b.start, b.stop) - c) * s for b, c, s in zip(spans, centre, anatomy.spacing)]
     return list(np.ix_(*(line.astype(np.float32) for line in lines)))
 
 
 def _box(anatomy: HeadAnatomy, centre: Sequence[float], reach: Sequence[float]) -> Box:
-    """Voxels within ``reach`` millimetres of the centre, cut at the picture's edge."""
+    """Voxels within ``reach`` millimetres of the centre, clipped to the image."""
     low = [max(0, int(c - r / s)) for c, r, s in zip(centre, reach, anatomy.spacing)]
     high = [int(c + r / s) + 2 for c, r, s in zip(centre, reach, anatomy.spacing)]
-    return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, anatomy.head.shape))
+    x, y, z = (slice(a, min(b, n)) for a, b, n in zip(low, high, anatomy.head.shape))
+    return x, y, z
 
 
 def _local(
@@ -182,8 +184,7 @@ def _local(
 
 def _ramp(rho: np.ndarray, softness: float) -> np.ndarray:
     """1 inside rho = 1, 0 outside, a smooth step of relative width ``softness`` between."""
-    t = np.clip((1.0 - rho) / softness + 0.5, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return smooth_step((1.0 - rho) / softness + 0.5)
 
 
 def _brain_weight(anatomy: HeadAnatomy, box: Box) -> np.ndarray:
@@ -205,7 +206,7 @@ def _blend(
     box, rho, _ = _local(anatomy, p, reach=1.7, roughness=0.18)
     weight = _ramp(rho, softness) * _brain_weight(anatomy, box)
     changed = volume.copy()
-    patch = changed[(slice(None), *box)]
+    patch = changed[(slice(None),) + box]
     patch += amount * weight * (level - patch)
     return changed, _placed(anatomy, box, weight > 0.5)
 
@@ -223,12 +224,12 @@ def _nearest_in_slice(inner: np.ndarray, spacing: Sequence[float]) -> tuple[np.n
     distance, nearest = ndimage.distance_transform_edt(
         ~inner, sampling=(spacing[0], spacing[1], 1e4), return_indices=True
     )
-    distance = np.where(distance > 5e3, 5e3, distance)  # a slice without ventricles stays as it is
+    distance = np.where(distance > 5e3, 5e3, distance)  # a slice without ventricles stays unchanged
     return distance.astype(np.float32), nearest[:2]
 
 
 def _slits(anatomy: HeadAnatomy, box: Box) -> np.ndarray:
-    """A pair of narrow slits beside the brain's middle, where no ventricle is seen."""
+    """A pair of narrow slits beside the brain's middle, if no ventricle is visible."""
     x, y, _ = _axes(anatomy, box, anatomy.centre)
     side = (np.abs(x) - 0.05 * anatomy.width) / (0.02 * anatomy.width + anatomy.spacing[0])
     slit = np.sqrt(side**2 + (y / (0.15 * anatomy.width)) ** 2) < 1.0
@@ -236,7 +237,7 @@ def _slits(anatomy: HeadAnatomy, box: Box) -> np.ndarray:
 
 
 def _ghosts(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, axis: int) -> np.ndarray:
-    """The volume with two faint copies shifted along an in-plane axis, as motion leaves them."""
+    """The volume with two faint copies shifted along an in-plane axis, as motion causes."""
     share = 0.08 + 0.24 * p.strength
     shift = round(np.random.default_rng(p.seed).uniform(0.1, 0.3) * volume.shape[1 + axis])
     copies = np.roll(volume, shift, 1 + axis) + np.roll(volume, -shift, 1 + axis)
@@ -244,7 +245,7 @@ def _ghosts(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, axis:
 
 
 def _zipper(volume: np.ndarray, anatomy: HeadAnatomy, p: LesionParameters, axis: int) -> np.ndarray:
-    """The volume with a line of random dots across an in-plane axis, as a stray frequency leaves it."""
+    """The volume with a line of random dots across an in-plane axis, as radio-frequency interference causes."""
     rng = np.random.default_rng(p.seed)
     away = np.abs(_axes(anatomy, None, p.centre)[axis])
     thick = max(anatomy.spacing[axis], rng.uniform(0.008, 0.02) * anatomy.width)

@@ -1,6 +1,6 @@
-"""Synthetic lesions in healthy studies, for tests, the choice of a checkpoint and labelled evaluation.
+"""Synthetic lesions in healthy studies, for tests, checkpoint selection and labelled evaluation.
 
-They are caricatures made from grey levels alone and must be called synthetic wherever a number rests on them.
+They are caricatures based only on grey levels; results that use them must be labelled synthetic.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from custom.synthetic.phantoms import find_phantom
 
 
 class SyntheticLesiond(MapTransform):
-    """Draw the lesion that ``item["synthetic"] = {"anatomy", "group", "seed"}`` asks for; the truth goes to
+    """Draw the lesion specified by ``item["synthetic"] = {"anatomy", "group", "seed"}``; its mask is written to
     ``mask_key``.
 
-    An item without ``synthetic`` keeps its mask, or gets one of zeros.
+    An item without ``synthetic`` keeps its mask, or gets a mask of zeros.
 
     Args:
         keys: the image, (C, X, Y, Z), values in [0, 1]; one key.
-        mask_key: where the mask (1, X, Y, Z) is written.
+        mask_key: key of the mask (1, X, Y, Z).
         strength: range of strengths within (0, 1], small = subtle.
-        synthetic_key: where anatomy, group and seed are read.
-        allow_missing_keys: leave items without the image alone.
+        synthetic_key: key of anatomy, group and seed.
+        allow_missing_keys: leave items without the image unchanged.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class SyntheticLesiond(MapTransform):
         return item
 
     def draw(self, image: MetaTensor, anatomy: str, group: str, seed: int) -> tuple[MetaTensor, MetaTensor]:
-        """Image with the lesion and its mask (1, X, Y, Z), of the image's own type."""
+        """Image with the lesion and its mask (1, X, Y, Z), both of the image's type."""
         spacing = tuple(float(side) for side in image.pixdim) if isinstance(image, MetaTensor) else (1.0, 1.0, 1.0)
         changed, mask = find_phantom(anatomy).add_lesion(np.asarray(image), group, int(seed), self.strength, spacing)
         mask = mask[None].astype(np.float32)
-        return tuple(convert_to_dst_type(part, image, dtype=np.float32)[0] for part in (changed, mask))
+        return convert_to_dst_type(changed, image, np.float32)[0], convert_to_dst_type(mask, image, np.float32)[0]
 
 
 def with_synthetic_twins(
     items: Sequence[Mapping[str, Any]], anatomy: str, seed: int = 0, groups: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Every healthy item, followed by a twin with a synthetic lesion; the groups take turns. Abnormal items stay alone.
+    """Every healthy item, followed by a twin with a synthetic lesion of each group in turn. Abnormal items get no twin.
 
     Args:
         items: datalist items with ``case``.
-        anatomy: name of the phantom whose lesions are drawn.
+        anatomy: phantom whose lesions are drawn.
         seed: the twin of the n-th healthy item gets a lesion seed derived from it and n.
-        groups: the groups that take turns; None = all of the anatomy.
+        groups: groups used in turn; None = all of the anatomy.
 
     Raises:
         NomalyError: if ``anatomy`` or a group is unknown.

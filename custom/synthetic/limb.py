@@ -1,4 +1,4 @@
-"""The limb on a film of a hand or wrist and its bones, found by grey levels alone, and places on them."""
+"""The limb on a radiograph of a hand or wrist and its bones, found by grey levels only, and places on them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from skimage.filters import threshold_otsu
 
-MAX_HALF = 0.05  # of the film's side: half the width of the broadest bone; carpals and a white forearm melt into one
+MAX_HALF = 0.05  # of the film's side: half the width of the broadest bone; carpals and a white forearm merge
 FULL_BOX = 0.95  # a bright part that fills this much of its convex hull is an exposed field or a panel, not a hand
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place on a limb and its own coordinates, both in parts of the film's side.
+    """A place on a limb and its own coordinates, both as fractions of the film's side.
 
     ``along`` (X, Y) runs in the direction of the bone, ``across`` (X, Y) over it; both are 0 in its middle, whose pixel
     is ``place``; ``half`` is half its width and ``normal`` the direction of ``across`` on the film.
@@ -35,11 +35,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Limb:
-    """What a film shows: hand and forearm, found by their grey levels.
+    """Hand and forearm on a film, found by their grey levels.
 
     Attributes:
         mask: of the limb, bone: of the bones in it; both (X, Y) boolean.
-        depth: (X, Y) distance to the limb's border in parts of the film's side, negative outside.
+        depth: (X, Y) distance to the limb's border as a fraction of the film's side, negative outside.
         slope: (2, X, Y) of the film smoothed; bones run at right angles to it.
         air, soft, dense: grey levels around the limb, in its soft tissue and in its bones.
     """
@@ -75,7 +75,7 @@ class Limb:
 
     @property
     def contrast(self) -> float:
-        """How much brighter bones are than soft tissue, a fifth of the grey levels at least."""
+        """Grey levels from soft tissue to bone, at least 0.2."""
         return max(self.dense - self.soft, 0.2)
 
     def drawn(self, rng: np.random.Generator, likely: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ class Limb:
         return np.array(np.unravel_index(index, self.mask.shape))
 
     def site(self, rng: np.random.Generator, likely: np.ndarray) -> Site:
-        """A place drawn from a density (X, Y), moved to the middle of the bone or finger it lies on."""
+        """A place drawn from a density (X, Y), moved to the middle of its bone or finger."""
         place = self.drawn(rng, likely)
         normal = self._normal(place)
         steps, ends = np.arange(0.0, 0.12 * self.size, 0.5), []
@@ -120,7 +120,7 @@ class Limb:
 
 
 def _silhouette(film: np.ndarray) -> np.ndarray:
-    """The largest bright part (X, Y) that is no panel: the limb, without strips along the film's edges."""
+    """The largest bright part (X, Y) that is not a panel: the limb, without strips along the film's edges."""
     size, inside = min(film.shape), np.ones(film.shape, bool)
     rim = np.pad(np.zeros([n - 2 * (size // 16) for n in film.shape], bool), size // 16, constant_values=True)
     level, panel = _panel(film)
@@ -150,7 +150,7 @@ def _silhouette(film: np.ndarray) -> np.ndarray:
 
 
 def _panel(film: np.ndarray) -> tuple[float, np.ndarray]:
-    """What pads a film all around: its grey level and where it is (X, Y), with the pixels beside it."""
+    """Padding around a film: its grey level and its mask (X, Y), including adjacent pixels."""
     edge = np.pad(np.zeros([n - 2 for n in film.shape], bool), 1, constant_values=True)
     level = float(np.median(film[edge]))
     flat = ndimage.binary_opening(np.pad(np.abs(film - level) < 0.05, 1, mode="edge"))[1:-1, 1:-1]  # no contour lines
@@ -159,7 +159,7 @@ def _panel(film: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _fill(part: np.ndarray) -> float:
-    """Share of a part's (X, Y) convex hull that it covers with what it encloses."""
+    """Share of a part's (X, Y) convex hull that it covers, including enclosed holes."""
     try:
         return min(1.0, ndimage.binary_fill_holes(part).sum() / ConvexHull(np.argwhere(part)).volume)
     except QhullError:  # fewer than three pixels or all in a line

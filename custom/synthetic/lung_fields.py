@@ -1,4 +1,4 @@
-"""Where the lungs lie on a frontal chest film, from grey levels alone: a template, then the dark regions near it."""
+"""Lung fields on a frontal chest radiograph, from grey levels only: a template, then the dark regions near it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 GRID = 40  # pixels per axis of the search for the template
 FINE = 128  # pixels per axis of the outline
-MIN_CONTRAST = 0.07  # grey levels between lungs and what surrounds them, below which no lungs are seen
+MIN_CONTRAST = 0.07  # grey levels between lungs and what surrounds them, below which no lungs are found
 _CROSS = ndimage.generate_binary_structure(2, 1)
 
 
@@ -20,12 +20,12 @@ class LungFields:
     """Lung fields of one film, all arrays (X, Y).
 
     Attributes:
-        right: the patient's right lung, on the picture's left.
-        left: the patient's left lung, on the picture's right.
+        right: the patient's right lung, on the left of the image.
+        left: the patient's left lung, on the right of the image.
         middle: column of the middle line, in pixels.
         air: usual grey level of the lungs.
         soft: usual grey level between the lungs (heart and great vessels).
-        found: False where no lungs were seen and two ellipses in the usual place stand for them.
+        found: False if no lungs were found and two ellipses at the usual place replace them.
     """
 
     right: np.ndarray
@@ -40,7 +40,7 @@ class LungFields:
         """Find the lungs of a film (X, Y) with values in [0, 1], air dark.
 
         A template of both lungs is moved and stretched until it covers the darkest inside with the brightest
-        surroundings; the outline is then taken from the picture, no further from the template than a twentieth of it.
+        surroundings; the outline is then taken from the film, within a twentieth of its side.
         """
         body = np.where(_background(film), np.float32(np.median(film)), film)
         small = _resized(ndimage.gaussian_filter(body, [n / GRID / 2.5 for n in film.shape]), (GRID, GRID))
@@ -61,7 +61,7 @@ class LungFields:
 
     @property
     def contrast(self) -> float:
-        """Grey levels from air to soft tissue, at least 0.1, so that a lesion is seen on a pale film too."""
+        """Grey levels from air to soft tissue, at least 0.1, so that a lesion is visible on a pale film."""
         return max(self.soft - self.air, 0.1)
 
 
@@ -113,7 +113,7 @@ def _placements() -> Iterator[tuple[float, float, float, float]]:
             for top in np.arange(0.04, 0.34, 0.05):
                 for height in np.arange(0.40, 0.84, 0.06):
                     if top + height < 1.05:
-                        yield middle, width, top, height
+                        yield float(middle), float(width), float(top), float(height)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +161,7 @@ def _dark_part(plain: np.ndarray, lung: np.ndarray) -> np.ndarray:
 
 
 def _between(right: np.ndarray, left: np.ndarray, middle: float) -> np.ndarray:
-    """Pixels between the lungs, right of the patient's right one and left of the left one, where both are seen."""
+    """Pixels between the lungs, right of the patient's right one and left of the left one, in rows with both."""
     columns = np.arange(right.shape[0])[:, None]
     inner_right = np.where(right, columns, -1).max(0)
     inner_left = np.where(left, columns, right.shape[0]).min(0)

@@ -1,7 +1,7 @@
-"""The phantoms by anatomy: what is healthy, which lesions there are, and how both are written.
+"""The phantoms by anatomy: healthy studies, their lesions, and how both are written.
 
-A phantom lets a bundle train, evaluate and demonstrate itself without a download. It shows that the software works; it
-is no evidence about patients.
+A phantom lets a bundle be trained, evaluated and demonstrated without a download. It shows that the software works; it
+is not evidence about patients.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Settings = dict[str, Any]
 class Phantom(ABC):
     """One anatomy.
 
-    ``settings`` are what a data set of it has by default: numbers of studies, ``groups`` of lesions that take turns
-    (None = all), and the geometry.
+    ``settings`` are the defaults of a data set: numbers of studies, ``groups`` of lesions, used in turn (None = all),
+    and the geometry.
     """
 
     groups: tuple[str, ...]
     settings: Settings
     suffix: str
-    unseen: str  # name of the study beside the data set
+    unseen: str  # name of the extra study outside the data set
 
     @abstractmethod
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
         """Image (C, X, Y, Z) in [0, 1] and mask (X, Y, Z) of a healthy study, or of one with a lesion (group, seed);
-        the mask is None where there is none.
+        the mask of a healthy study is None.
         """
 
     @abstractmethod
@@ -64,10 +64,10 @@ class Phantom(ABC):
 
     @abstractmethod
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:
-        """Write a study of another geometry with a plain lesion, and its mask, as ``unseen`` and ``..._mask``."""
+        """Write a study of another geometry with a clearly visible lesion as ``unseen``, its mask as ``..._mask``."""
 
     def check_groups(self, groups: Sequence[str]) -> tuple[str, ...]:
-        """The groups, or the error that names the known ones."""
+        """The groups, after a check that all are known."""
         if not groups or set(groups) - set(self.groups):
             raise NomalyError(f"groups must be some of {', '.join(self.groups)}, got {list(groups)}.")
         return tuple(groups)
@@ -76,8 +76,8 @@ class Phantom(ABC):
 class HeadPhantom(Phantom):
     """T1w-like heads: NIfTI volumes of int16 magnitudes 0 to 1000, LPS.
 
-    Settings: ``shape`` in voxels, ``spacing`` in millimetres, ``slab_mm`` below the vertex where lesions have their
-    middle, and ``strength``, the range of the lesions' strengths.
+    Settings: ``shape`` in voxels, ``spacing`` in millimetres, ``slab_mm``, the range below the vertex of the lesions'
+    centres, and ``strength``, the range of the lesions' strengths.
     """
 
     groups = HEAD_GROUPS
@@ -96,8 +96,8 @@ class HeadPhantom(Phantom):
     suffix = ".nii.gz"
     unseen = "head_with_lesion"
 
-    FULL_SCALE = 1.25  # head_volume's value that is stored as 1000; only the brightest fat is cut off
-    FOCAL_RADIUS = (0.08, 0.13)  # of the head's width: voxels of 2 to 3 mm show no smaller ones
+    FULL_SCALE = 1.25  # value of head_volume stored as 1000; only the brightest fat is clipped
+    FOCAL_RADIUS = (0.08, 0.13)  # of the head's width: smaller ones are not visible in voxels of 2 to 3 mm
     UNSEEN_SPACING = (2.0, 2.4, 3.0)
 
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
@@ -109,8 +109,8 @@ class HeadPhantom(Phantom):
         vertex = vertex_slice(head_mask(volume[0], spacing))
         near, far = (round(vertex - mm / spacing[2]) for mm in settings["slab_mm"])
         radius = self.FOCAL_RADIUS if group in ("hyperintense", "hypointense", "mass") else None
-        # one slice inside the slab's ends, so that at least half of the lesion is assessed
-        draw = HeadLesion(group, tuple(settings["strength"]), radius)
+        # one slice inside the slab's ends, so that at least half of the lesion is scored
+        draw = HeadLesion(group, settings["strength"], radius)
         volume, mask = draw(volume, lesion_seed, spacing, slices=(max(far + 1, 0), max(near, far + 2)))
         return volume, mask[0] > 0
 
@@ -122,7 +122,7 @@ class HeadPhantom(Phantom):
         strength: Sequence[float],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> tuple[np.ndarray, np.ndarray]:
-        changed, mask = HeadLesion(group, tuple(strength))(image, seed, spacing)
+        changed, mask = HeadLesion(group, strength)(image, seed, spacing)
         return changed, mask[0] > 0
 
     def write(self, path: Path, image: np.ndarray, settings: Settings) -> None:
@@ -132,7 +132,7 @@ class HeadPhantom(Phantom):
         self._save(path, mask.astype(np.uint8), lps_affine(mask.shape, settings["spacing"]))
 
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:
-        """A plain dark lesion in a head of another resolution whose scanner axes are turned by 12 and 7 degrees."""
+        """A clearly visible dark lesion in a head of another resolution with axes turned by 12 and 7 degrees."""
         extent = [n * s for n, s in zip(settings["shape"], settings["spacing"])]
         shape = [round(e / s) for e, s in zip(extent, self.UNSEEN_SPACING)]
         other = {**settings, "shape": shape, "spacing": self.UNSEEN_SPACING, "strength": (0.95, 1.0)}
@@ -153,15 +153,15 @@ class HeadPhantom(Phantom):
 
 
 class ImagePhantom(Phantom):
-    """Square pictures of 8 bit as PNG, grey or RGB.
+    """Square 8-bit 2-D images as PNG, grey or RGB.
 
     Settings: ``size``, the side in pixels, and ``strength``, the range of the lesions' strengths.
 
     Args:
-        unseen: name of the study beside the data set; it is ``unseen_scale`` times as large.
-        picture: (seed, size) -> healthy picture (C, X, Y) in [0, 1].
-        groups: of the lesions.
-        draw_lesion: (picture, group, seed, strength) -> picture and bool mask (X, Y).
+        unseen: name of the extra study outside the data set, ``unseen_scale`` times as large.
+        healthy_image: (seed, size) -> healthy image (C, X, Y) in [0, 1].
+        groups: groups of lesions.
+        draw_lesion: (image, group, seed, strength) -> image and bool mask (X, Y).
         unseen_scale: see ``unseen``.
     """
 
@@ -170,13 +170,13 @@ class ImagePhantom(Phantom):
     def __init__(
         self,
         unseen: str,
-        picture: Callable[..., np.ndarray],
+        healthy_image: Callable[..., np.ndarray],
         groups: Sequence[str],
         draw_lesion: Callable[..., tuple[np.ndarray, np.ndarray]],
         unseen_scale: int = 2,
     ) -> None:
         self.unseen = unseen
-        self.picture = picture
+        self.healthy_image = healthy_image
         self.groups = tuple(groups)
         self.draw_lesion = draw_lesion
         self.unseen_scale = unseen_scale
@@ -192,7 +192,7 @@ class ImagePhantom(Phantom):
         }
 
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
-        image = self.picture(seed, settings["size"])[..., None]
+        image = self.healthy_image(seed, settings["size"])[..., None]
         return (image, None) if lesion is None else self.add_lesion(image, *lesion, settings["strength"])
 
     def add_lesion(
@@ -204,19 +204,19 @@ class ImagePhantom(Phantom):
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> tuple[np.ndarray, np.ndarray]:
         if image.ndim != 4 or image.shape[3] != 1:
-            raise NomalyError(f"image must be one picture (C, X, Y, 1), got the shape {image.shape}.")
+            raise NomalyError(f"image must be a single 2-D image (C, X, Y, 1), got the shape {image.shape}.")
         changed, mask = self.draw_lesion(image[..., 0], group, seed, tuple(strength))
         return changed[..., None], mask[..., None]
 
     def write(self, path: Path, image: np.ndarray, settings: Settings) -> None:
-        picture = np.round(image[..., 0] * 255).astype(np.uint8).T
-        Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)
+        pixels = np.round(image[..., 0] * 255).astype(np.uint8).T
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
 
     def write_mask(self, path: Path, mask: np.ndarray, settings: Settings) -> None:
         Image.fromarray(mask[..., 0].astype(np.uint8).T * 255).save(path)
 
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:
-        """A larger picture with a plain lesion of the first group."""
+        """A larger image with a clearly visible lesion of the first group."""
         larger = {**settings, "size": self.unseen_scale * settings["size"], "strength": (0.95, 1.0)}
         image, mask = self.study(seeds[0], larger, ((settings["groups"] or self.groups)[0], seeds[1]))
         self.write(folder / f"{self.unseen}.png", image, settings)
@@ -239,7 +239,7 @@ def find_phantom(anatomy: str) -> Phantom:
     """The phantom of an anatomy.
 
     Raises:
-        NomalyError: if there is none.
+        NomalyError: unknown anatomy.
     """
     if anatomy not in PHANTOMS:
         raise NomalyError(f"anatomy must be one of {', '.join(PHANTOMS)}, got {anatomy!r}.")
@@ -247,7 +247,7 @@ def find_phantom(anatomy: str) -> Phantom:
 
 
 def lps_affine(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-    """RAS world millimetres of an LPS array whose middle lies at the origin."""
+    """Affine (4, 4) to RAS millimetres of an LPS array centred at the origin."""
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2.0)
     return affine

@@ -1,9 +1,9 @@
-"""One synthetic film of a child's left hand and wrist from a seed: a stand-in for data that cannot be shipped.
+"""One synthetic radiograph of a child's left hand and wrist from a seed: a substitute for undistributable data.
 
-It is no model of anatomy. Attenuations along the ray are added up (soft tissue, cortex, marrow) and laid on the film by
-a contrast curve. The frame of the hand has u to the picture's right (the thumb's side), v downwards, its zero at the
-wrist, between forearm and carpal bones; the film's half width is about 1. An age from 0 (two years) to 1 (grown up)
-decides on the size of the hand, its growth plates and its carpal bones.
+It is not a model of anatomy. Attenuations along the ray (soft tissue, cortex, marrow) are summed and mapped to grey
+levels by a contrast curve. The frame of the hand has u towards the right of the image (the thumb's side), v downwards,
+and its zero at the wrist, between forearm and carpal bones; the film's half width is about 1. An age from 0 (two years)
+to 1 (adult) determines the size of the hand, its growth plates and its carpal bones.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def wrist_image(seed: int, size: int) -> np.ndarray:
     exposure. Place, size, tilt, spread of the fingers, age and build are drawn from the seed.
 
     Args:
-        seed: equal seeds give equal children, at any size.
+        seed: equal seeds give the same child, at any size.
         size: pixels along x and y, 32 to 512.
 
     Returns:
@@ -59,9 +59,9 @@ def wrist_image(seed: int, size: int) -> np.ndarray:
 
 
 def wrist_with_bones(seed: int, size: int, age: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of :func:`wrist_image` and its bones, boolean (X, Y); ``age`` in [0, 1] replaces the drawn one."""
+    """The image of :func:`wrist_image` and its bones, boolean (X, Y); ``age`` in [0, 1] replaces the drawn one."""
     if not 32 <= size <= 512:
-        raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the picture afterwards.")
+        raise NomalyError(f"size must be 32 to 512 pixels, got {size}; resize the image afterwards.")
     rng = np.random.default_rng(seed)
     drawn = float(rng.uniform(0.0, 1.0))
     age = drawn if age is None else age
@@ -94,7 +94,7 @@ class _Bone:
 
     start: np.ndarray
     end: np.ndarray
-    half: tuple[float, float, float]
+    half: np.ndarray
     plate: float
 
 
@@ -108,7 +108,7 @@ class _Hand:
 
     @classmethod
     def of(cls, rng: np.random.Generator, age: float) -> _Hand:
-        """A hand of an age, posed by chance."""
+        """A hand of an age in a random pose."""
         slim, stout = np.exp(0.08 * rng.standard_normal(2)) * (0.88 + 0.14 * age, 1.06 - 0.06 * age)
         bones, flesh = _forearm(rng, slim, stout)
         spread, bow = np.clip(rng.normal(1.2, 0.55), -0.1, 2.2), rng.normal(0.0, 2.0)
@@ -131,7 +131,7 @@ class _Hand:
             if age > first:
                 carpals.append((np.array(middle) + rng.normal(0.0, 0.005, 2), radii, np.deg2rad(turn * grown)))
             else:
-                rng.normal(0.0, 0.005, 2)  # the dice fall alike at every age
+                rng.normal(0.0, 0.005, 2)  # the same random numbers are drawn at every age
         return cls(bones, carpals, flesh)
 
 
@@ -144,7 +144,7 @@ def _forearm(rng: np.random.Generator, slim: float, stout: float) -> tuple[list[
         ((0.045, 0.008), (0.035, 1.5), (0.086, 0.047, 0.05)),
         ((-0.088, 0.030), (-0.075, 1.5), (0.042, 0.036, 0.04)),
     ):
-        bones.append(_Bone(turn @ start, turn @ end, tuple(slim * h for h in half), rng.uniform(0.028, 0.034)))
+        bones.append(_Bone(turn @ start, turn @ end, slim * np.array(half), rng.uniform(0.028, 0.034)))
     corners = np.array([(0.01, -0.05), (-0.01, 0.10), (-0.015, 0.35), (-0.02, 0.8), (-0.02, 1.5)])
     return bones, [(corners @ turn.T, stout * np.array([0.195, 0.175, 0.19, 0.235, 0.28]), 0.85)]
 
@@ -161,7 +161,7 @@ def _ray(joints: np.ndarray, slim: float, age: float, thumb: bool) -> list[_Bone
         length = np.hypot(*(end - start))
         near = 0.026 / length  # how far from its end a bone has its growth plate
         plate = 1.0 - near if i == 0 and not thumb else near
-        bones.append(_Bone(start + gap * way, end - gap * way, tuple(slim * h for h in half), plate))
+        bones.append(_Bone(start + gap * way, end - gap * way, slim * np.array(half), plate))
     return bones
 
 
@@ -234,7 +234,7 @@ def _pebble(frame: Frame, middle: np.ndarray, radii: np.ndarray, turn: float) ->
 
 
 def _flesh(frame: Frame, hand: _Hand) -> np.ndarray:
-    """Attenuation of the soft tissue, whose parts melt into one another."""
+    """Attenuation of the soft tissue, whose parts blend."""
     total = np.zeros_like(frame.u)
     for corners, halves, flat in hand.flesh:
         place, near = _near(frame, corners, float(halves.max()))

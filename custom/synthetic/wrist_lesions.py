@@ -1,18 +1,16 @@
-"""Synthetic abnormalities for films of a child's hand or wrist: six groups, made from the film's own grey levels.
+"""Synthetic abnormalities for radiographs of a child's hand or wrist: six groups, based on the film's grey levels.
 
-The groups are those of GRAZPEDWRI-DX (Nagy et al. 2022, Scientific Data 9:222). They are caricatures and must be called
-synthetic wherever a number rests on them. Lengths are parts of the film's shorter side.
+The groups are those of GRAZPEDWRI-DX (Nagy et al. 2022, Scientific Data 9:222). They are caricatures; results
+that use them must be labelled synthetic. Lengths are fractions of the film's shorter side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from custom.errors import NomalyError
-from custom.synthetic.film import ATTEMPTS, VISIBLE, Change, check_lesion, most_visible, smooth_field
+from custom.synthetic.film import ATTEMPTS, VISIBLE, Change, Effect, draw_visible, smooth_field, smooth_step
 from custom.synthetic.limb import Limb, Site
 
 MIN_CONTRAST = 0.06  # mean change inside the mask below which another place is tried
@@ -21,41 +19,27 @@ MIN_CONTRAST = 0.06  # mean change inside the mask below which another place is 
 def draw_lesion(
     image: np.ndarray, group: str, seed: int, strength: tuple[float, float] = (0.35, 1.0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one lesion into a film of a hand or wrist, a phantom's or a real one.
-
-    Args:
-        image: (C, X, Y) in [0, 1], bones bright and air dark.
-        group: one of ``EFFECTS``.
-        seed: equal seeds give equal lesions.
-        strength: range of the drawn strength, within (0, 1]; small = subtle.
-
-    Returns:
-        changed image (C, X, Y) float32 in [0, 1]; boolean mask (X, Y) of the visible change, never empty.
-
-    Raises:
-        NomalyError: unknown group, a range out of bounds, or a film without a place where the lesion would be seen.
+    """Draw one lesion of a group of ``EFFECTS`` into a synthetic or real film of a hand or wrist, see
+    :func:`custom.synthetic.film.draw_visible`.
     """
-    check_lesion(group, EFFECTS, strength)
-    film = np.asarray(image, np.float32).mean(0)
-    limb, rng = Limb.of(film), np.random.default_rng(seed)
-    drawn = float(rng.uniform(*strength))
-    grain, attempts = 2 * (limb.size // 64) + 1, ATTEMPTS if limb.bone.sum() > 8 else 0
-    change, mask = most_visible(film, lambda: EFFECTS[group](film, limb, rng, drawn), MIN_CONTRAST, grain, attempts)
-    if not mask.any():
-        raise NomalyError(f"no {group} could be seen in {ATTEMPTS} places of this film; use a film with a bright hand")
-    return np.clip(image + change, 0.0, 1.0).astype(np.float32), mask
+    return draw_visible(
+        image,
+        group,
+        EFFECTS,
+        seed,
+        strength,
+        Limb.of,
+        MIN_CONTRAST,
+        "a film with a bright hand",
+        grain=lambda limb: 2 * (limb.size // 64) + 1,
+        attempts=lambda limb: ATTEMPTS if limb.bone.sum() > 8 else 0,
+    )
 
 
-def _ramp(distance: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, a smooth step between."""
-    t = np.clip(distance, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-def _bar(u: np.ndarray, v: np.ndarray, half: tuple[float, float | np.ndarray], pixel: float) -> np.ndarray:
+def _bar(u: np.ndarray, v: np.ndarray, half: tuple[ArrayLike, ArrayLike], pixel: float) -> np.ndarray:
     """1 in a bar of half sizes along u and v, 0 outside, with an edge of a pixel; no bar is thinner than a pixel."""
-    half = [np.maximum(h, 0.55 * pixel) for h in half]
-    return _ramp((half[0] - np.abs(u)) / pixel + 0.5) * _ramp((half[1] - np.abs(v)) / pixel + 0.5)
+    long, wide = (np.maximum(h, 0.55 * pixel) for h in half)
+    return smooth_step((long - np.abs(u)) / pixel + 0.5) * smooth_step((wide - np.abs(v)) / pixel + 0.5)
 
 
 def _pushed(film: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -70,13 +54,19 @@ def fracture(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength: f
     half, pixel = place.half, 1.0 / limb.size
     line = place.along - rng.uniform(-0.7, 0.7) * place.across - 0.12 * half * smooth_field(rng, film.shape, 40)
     width = max(rng.uniform(0.004, 0.009), 0.6 * pixel)
-    over = _ramp((1.05 * half + 0.5 * pixel - np.abs(place.across)) / max(0.2 * half, pixel) + 0.5)
+    over = smooth_step((1.05 * half + 0.5 * pixel - np.abs(place.across)) / max(0.2 * half, pixel) + 0.5)
     end = rng.uniform(-0.3, 1.0) if rng.random() < 0.3 else 2.0  # some lines end inside the bone
-    gap = over * _ramp((end * half - place.across) / max(0.3 * half, pixel) + 0.5) * np.exp(-((line / width) ** 2))
+    gap = (
+        over * smooth_step((end * half - place.across) / max(0.3 * half, pixel) + 0.5) * np.exp(-((line / width) ** 2))
+    )
     gap[gap < 0.02] = 0.0
     change = np.zeros_like(film)
     if rng.random() < 0.6:
-        far = (line > 0) * _ramp((4.0 * half - line) / (3.0 * half)) * _ramp((2.0 * half - np.abs(place.across)) / half)
+        far = (
+            (line > 0)
+            * smooth_step((4.0 * half - line) / (3.0 * half))
+            * smooth_step((2.0 * half - np.abs(place.across)) / half)
+        )
         step = rng.choice([-1.0, 1.0]) * max(rng.uniform(0.25, 0.7) * half, 0.8 * pixel) * (0.4 + 0.6 * strength)
         change = _pushed(film, step * limb.size * far * place.normal[:, None, None])
     depth = np.maximum(film - limb.soft, 0.7 * limb.contrast)
@@ -86,7 +76,7 @@ def fracture(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength: f
 
 def metal(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength: float) -> Change:
     """A plate with screws, a screw or crossed wires: brighter than bone, in the dark halo of a sharpened film."""
-    dim = np.clip(1.1 - film, 0.05, None) ** 2  # on a bone that is white already metal cannot be seen
+    dim = np.clip(1.1 - film, 0.05, None) ** 2  # on a white bone, metal is not visible
     place = limb.site(rng, limb.bone * dim * (limb.depth > min(0.04, 0.5 * limb.depth.max())))
     half, pixel = float(np.clip(place.half, 0.018, 0.06)), 1.0 / limb.size
     canvas = (_plate, _screw, _wires)[rng.integers(3)](place, rng, half, pixel)
@@ -128,7 +118,7 @@ def bone_lesion(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength
     radius = np.clip(rng.uniform(0.7, 1.1) * place.half, max(0.014, 1.6 / limb.size), 0.036)
     rho = np.hypot(place.along / rng.uniform(1.0, 1.7), place.across) / radius
     rho = rho * (1.0 + 0.08 * smooth_field(rng, film.shape, 30))
-    blob = _ramp((1.15 - rho) / 0.4)
+    blob = smooth_step((1.15 - rho) / 0.4)
     around = ndimage.gaussian_filter(film, 0.03 * limb.size)
     x, y = place.place
     if rng.random() < 0.35 and around[x, y] < 0.8:  # a white bone cannot become whiter
@@ -150,11 +140,16 @@ def soft_tissue(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength
     columns, rows = np.indices(film.shape)
     reach = rng.uniform(0.06, 0.11)
     hill = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) * (pixel / reach) ** 2 / 2.0)
-    hill = hill * _ramp((hill - 0.03) / 0.1) * _ramp((0.045 - limb.depth) / 0.04) * _ramp((limb.depth + 0.12) / 0.05)
+    hill = (
+        hill
+        * smooth_step((hill - 0.03) / 0.1)
+        * smooth_step((0.045 - limb.depth) / 0.04)
+        * smooth_step((limb.depth + 0.12) / 0.05)
+    )
     hill = hill * _own_side(limb, hill > 0.3, (x, y))
     bulge = max(0.018 + 0.027 * strength, 1.2 * pixel)
     change = _pushed(film, bulge * limb.size * hill * outward / np.maximum(np.hypot(*outward), 0.3))
-    inside = _ramp((limb.depth + bulge * hill) / (2.0 * pixel)) * hill
+    inside = smooth_step((limb.depth + bulge * hill) / (2.0 * pixel)) * hill
     tissue = limb.soft - limb.air
     level = limb.air + (0.75 + 0.35 * strength) * tissue
     change += (0.3 + 0.5 * strength) * inside * np.clip(level - film - change, 0.0, None)
@@ -192,10 +187,10 @@ def cast(film: np.ndarray, limb: Limb, rng: np.random.Generator, strength: float
     half = half + thick
     x, ratio = (across - middle) / half, 1.0 - 1.3 * thick / half
     path = np.sqrt(np.clip(1.0 - x**2, 0.0, 1.0)) - np.sqrt(np.clip(ratio**2 - x**2, 0.0, 1.0))
-    path = 0.45 * _ramp((1.0 - np.abs(x)) / 0.06) + 0.55 * path / np.sqrt(1.0 - ratio**2)
+    path = 0.45 * smooth_step((1.0 - np.abs(x)) / 0.06) + 0.55 * path / np.sqrt(1.0 - ratio**2)
     weave = 0.10 * np.sin(2.0 * np.pi * (along / 0.045 + 4.0 * across + 0.3 * smooth_field(rng, film.shape, 9)))
     grain = 1.0 + weave + 0.08 * smooth_field(rng, film.shape, 14) + 0.10 * smooth_field(rng, film.shape, 50)
-    fuzzy = _ramp((end - along + 0.012 * smooth_field(rng, film.shape, 12)) / 0.02)
+    fuzzy = smooth_step((end - along + 0.012 * smooth_field(rng, film.shape, 12)) / 0.02)
     # plaster adds to what is there, and the stronger exposure it needs takes contrast from the bones
     sleeve = (0.35 + 0.5 * strength) * path * fuzzy
     return sleeve * (rng.uniform(0.80, 0.92) * grain - film), sleeve > 0.1
@@ -235,11 +230,10 @@ def foreign_body(film: np.ndarray, limb: Limb, rng: np.random.Generator, strengt
         elif kind == 2:
             body = _bar(u, v, (long, 0.5 * np.clip(long - u, 0.0, 2.0 * long)), pixel)
         else:
-            body = _ramp((thick - np.hypot(u, v)) / pixel + 0.5)
+            body = smooth_step((thick - np.hypot(u, v)) / pixel + 0.5)
     return (0.4 + 0.6 * strength) * body * (max(0.97, float(film.max())) - film), body > 0.3
 
 
-Effect = Callable[[np.ndarray, Limb, np.random.Generator, float], Change]
-EFFECTS: dict[str, Effect] = {
+EFFECTS: dict[str, Effect[Limb]] = {
     effect.__name__: effect for effect in (cast, metal, fracture, bone_lesion, soft_tissue, foreign_body)
 }

@@ -16,7 +16,7 @@ from custom.federated.site import ERROR, SELECTION, DetectorAlgo, make_site
 
 
 def answer(site: DetectorAlgo, received: flare.FLModel) -> flare.FLModel:
-    """Metrics of the weights that came, and what the site makes of them; in the last round it trains no more."""
+    """Metrics of the received weights, and the site's new weights; in the last round it only validates."""
     weights = ExchangeObject(weights=received.params)
     metrics = ranked(site.evaluate(weights).metrics) if received.current_round > 0 else None
     if received.current_round < received.total_rounds - 1:
@@ -26,15 +26,15 @@ def answer(site: DetectorAlgo, received: flare.FLModel) -> flare.FLModel:
 
 
 def ranked(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics with the one that NVFlare chooses the average by: AUROC, of equal ones the lower healthy error, as
+    """Metrics with the one by which NVFlare chooses the average: AUROC, and for equal AUROC the lower healthy error, as
     `nomaly train` chooses its epoch.
     """
-    # Two AUROCs that are not equal differ by more than any error makes here.
+    # Different AUROCs differ by more than this term.
     return {**metrics, SELECTION: metrics["synthetic_auroc"] - 1e-9 * metrics["healthy_error"]}
 
 
 def main(settings: Path) -> None:
-    """Answer the server until the training is over; what stops the site is left where the job looks for it."""
+    """Answer the server until the training ends; an error is written to the file that the job reads."""
     flare.init()
     site = None
     while flare.is_running():

@@ -1,4 +1,4 @@
-"""Train a bundle at several sites by NVFlare, simulated on this machine or as a job for real ones; see --help."""
+"""Train a bundle at several sites with NVFlare, simulated on this machine or as a job for real sites; see --help."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ if TYPE_CHECKING:
 CLIENT = Path(__file__).with_name("client.py")
 BEST = "best_FL_global_model.pt"  # NVFlare's name
 SERVER = "server"  # NVFlare's own
-FIXED = ("bundle_root", "ckpt_dir", "dataset_dir", "max_epochs", "output_dir", "overwrite")  # what a site sets itself
+FIXED = ("bundle_root", "ckpt_dir", "dataset_dir", "max_epochs", "output_dir", "overwrite")  # set by each site
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
-        description="Train a bundle at several sites that share weights and no images, by NVFlare's FedAvg: on this "
-        "machine, or with --write_job as a job for machines of their own.",
-        epilog="Any parameter of the config train.json can be set too, for example --batch_size 8; parameters come "
+        description="Train a bundle at several sites that share weights but no images, with NVFlare's FedAvg: on this "
+        "machine, or with --write_job as a job for separate machines.",
+        epilog="Any parameter of the config train.json can also be set, for example --batch_size 8; put them "
         "last. Research software, not a medical device.",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
     parser.add_argument("--site", action="append", required=True, metavar="NAME=FOLDER", help="a site and its data set")
-    parser.add_argument("--output", required=True, help="new folder for models/model.pt, logs and what each site keeps")
+    parser.add_argument(
+        "--output", required=True, help="new folder for models/model.pt, logs and the files of each site"
+    )
     parser.add_argument(
         "--rounds",
         type=int,
         required=True,
-        help="how often weights are averaged; with local_epochs they replace max_epochs",
+        help="number of averages; together with local_epochs it replaces max_epochs",
     )
-    parser.add_argument("--local_epochs", type=int, default=1, help="epochs of a round (default: %(default)s)")
-    parser.add_argument("--weights", help="model.pt to go on from (default: new weights)")
+    parser.add_argument("--local_epochs", type=int, default=1, help="epochs per round (default: %(default)s)")
+    parser.add_argument("--weights", help="model.pt to continue from (default: new weights)")
     parser.add_argument(
         "--write_job", metavar="JOB", help="only write the job to this folder, for NVFlare's submit_job"
     )
@@ -53,10 +55,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse what would fail in the midst of NVFlare.
+    """Reject options that would fail later in NVFlare.
 
     Raises:
-        NomalyError: with what to give.
+        NomalyError: with the rule.
     """
     for name in ("rounds", "local_epochs"):
         if getattr(options, name) < 1:
@@ -74,37 +76,37 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def check_new(name: str, folder: Path) -> None:
-    """Refuse a folder that holds anything, and what is no folder.
+    """Reject a folder that is not empty, and a file.
 
     Raises:
         NomalyError: with what to do.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NomalyError(f"{name} must be a new folder, but {folder} holds files: give another, or empty it.")
+        raise NomalyError(f"{name} must be a new folder, but {folder} contains files: give another, or empty it.")
 
 
 def check_no_spaces(name: str, path: str | Path) -> None:
-    """Refuse a path that NVFlare's simulator would take for several words.
+    """Reject a path that NVFlare's simulator would split at spaces.
 
     Raises:
-        NomalyError: if it holds a space.
+        NomalyError: if it contains a space.
     """
     if len(str(path).split()) != 1:
-        raise NomalyError(f"{name} must have no spaces in its path, as NVFlare parts words there, got {path}.")
+        raise NomalyError(f"{name} must not have spaces in its path, at which NVFlare splits it, got {path}.")
 
 
 def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:
-    """Folders of data sets by names of sites; those that are here are read on trial.
+    """Data set folder of each site; those on this machine are checked.
 
     Raises:
-        NomalyError: if they are fewer than two or named alike, or a data set cannot be used.
+        NomalyError: fewer than two sites, equal names, or a data set that cannot be used.
     """
     sites = {name: str(Path(folder).absolute()) for name, _, folder in (word.partition("=") for word in words)}
     if SERVER in sites:
-        raise NomalyError(f"--site must not be called {SERVER}, as NVFlare's own part is: give it another name.")
+        raise NomalyError(f"--site must not be named {SERVER}, which NVFlare uses itself: choose another name.")
     if len(sites) < max(2, len(words)) or not all(re.fullmatch(r"[\w-]+=.+", word) for word in words):
         raise NomalyError(
-            f"--site must be given for two sites or more, each as NAME=FOLDER with a name of its own, got {words}."
+            f"--site must be given at least twice, each as NAME=FOLDER with a different name, got {words}."
         )
     for folder in sites.values() if here else ():
         load_datalist(folder, ("training", "validation"))
@@ -112,7 +114,7 @@ def read_sites(words: Sequence[str], here: bool) -> dict[str, str]:
 
 
 def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, parameters: dict[str, Any]) -> str:
-    """Path of the file that tells a site what is its own."""
+    """Write the settings of a site and return their path."""
     folder = Path(options.output).absolute() / "sites" / name
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -128,7 +130,7 @@ def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, par
 
 
 def make_recipe(options: argparse.Namespace, sites: dict[str, str], parameters: dict[str, Any]) -> FedAvgRecipe:
-    """NVFlare's job. Its server needs nothing of Nomaly: it averages tensors by name."""
+    """NVFlare's job. Its server does not need Nomaly: it averages tensors by name."""
     from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
     from nvflare.recipe import set_per_site_config
@@ -138,7 +140,7 @@ def make_recipe(options: argparse.Namespace, sites: dict[str, str], parameters: 
     recipe = FedAvgRecipe(
         name="nomaly",
         min_clients=len(sites),
-        num_rounds=options.rounds + 1,  # in the last one sites only validate
+        num_rounds=options.rounds + 1,  # in the last round, sites only validate
         train_script=str(CLIENT),
         model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=str(initial)),
         key_metric=SELECTION,
@@ -149,7 +151,7 @@ def make_recipe(options: argparse.Namespace, sites: dict[str, str], parameters: 
 
 
 def simulate(recipe: FedAvgRecipe, names: Sequence[str], output: Path) -> Path:
-    """The best average, after a training of all sites on this machine.
+    """Train all sites on this machine and return the path of the best average.
 
     Raises:
         NomalyError: if a site stopped.
@@ -160,16 +162,16 @@ def simulate(recipe: FedAvgRecipe, names: Sequence[str], output: Path) -> Path:
         recipe.run(SimEnv(clients=list(names), workspace_root=str(output / "nvflare")))
     except RuntimeError as error:
         files = {name: output / "sites" / name / ERROR for name in names}
-        told = [f"{name}: {file.read_text()}" for name, file in files.items() if file.exists()]
+        errors = [f"{name}: {file.read_text()}" for name, file in files.items() if file.exists()]
         raise NomalyError(
-            f"all sites must finish, but the training stopped. {' '.join(told) or error} Logs: {output}/nvflare."
+            f"the training stopped before all sites finished. {' '.join(errors) or error} Logs: {output}/nvflare."
         ) from error
     [best] = (output / "nvflare").rglob(BEST)
     return best
 
 
 def train(options: argparse.Namespace, parameters: dict[str, Any]) -> str:
-    """Do what is asked for; says what came of it."""
+    """Run the training or write the job; returns a summary."""
     if given := [name for name in FIXED if name in parameters]:
         raise NomalyError(f"--{given[0]} is set by the job: use --site, --output, --rounds and --local_epochs.")
     sites = read_sites(options.site, here=options.write_job is None)
@@ -183,11 +185,11 @@ def train(options: argparse.Namespace, parameters: dict[str, Any]) -> str:
     best = simulate(recipe, list(sites), Path(options.output).absolute())
     model = Path(options.output) / "models" / "model.pt"
     write_model(options.bundle, parameters, best, model)
-    return f"Best average of {len(sites)} sites: {model}. Each site calibrates it for itself."
+    return f"Best average of {len(sites)} sites: {model}. Calibrate it separately at each site."
 
 
 def main() -> int:
-    """Run; 0 = done, 2 = a mistake of the user, said in one sentence."""
+    """Run; 0 = done, 2 = user error, reported in one sentence."""
     options, unknown = build_parser().parse_known_args()
     try:
         print(train(options, parse_overrides(unknown)))

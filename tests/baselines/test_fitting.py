@@ -100,7 +100,9 @@ def test_intensity_score_of_a_rule_that_needs_a_reconstruction_is_that_of_the_to
 
 
 def test_intensity_baseline_without_any_body_to_learn_from_is_refused() -> None:
-    with pytest.raises(NomalyError, match="foreground must hold at least one pixel, got an empty mask: no slice shows"):
+    with pytest.raises(
+        NomalyError, match="foreground must contain at least one pixel, got an empty mask: no slice shows"
+    ):
         IntensityBaseline(StudyScore()).fit(torch.zeros(2, 1, 4, 4))
 
 

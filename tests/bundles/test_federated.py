@@ -193,13 +193,10 @@ def test_average_of_another_network_is_refused(
     for wrong, message in (
         (
             {key: average[key] for key in others},
-            "must be of this network, but are not (of its tensors 1 missing, such as",
+            "do not fit this network (of its tensors 1 missing, such as",
         ),
-        (
-            [1, 2],
-            "must be of this network, but are not (the file contains a list, not tensors by name): give all sites",
-        ),
-        (broken, f"must be finite, but {first} is not: a site's training has broken down"),
+        ([1, 2], "do not fit this network (the file contains a list, not tensors by name): use the same bundle"),
+        (broken, f"must be finite, but {first} is not: the training of a site has diverged"),
     ):
         save_tensors(wrong, tmp_path / "average.pt")
         with pytest.raises(NomalyError, match=f"shared weights {re.escape(message)}"):

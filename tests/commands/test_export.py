@@ -225,7 +225,7 @@ def test_studies_of_another_size_than_the_graph_are_no_check(nomaly, words, tiny
     (tmp_path / "none.nii.gz").write_bytes(b"no image")
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o", "--format", "torchscript", **parameters)
     assert done.code == 2
-    assert "the parity check needs at least one study that can be scored, got none (" in done.err
+    assert "the check against the detector needs at least one study that can be scored, but found none (" in done.err
     assert not list((tmp_path / "o").iterdir())  # files that nothing has checked
 
 
@@ -281,5 +281,5 @@ def test_missing_package_is_named_with_the_way_to_get_it(nomaly, tmp_path, monke
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o")
     assert done.code == 2
     assert (
-        "format onnx needs the package no_such_package, which is not installed: run `pip install .[onnx]`" in done.err
+        "--format onnx needs the package no_such_package, which is not installed: run `pip install .[onnx]`" in done.err
     )

@@ -136,12 +136,12 @@ def test_series_can_be_chosen_by_other_tags(bundles, tiny_data, tmp_path):
     run = deploy(bundles["ra_brain"], tmp_path / "study", tmp_path / "run", *words)
 
     assert (run.code, len(run.rows)) == (0, 1), run.told
-    assert "Not selected, so not assessed: 1 of MR; --series chooses others." in run.told
+    assert "Not selected, so not scored: 1 of MR. Use --series to select others." in run.told
     key = (run.output / "key.csv").read_text()
     assert str(tmp_path / "study" / "0") in key and str(tmp_path / "study" / "1") not in key
 
 
-def test_series_that_the_gate_refuses_gets_a_report_that_says_so(bundles, tiny_data, tmp_path):
+def test_rejected_series_gets_a_report_with_the_reason(bundles, tiny_data, tmp_path):
     write_head(tmp_path / "study", tiny_data, 0, BodyPartExamined="KNEE")
 
     run = deploy(bundles["ra_brain"], tmp_path / "study", tmp_path / "run", "--input_check", "true")
@@ -155,13 +155,13 @@ def test_series_that_the_gate_refuses_gets_a_report_that_says_so(bundles, tiny_d
 @pytest.mark.parametrize(
     "name, words, message",
     [
-        ("nothing", [], "the input must hold DICOM images, but .*nothing has none: give the folder of a study"),
-        ("notes.txt", [], "the input must hold DICOM images, but .*notes.txt has none"),
-        ("film.dcm", [], r"the input must hold a series with Modality \^\(MR\)\$, got 1 of CR: give another bundle"),
+        ("nothing", [], "no DICOM images found in .*nothing: give the folder of a study"),
+        ("notes.txt", [], "no DICOM images found in .*notes.txt"),
+        ("film.dcm", [], r"the input must contain a series with Modality \^\(MR\)\$, got 1 of CR: use another bundle"),
         (
             "film.dcm",
             ["--series=Modality=CR", "--series=PatientName=D"],
-            "--series must be about tags that MONAI Deploy can ",
+            "--series must use tags that MONAI Deploy can ",
         ),
     ],
 )

@@ -34,7 +34,7 @@ def words(tmp_path: Path) -> list[str]:
     return ["--bundle", "ra_chest", "--input", str(tmp_path), "--output", str(tmp_path / "results")]
 
 
-def test_series_of_the_bundles_modalities_are_assessed_unless_told_otherwise(words, tmp_path):
+def test_series_of_the_bundles_modalities_are_scored_by_default(words, tmp_path):
     found = read_options(words)
 
     assert (found.bundle, found.input, found.output) == (BUNDLES / "ra_chest", tmp_path, tmp_path / "results")
@@ -48,14 +48,14 @@ def test_conditions_of_the_user_come_beside_the_modality_or_in_its_place(words):
     assert found.series == {"Modality": "^OT$", "SeriesDescription": "t1.*=3"}
 
 
-def test_other_options_are_knobs_of_detection(words):
+def test_other_options_are_parameters_of_detection(words):
     assert read_options([*words, "--overwrite", "true", "--alpha=0.02"]).parameters == {
         "overwrite": True,
         "alpha": 0.02,
     }
 
 
-def test_container_tells_its_folders_and_holds_one_bundle(monkeypatch, tmp_path):
+def test_container_sets_the_folders_and_contains_one_bundle(monkeypatch, tmp_path):
     shutil.copytree(BUNDLES / "ra_wrist" / "configs", tmp_path / "models" / "ra_wrist" / "configs")
     for variable, place in ((INPUT, ""), (OUTPUT, "results"), (MODELS, "models")):
         monkeypatch.setenv(variable, str(tmp_path / place))
@@ -70,16 +70,16 @@ def test_container_tells_its_folders_and_holds_one_bundle(monkeypatch, tmp_path)
     "more, message",
     [
         (["--bundle", "ra_foot"], "BUNDLE must be a bundle's name or path, got ra_foot: choose one of memmc_"),
-        (["--input", "nowhere"], "--input must be a folder, but nowhere is none: check its spelling"),
-        (["--series", "t1"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got t1: such as "),
-        (["--series", "0008,0060=MR"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got 0008,0060=MR"),
-        (["--series", "SeriesName=t1"], "--series must be KEYWORD=PATTERN with a keyword of DICOM, got SeriesName=t1"),
-        (["--series", "Modality=("], r"--series must have a regular expression, got \( \(missing \)"),
+        (["--input", "nowhere"], "--input must be a folder, but nowhere is not a folder: check its spelling"),
+        (["--series", "t1"], "--series must be KEYWORD=PATTERN with a DICOM keyword, got t1: for example "),
+        (["--series", "0008,0060=MR"], "--series must be KEYWORD=PATTERN with a DICOM keyword, got 0008,0060=MR"),
+        (["--series", "SeriesName=t1"], "--series must be KEYWORD=PATTERN with a DICOM keyword, got SeriesName=t1"),
+        (["--series", "Modality=("], r"--series must have a valid regular expression, got \( \(missing \)"),
         (["--studies", "x"], "--studies is set by the application: use --input"),
         (["--overwrite"], "--overwrite must have a value"),
     ],
 )
-def test_mistakes_are_told(words, more, message):
+def test_mistakes_are_reported(words, more, message):
     with pytest.raises(NomalyError, match=message):
         read_options([*words, *more])
 
@@ -94,21 +94,23 @@ def test_missing_folders_are_asked_for(capsys):
 def test_help_needs_no_package_at_all():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from custom.deploy.__main__ import main; main(['--help'])"
 
-    told = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    output = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
 
-    assert (told.returncode, told.stderr) == (0, "") and "--series KEYWORD=PATTERN" in told.stdout
+    assert (output.returncode, output.stderr) == (0, "") and "--series KEYWORD=PATTERN" in output.stdout
 
 
-def test_environment_without_monai_deploy_is_told(words, monkeypatch, capsys):
+def test_environment_without_monai_deploy_is_reported(words, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "monai.deploy", None)
     monkeypatch.setenv("HOLOSCAN_LOG_LEVEL", "OFF")
 
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert re.fullmatch(r"monai_deploy.sh: MONAI Deploy must be installed, but monai.deploy\S* is not: use .*\n", told)
+    output = capsys.readouterr().err
+    assert re.fullmatch(
+        r"monai_deploy.sh: MONAI Deploy must be installed, but monai.deploy\S* is not: use .*\n", output
+    )
 
 
-def test_package_is_told_the_version_of_the_project():
-    told = yaml.safe_load((Path(options.__file__).parent / "app.yaml").read_text())
+def test_package_has_the_version_of_the_project():
+    output = yaml.safe_load((Path(options.__file__).parent / "app.yaml").read_text())
 
-    assert told["application"]["version"] == __version__ and set(told) == {"application", "resources"}
+    assert output["application"]["version"] == __version__ and set(output) == {"application", "resources"}

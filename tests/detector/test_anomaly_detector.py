@@ -7,7 +7,7 @@ from torch import nn
 
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
-from custom.scoring.anomaly_map import ResidualMap
+from maps import ResidualMap
 from tiny import TINY_AUTOENCODER
 
 

@@ -239,7 +239,7 @@ def test_failed_study_is_handed_on_with_its_reason(run_grey, caplog: pytest.LogC
 def test_study_that_cannot_be_scored_fails_with_the_reason(run_grey) -> None:
     broken = item("nan", a=float("nan"))
     _, outputs = run_grey([broken, item("good")])
-    assert [study.get("error", "")[:40] for study in outputs] == ["anomaly_map must hold finite values, got", ""]
+    assert [study.get("error", "")[:40] for study in outputs] == ["anomaly_map must have finite values, got", ""]
 
 
 def test_error_of_the_software_ends_the_run(run_grey, grey_detector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_score_of_structure_is_the_mean_over_slices() -> None:
 # Detector
 
 
-def test_module_says_of_a_study_what_the_evaluator_says(run_grey, grey_detector) -> None:
+def test_module_gives_the_results_of_the_evaluator(run_grey, grey_detector) -> None:
     study = torch.rand(1, 8, 8, 4, generator=torch.Generator().manual_seed(0)) * (torch.arange(8) > 3).view(1, 8, 1, 1)
     grey_detector.predict = lambda x: ((x - 0.1).abs().mean(1, keepdim=True), torch.full_like(x, 0.04))
     score = StudyScore("top_q", 0.1)
@@ -157,13 +157,13 @@ def test_empty_foreground_and_a_broken_map_have_neither_score_nor_p_value(grey_d
         assert math.isnan(score) and (float(p_value), int(decision)) == (-1, -1)
 
 
-def test_network_of_volumes_is_refused() -> None:
+def test_network_of_volumes_is_rejected() -> None:
     network = SimpleNamespace(reconstructor=SimpleNamespace(image_size=(96, 96, 8)))
-    with pytest.raises(NomalyError, match="export takes networks of slices, got one of volumes, 96 x 96 x 8"):
+    with pytest.raises(NomalyError, match="only networks of slices can be exported, got one of volumes, 96 x 96 x 8"):
         exported_detector(SimpleNamespace(network=network))
 
 
-def test_lpips_is_refused(grey_detector) -> None:
+def test_lpips_is_rejected(grey_detector) -> None:
     class WithoutItsPackage(LpipsDistance):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
@@ -171,7 +171,7 @@ def test_lpips_is_refused(grey_detector) -> None:
     grey_detector.reconstructor = torch.nn.Module()
     grey_detector.reconstructor.image_size = (8, 8)
     grey_detector.map_head = WithoutItsPackage()
-    with pytest.raises(NomalyError, match="export takes perceptual 'embedding', got 'lpips', which is not exported"):
+    with pytest.raises(NomalyError, match="only perceptual 'embedding' can be exported, got 'lpips'"):
         exported_detector(SimpleNamespace(network=grey_detector))
 
 
@@ -181,6 +181,6 @@ def test_calibration_by_groups_needs_the_name_of_one(grey_detector, group: str |
     grey_detector.reconstructor = torch.nn.Module()
     grey_detector.reconstructor.image_size = (8, 8)
     with pytest.raises(
-        NomalyError, match=f"--study_group must be one of a, b, got {group}: this calibration is by scanner"
+        NomalyError, match=f"--study_group must be one of a, b, got {group}: the detector is calibrated by scanner"
     ):
         exported_detector(SimpleNamespace(network=grey_detector, study_group=group))

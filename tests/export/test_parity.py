@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from custom.export.parity import FormatParity, table, tolerances_of
-from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, ResidualMap
+from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap
+from maps import ResidualMap
 
 TOLERANCES = {"map": 0.1, "score": 0.02, "reconstruction": 1e-4}
 
@@ -39,7 +40,7 @@ def outputs(**changes) -> list[torch.Tensor]:
         ({"score": 2.1}, "score", 0.05, False),
         ({"score": math.nan}, "score", None, False),
         ({"decision": 1}, "score", 0.0, False),
-        ({"p_value": 0.05}, "score", 0.0, True),  # told, but the decision is what counts
+        ({"p_value": 0.05}, "score", 0.0, True),  # reported, but the decision is what counts
     ],
 )
 def test_difference_is_measured_and_judged(item, changes: dict, name: str, difference, passed: bool) -> None:
@@ -77,7 +78,7 @@ def test_table_has_a_row_for_each_format(item) -> None:
     )
 
 
-def test_equalised_maps_alone_have_a_wide_tolerance() -> None:
+def test_only_equalised_maps_have_a_wide_tolerance() -> None:
     assert tolerances_of(ResidualMap())["map"] == 1e-3
     assert tolerances_of(AdaptiveHistogramPerceptualMap(residual="plain", perceptual_clahe=False))["map"] == 1e-3
     assert tolerances_of(AdaptiveHistogramPerceptualMap(residual="smooth"))["map"] == 0.1

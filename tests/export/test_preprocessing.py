@@ -1,4 +1,4 @@
-"""What is told of the steps before the graph."""
+"""The description of the steps before the graph."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from custom.transforms.resize import ResizeStudyd
 
 
 @pytest.mark.parametrize("bundle", sorted(path.parent.name for path in BUNDLES.glob("*/variant.json")))
-def test_each_step_of_a_bundle_but_the_drawing_of_lesions_is_told_with_its_arithmetic(bundle: str) -> None:
+def test_each_step_except_the_drawing_of_lesions_is_described_with_its_arithmetic(bundle: str) -> None:
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLES / bundle / "configs" / "inference.json")))
     transforms = parser.get_parsed_content("preprocessing")
-    told = preprocessing_steps(transforms)
+    steps = preprocessing_steps(transforms)
     names = [type(step).__name__ for step in transforms.transforms]
-    assert [step["step"] for step in told] == [name for name in names if name != "SyntheticLesiond"]
-    assert "SyntheticLesiond" in names and UNKNOWN not in [step["how"] for step in told]
+    assert [step["step"] for step in steps] == [name for name in names if name != "SyntheticLesiond"]
+    assert "SyntheticLesiond" in names and UNKNOWN not in [step["how"] for step in steps]
 
 
 def test_settings_are_those_of_the_step() -> None:
@@ -32,7 +32,7 @@ def test_settings_are_those_of_the_step() -> None:
     assert invert["step"] == "InvertFilmd" and invert["settings"]["keys"] == ["image"]
 
 
-def test_step_whose_arithmetic_is_not_known_is_told_by_its_name() -> None:
+def test_unknown_step_is_listed_by_its_name() -> None:
     own, scale = preprocessing_steps(Compose([lambda item: item, ScaleIntensityd("image")]))
     assert own == {"step": "function", "settings": None, "how": UNKNOWN}
     assert (scale["step"], scale["how"]) == ("ScaleIntensityd", UNKNOWN)

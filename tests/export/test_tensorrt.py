@@ -14,15 +14,15 @@ from torch import nn
 
 from custom.commands.bundle import BUNDLES
 from custom.export import tensorrt
-from custom.export.tensorrt import TensorRtHandler, what_lacks
+from custom.export.tensorrt import TensorRtHandler, missing_requirement
 
-GPU = "an NVIDIA GPU, and torch finds none"
+GPU = "an NVIDIA GPU, but torch finds none"
 
 
 @pytest.fixture(autouse=True)
 def nothing_said() -> None:
     """As at the start of a process."""
-    tensorrt.say_once.cache_clear()
+    tensorrt.warn_once.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_first_thing_that_is_missing_is_named(monkeypatch, gpu: bool, trt: bool,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(trt_compiler, "trt_imported", trt)
     monkeypatch.setattr(trt_compiler, "polygraphy_imported", polygraphy)
-    assert what_lacks() == expected
+    assert missing_requirement() == expected
 
 
 def run_with_handlers(network: nn.Module, count: int) -> None:
@@ -49,8 +49,8 @@ def run_with_handlers(network: nn.Module, count: int) -> None:
     engine.run([torch.ones(1, 2)])
 
 
-def test_machine_without_tensorrt_is_told_once_and_goes_on(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(tensorrt, "what_lacks", lambda: GPU)
+def test_missing_tensorrt_gives_one_warning_and_inference_continues(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(tensorrt, "missing_requirement", lambda: GPU)
     network = nn.Sequential(nn.Linear(2, 2))
     with caplog.at_level(logging.WARNING):
         run_with_handlers(network, 2)
@@ -61,7 +61,7 @@ def test_machine_without_tensorrt_is_told_once_and_goes_on(monkeypatch, caplog) 
 
 
 def test_machine_with_tensorrt_has_engines_made_of_the_part_that_is_named(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(tensorrt, "what_lacks", lambda: None)
+    monkeypatch.setattr(tensorrt, "missing_requirement", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(trt_compiler, "trt_imported", True)
     monkeypatch.setattr(trt_compiler, "polygraphy_imported", True)

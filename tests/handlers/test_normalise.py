@@ -11,8 +11,8 @@ from custom.data.slices import SliceDataset
 from custom.data.volumes import VolumeDataset
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.handlers.normalise import FitNormalisation
-from custom.scoring.anomaly_map import ResidualMap
 from custom.scoring.normalisation import HealthyNormalisation
+from maps import ResidualMap
 
 
 class Grey(nn.Module):

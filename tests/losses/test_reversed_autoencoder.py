@@ -80,7 +80,7 @@ def test_embedding_loss_of_a_tiny_case_agrees_with_the_hand() -> None:
     assert embedding_loss(real, reconstructed).item() == pytest.approx((0.5 * 1 + 1) + (0.5 * 12.5 + 0), rel=1e-6)
 
 
-def test_embedding_loss_takes_the_cosine_of_each_image_alone() -> None:
+def test_embedding_loss_takes_the_cosine_of_each_image_separately() -> None:
     real = [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]
     reconstructed = [torch.tensor([[1.0, 0.0], [-1.0, 0.0]])]
     # Squared differences 0, 0, 4, 0; cosines 1 and -1.

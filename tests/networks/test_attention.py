@@ -258,7 +258,7 @@ def test_decoder_block_with_one_level_is_the_pre_norm_decoder_layer_of_torch() -
     torch.testing.assert_close(block(y, context), theirs(y, context[0]), rtol=0, atol=1e-10)
 
 
-def test_decoder_block_without_levels_has_self_attention_alone() -> None:
+def test_decoder_block_without_levels_has_only_self_attention() -> None:
     block, y = scrambled(DecoderBlock(DIM, CONTEXT, HEADS, levels=0)), rand(B, N, DIM)
     assert not any("cross" in name for name, _ in block.named_parameters())
     torch.testing.assert_close(block(y), torch_encoder_layer(block)(y), rtol=0, atol=1e-10)
@@ -278,19 +278,19 @@ def test_mlp_ratio_sets_the_width_of_the_mlp() -> None:
 
 
 @pytest.mark.parametrize("heads", [3, 0, -2])
-def test_heads_that_do_not_divide_the_channels_are_refused(heads: int) -> None:
-    message = f"num_heads must divide the 8 channels of the tokens, got {heads}"
+def test_heads_that_do_not_divide_the_channels_are_rejected(heads: int) -> None:
+    message = f"num_heads must be a divisor of the 8 token channels, got {heads}"
     with pytest.raises(NomalyError, match=message):
         MemorySelfAttention(DIM, heads)
     with pytest.raises(NomalyError, match=message):
         MultiLevelCrossAttention(DIM, CONTEXT, heads, 2)
 
 
-def test_negative_number_of_slots_is_refused() -> None:
-    with pytest.raises(NomalyError, match="memory_slots must be >= 0, got -1: 0 turns the memory off"):
+def test_negative_number_of_slots_is_rejected() -> None:
+    with pytest.raises(NomalyError, match="memory_slots must be >= 0, got -1: 0 disables the memory"):
         MemorySelfAttention(DIM, HEADS, -1)
 
 
-def test_unknown_normalisation_is_refused() -> None:
+def test_unknown_normalisation_is_rejected() -> None:
     with pytest.raises(NomalyError, match="level_normalisation must be one of sqrt, mean, sum, got 'max'"):
         MultiLevelCrossAttention(DIM, CONTEXT, HEADS, 2, "max")

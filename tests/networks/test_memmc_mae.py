@@ -160,7 +160,7 @@ def test_visible_patches_replay_a_run() -> None:
     assert torch.equal(network(x, visible.clone()), before)
 
 
-def test_draw_visible_depends_on_the_generator_alone() -> None:
+def test_draw_visible_depends_only_on_the_generator() -> None:
     network = tiny()
     torch.manual_seed(3)
     first, second = network.draw_visible(4), network.draw_visible(4)
@@ -241,7 +241,7 @@ def test_mask_seed_sets_the_ensemble_and_nothing_else() -> None:
 # (4) State, precision, export -----------------------------------------------------------------------------------------
 
 
-def test_state_dict_holds_the_parameters_alone() -> None:
+def test_state_dict_holds_only_the_parameters() -> None:
     network = tiny()
     state = network.state_dict()
     assert all(isinstance(value, torch.Tensor) for value in state.values())
@@ -310,31 +310,31 @@ def test_exported_reconstruction_holds_for_any_batch() -> None:
             "patch_size must divide image_size along each axis, got [4, 3] for [16, 16]: choose an ",
         ),
         ({"patch_size": 0}, "patch_size must divide image_size along each axis, got [0, 0] for [16, 16]"),
-        ({"patch_size": 16}, "patch_size must cut the image into at least 2 patches, got [16, 16]"),
+        ({"patch_size": 16}, "patch_size must divide the image into at least 2 patches, got [16, 16]"),
         ({"hidden_size": 6}, "hidden sizes must be multiples of 4 for a grid of 2 axes, got 6"),
         ({"decoder_hidden_size": 9}, "hidden sizes must be multiples of 4 for a grid of 2 axes, got 9"),
         (VOLUME | {"hidden_size": 8}, "hidden sizes must be multiples of 6 for a grid of 3 axes, got 8"),
-        ({"num_heads": 3}, "num_heads must divide the 8 channels of the tokens, got 3"),
-        ({"decoder_num_heads": 5}, "num_heads must divide the 12 channels of the tokens, got 5"),
+        ({"num_heads": 3}, "num_heads must be a divisor of the 8 token channels, got 3"),
+        ({"decoder_num_heads": 5}, "num_heads must be a divisor of the 12 token channels, got 5"),
         ({"memory_slots": -1}, "memory_slots must be >= 0, got -1"),
-        ({"levels": 4}, "levels must be between 0 and the depth 3 of the encoder, or null for all, got 4"),
-        ({"levels": -1}, "levels must be between 0 and the depth 3 of the encoder, or null for all, got -1"),
+        ({"levels": 4}, "levels must be from 0 to the encoder's depth 3, or null for all, got 4"),
+        ({"levels": -1}, "levels must be from 0 to the encoder's depth 3, or null for all, got -1"),
         ({"level_normalisation": "softmax"}, "level_normalisation must be one of sqrt, mean, sum, got 'softmax'"),
         ({"mask_ratio": 1.0}, "mask_ratio must be in (0, 1), got 1.0"),
         ({"masks": 6}, "masks must be a multiple of 4, so that each of 16 patches is masked equally often"),
         ({"masks_per_pass": 0}, "masks_per_pass must be >= 1, or null for all masks at once, got 0"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(settings: dict, message: str) -> None:
+def test_wrong_settings_are_rejected_by_name(settings: dict, message: str) -> None:
     with pytest.raises(NomalyError, match=re.escape(message)):
         tiny(**settings)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 1, 16, 20), (2, 1, 16, 16, 1), (1, 16, 16)])
-def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+def test_images_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
     network, x = tiny(), torch.rand(shape)
     message = re.escape(
-        f"image must have the shape (B, 1, 16, 16), got {shape}: bring it to image_size and in_channels"
+        f"image must have the shape (B, 1, 16, 16), got {shape}: resize it, or set image_size and in_channels"
     )
     with pytest.raises(NomalyError, match=message):
         network.reconstruct(x)
@@ -353,9 +353,10 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         (torch.ones(2, 16, dtype=torch.bool), "torch.bool of (2, 16)"),
     ],
 )
-def test_visible_patches_of_another_kind_are_refused(visible: torch.Tensor, got: str) -> None:
+def test_visible_patches_of_another_kind_are_rejected(visible: torch.Tensor, got: str) -> None:
     message = (
-        f"visible must be indices of visible patches, int64 of the shape (2, V) with V from 1 to 15, got {got}: draw "
+        "visible must be indices of visible patches, int64 of the shape (2, V) with V from 1 to 15, got "
+        f"{got}: use draw_visible"
     )
     with pytest.raises(NomalyError, match=re.escape(message)):
         tiny()(images(), visible)

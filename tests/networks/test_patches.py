@@ -77,7 +77,7 @@ def test_mask_ratio_leaves_so_many_patches_visible(num_patches: int, mask_ratio:
 
 
 @pytest.mark.parametrize("mask_ratio", [0, 1, 1.5, -0.25, float("nan")])
-def test_mask_ratio_outside_the_unit_interval_is_refused(mask_ratio: float) -> None:
+def test_mask_ratio_outside_the_unit_interval_is_rejected(mask_ratio: float) -> None:
     message = rf"mask_ratio must be in \(0, 1\), got {mask_ratio}: 0.75 masks three patches of four"
     with pytest.raises(NomalyError, match=message):
         visible_count(16, mask_ratio)
@@ -99,7 +99,7 @@ def test_random_masks_are_uniform_over_all_choices_of_patches() -> None:
     assert all(abs(count - 1000) < 4.5 * 30.6 for count in counts.values())
 
 
-def test_random_masks_depend_on_the_generator_alone() -> None:
+def test_random_masks_depend_only_on_the_generator() -> None:
     torch.manual_seed(3)
     first, second = random_visible(4, 16, 4), random_visible(4, 16, 4)
     torch.manual_seed(3)
@@ -146,7 +146,7 @@ def test_rounds_differ_from_each_other() -> None:
     assert not set(map(tuple, first.tolist())) & set(map(tuple, second.tolist()))
 
 
-def test_complementary_masks_depend_on_their_seed_alone() -> None:
+def test_complementary_masks_depend_only_on_their_seed() -> None:
     state = torch.random.get_rng_state()
     ensembles = [complementary_visible((8, 8), 16, 8, seed) for seed in (1, 1, 2)]
     assert torch.equal(ensembles[0], ensembles[1])
@@ -158,10 +158,10 @@ def test_complementary_masks_depend_on_their_seed_alone() -> None:
     ("grid", "visible", "masks", "step", "proposal"),
     [((4, 4), 4, 6, 4, 8), ((4, 4), 4, 1, 4, 4), ((4, 4), 4, 0, 4, 4), ((7, 7), 12, 8, 49, 49), ((4, 4), 6, 9, 8, 8)],
 )
-def test_number_of_masks_that_cannot_be_fair_is_refused(grid, visible, masks, step, proposal) -> None:
+def test_number_of_masks_that_cannot_be_fair_is_rejected(grid, visible, masks, step, proposal) -> None:
     message = (
         f"masks must be a multiple of {step}, so that each of {math.prod(grid)} patches is masked equally often when a "
-        f"mask leaves {visible} visible, got {masks}: take {proposal}, or another mask_ratio"
+        f"mask leaves {visible} visible, got {masks}: use {proposal}, or another mask_ratio"
     )
     with pytest.raises(NomalyError, match=message):
         complementary_visible(grid, visible, masks)

@@ -95,7 +95,7 @@ def test_frozen_norm_is_scale_and_shift_of_each_channel() -> None:
         ({"norm": "layer"}, 'norm must be "batch", "frozen" or "group", got "layer"'),
     ],
 )
-def test_wrong_settings_are_refused_by_name(settings: dict, message: str) -> None:
+def test_wrong_settings_are_rejected_by_name(settings: dict, message: str) -> None:
     with pytest.raises(NomalyError, match=message):
         tiny(**settings)
 

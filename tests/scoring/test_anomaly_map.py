@@ -18,9 +18,9 @@ from custom.scoring.anomaly_map import (
     EmbeddingDistance,
     GaussianBlur,
     LpipsDistance,
-    ResidualMap,
 )
 from custom.scoring.clahe import equalize_adapthist
+from maps import ResidualMap
 
 PAIR = torch.rand(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -31,9 +31,10 @@ def two_levels(image: Tensor) -> list[Tensor]:
     return [features, F.avg_pool2d(features.sin(), 2)]
 
 
-def test_residual_map_is_the_mean_absolute_difference_over_channels() -> None:
+def test_plain_residual_is_the_mean_absolute_difference_over_channels() -> None:
     image = torch.tensor([0.2, 0.6]).reshape(1, 2, 1, 1)
-    result = ResidualMap()(image, torch.tensor([0.5, 0.5]).reshape(1, 2, 1, 1))
+    plain = AdaptiveHistogramPerceptualMap("plain", perceptual_raw=False, perceptual_clahe=False)
+    result = plain(image, torch.tensor([0.5, 0.5]).reshape(1, 2, 1, 1))
     assert result.shape == (1, 1, 1, 1)
     assert result.item() == pytest.approx((0.3 + 0.1) / 2)
 
@@ -116,17 +117,17 @@ def test_half_precision_images_give_a_single_precision_map() -> None:
         ({"sigma": -1.0}, "sigma must be >= 0 pixels, got -1.0"),
     ],
 )
-def test_unknown_options_are_refused_by_name(settings: dict, message: str) -> None:
+def test_unknown_options_are_rejected_by_name(settings: dict, message: str) -> None:
     with pytest.raises(NomalyError, match=message):
         AdaptiveHistogramPerceptualMap(**settings)
 
 
-def test_level_that_the_embedding_lacks_is_refused() -> None:
-    with pytest.raises(NomalyError, match=r"levels must be among 0 .. 1 of this detector, got \[0, 2\]"):
+def test_level_that_the_embedding_lacks_is_rejected() -> None:
+    with pytest.raises(NomalyError, match=r"levels must be within 0 to 1 for this detector, got \[0, 2\]"):
         AdaptiveHistogramPerceptualMap(levels=[0, 2])(PAIR[0], PAIR[1], two_levels)
 
 
-def test_missing_embedding_is_refused_with_its_name() -> None:
+def test_missing_embedding_is_rejected_with_its_name() -> None:
     with pytest.raises(NomalyError, match="perceptual='embedding' needs `embed`"):
         AdaptiveHistogramPerceptualMap()(PAIR[0], PAIR[1])
 
@@ -161,7 +162,7 @@ def fake_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=FakeLpips))
 
 
-def test_lpips_without_local_weights_says_what_to_give(fake_lpips: None) -> None:
+def test_lpips_without_local_weights_asks_for_their_path(fake_lpips: None) -> None:
     with pytest.raises(NomalyError, match="lpips_weights must be the path of torchvision's squeezenet1_1 weights"):
         AdaptiveHistogramPerceptualMap(perceptual="lpips", lpips_weights="absent.pth")
 
@@ -180,9 +181,9 @@ def test_lpips_loads_torchvision_names_and_repeats_grey(fake_lpips: None, tmp_pa
         distance(torch.zeros(2, 1, 4, 4, 4))
 
 
-def test_lpips_weights_of_another_network_are_refused(fake_lpips: None, tmp_path: Path) -> None:
+def test_lpips_weights_of_another_network_are_rejected(fake_lpips: None, tmp_path: Path) -> None:
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
-    with pytest.raises(NomalyError, match="lpips_weights must hold torchvision's squeezenet1_1 state dict"):
+    with pytest.raises(NomalyError, match="lpips_weights must be torchvision's squeezenet1_1 state dict"):
         LpipsDistance(str(tmp_path / "resnet.pth"))
 
 
@@ -198,7 +199,7 @@ def test_smooth_residual_cancels_a_chequerboard_and_keeps_a_patch() -> None:
     assert smooth[1, 0, 16, 16].item() == pytest.approx(0.1, rel=1e-2)
 
 
-def test_perceptual_power_is_the_exponent_of_the_perceptual_factor_alone() -> None:
+def test_perceptual_power_is_the_exponent_of_only_the_perceptual_factor() -> None:
     image, reconstruction = PAIR
     plain = {"residual": "plain", "perceptual_clahe": False}
     residual = ResidualMap()(image, reconstruction)

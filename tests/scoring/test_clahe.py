@@ -60,7 +60,7 @@ def test_constant_image_gives_scikit_image_ones_and_no_nan(value: float) -> None
     assert np.array_equal(equalised(image), np.ones((32, 40)))
 
 
-def test_each_image_and_channel_is_equalised_as_if_alone() -> None:
+def test_each_image_and_channel_is_equalised_separately() -> None:
     images = np.stack(
         [textured_image((48, 48), kind, seed) for seed, kind in enumerate(["noise", "dim", "blobs", "steps"])]
     )
@@ -84,7 +84,7 @@ def test_values_outside_zero_to_one_are_clamped_first() -> None:
     ("image", "settings", "message"),
     [
         (torch.zeros(4, 4), {}, r"image must be \(B, C, H, W\)"),
-        (torch.full((1, 1, 4, 4), torch.nan), {}, "image must hold finite values"),
+        (torch.full((1, 1, 4, 4), torch.nan), {}, "image must have finite values"),
         (torch.zeros(1, 1, 4, 4), {"nbins": 1}, r"nbins must be in \[2, 16384\], got 1"),
         (torch.zeros(1, 1, 4, 4), {"clip_limit": 2}, r"clip_limit must be in \[0, 1\], got 2"),
         (torch.zeros(1, 1, 4, 4), {"kernel_size": (2, 2, 2)}, "kernel_size must be one positive number or 2 of them"),

@@ -61,18 +61,18 @@ def test_air_where_healthy_images_agree_is_not_infinitely_unusual() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_healthy_images_are_refused(count: int) -> None:
+def test_too_few_healthy_images_are_rejected(count: int) -> None:
     with pytest.raises(NomalyError, match=f"normalisation needs at least 2 healthy images, got {count}"):
         HealthyNormalisation(4).fit([torch.zeros(count, 1, 4, 4)])
 
 
-def test_floor_of_nothing_is_refused() -> None:
+def test_floor_of_zero_is_rejected() -> None:
     with pytest.raises(NomalyError, match="floor must be > 0, a share of the mean deviation, got 0"):
         HealthyNormalisation(4, floor=0)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 3), (4, 4, 4), (8, 8)])
-def test_map_of_another_size_is_refused(size: tuple[int, ...]) -> None:
+def test_map_of_another_size_is_rejected(size: tuple[int, ...]) -> None:
     normalisation = HealthyNormalisation((8, 8, 4), spatial_dims=3)
     message = (
         r"anomaly_map must have the size \[8, 8, 4\] of this normalisation, got \[.*\]: set image_size and spatial"
@@ -83,6 +83,6 @@ def test_map_of_another_size_is_refused(size: tuple[int, ...]) -> None:
         normalisation.fit([torch.zeros(2, 1, *size)])
 
 
-def test_sides_of_other_axes_are_refused() -> None:
+def test_sides_of_other_axes_are_rejected() -> None:
     with pytest.raises(NomalyError, match=r"image_size must be one number or 3 of them, got \[8, 8\]"):
         HealthyNormalisation((8, 8), spatial_dims=3)

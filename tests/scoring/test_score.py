@@ -38,15 +38,15 @@ def test_scores_above_one_are_not_clamped() -> None:
         ({"mode": "ms_ssim"}, "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(settings: dict, message: str) -> None:
+def test_wrong_settings_are_rejected_by_name(settings: dict, message: str) -> None:
     with pytest.raises(NomalyError, match=message):
         StudyScore(**settings)
 
 
-def test_empty_foreground_and_infinite_maps_are_refused() -> None:
-    with pytest.raises(NomalyError, match="foreground must hold at least one pixel"):
+def test_empty_foreground_and_infinite_maps_are_rejected() -> None:
+    with pytest.raises(NomalyError, match="foreground must contain at least one pixel"):
         StudyScore()(MAP, ~EVERYWHERE)
-    with pytest.raises(NomalyError, match="anomaly_map must hold finite values"):
+    with pytest.raises(NomalyError, match="anomaly_map must have finite values"):
         StudyScore()(MAP / 0, EVERYWHERE)
 
 
@@ -62,7 +62,7 @@ def test_part_that_only_the_reconstruction_shows_stays_in_the_foreground() -> No
     assert mask.flatten().tolist() == [True, True, False]
 
 
-def test_rule_tells_apart_the_scores_that_cannot_be_compared() -> None:
+def test_settings_differ_for_scores_that_cannot_be_compared() -> None:
     assert StudyScore("top_q", 0.02).settings() != StudyScore("top_q", 0.05).settings()
     assert StudyScore("mean").settings() != StudyScore("max").settings()
     assert StudyScore("mean", 0.02).settings() == StudyScore("mean", 0.05).settings()  # q has no part in a mean
@@ -82,7 +82,7 @@ def test_ms_ssim_is_the_mean_blended_score_of_the_slices() -> None:
     assert StudyScore("ms_ssim", similarity=similarity)(anomaly_map, anomaly_map > 0.5, image, image) == 0
 
 
-def test_rule_of_ms_ssim_tells_settings_apart() -> None:
+def test_settings_of_ms_ssim_differ() -> None:
     settings = [{}, {"window": 7}, {"l1_weight": 0.5}, {"weights": (0.5, 0.5)}, {"sigma": 2.0}]
     rules = [
         str(StudyScore("ms_ssim", similarity=StructuralSimilarityMap(**setting)).settings()) for setting in settings

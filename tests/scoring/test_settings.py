@@ -1,4 +1,4 @@
-"""Scores are compared only where they were made with the same settings, and renaming code changes no setting."""
+"""Scores are compared only if they were made with the same settings, and renaming code changes no setting."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import nn
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
-from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, ResidualMap
+from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap
 from custom.scoring.normalisation import HealthyNormalisation
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 from custom.scoring.structural_similarity import StructuralSimilarityMap
+from maps import ResidualMap
 from tiny import TINY_AUTOENCODER
 
 MEAN = StudyScore("mean")
@@ -32,7 +33,7 @@ def detector(**parts) -> AnomalyDetector:
     return AnomalyDetector(**{"reconstructor": autoencoder(), "map_head": ResidualMap(), **parts})
 
 
-def test_settings_are_stated_under_names_of_their_own() -> None:
+def test_each_part_has_its_settings_under_its_own_name() -> None:
     score, network = StudyScore("top_q", 0.05), detector(normalisation=HealthyNormalisation(16, sigma=1.0))
     assert scoring_settings(score, network).stored() == {
         "version": 1,
@@ -79,11 +80,11 @@ def test_settings_read_back_from_a_file_equal_those_written() -> None:
     settings = scoring_settings(StudyScore("ms_ssim", similarity=StructuralSimilarityMap()), detector())
     assert settings.differences(json.loads(json.dumps(settings.stored()))) == []
     assert settings.differences(json.loads(json.dumps(settings.stored())) | {"version": 7}) == [
-        "the calibration has settings of version 7, this release knows 1"
+        "the calibration has settings of version 7, this release reads version 1"
     ]
 
 
-# What the last release that kept a mode and a checksum computed of these detectors.
+# Mode and checksum that the last release with version 0 computed for these detectors.
 @pytest.mark.parametrize(
     ("score", "network", "checksum"),
     [
@@ -110,13 +111,13 @@ def test_settings_read_back_from_a_file_equal_those_written() -> None:
     ],
     ids=["residual", "product and normalisation", "similarity", "smooth residual"],
 )
-def test_calibrations_of_earlier_releases_hold_where_nothing_changed(score, network, checksum: list[float]) -> None:
+def test_calibrations_of_earlier_releases_are_valid_if_nothing_changed(score, network, checksum: list[float]) -> None:
     stored = {"version": 0, "checksum": checksum}
     assert scoring_settings(score, network).differences(stored) == []
-    unknown = "which ones is not known: the calibration is from an earlier release"
+    unknown = "unknown which, since the calibration is from an earlier release"
     assert scoring_settings(StudyScore("top_q", 0.5), network).differences(stored) == [unknown]
 
 
-def test_map_that_does_not_state_its_settings_is_refused() -> None:
+def test_map_without_settings_is_rejected() -> None:
     with pytest.raises(NomalyError, match=r"Identity has no settings\(\): add a method settings\(\) that returns"):
         scoring_settings(MEAN, detector(map_head=nn.Identity()))

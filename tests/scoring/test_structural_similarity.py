@@ -55,7 +55,7 @@ def halved(image: np.ndarray) -> np.ndarray:
 
 
 def reference_score(x: np.ndarray, y: np.ndarray, weights: list[float], window: int, sigma: float) -> float:
-    """MS-SSIM of two arrays without batch and channels: every mean over the whole windows alone."""
+    """MS-SSIM of two arrays without batch and channels: every mean over whole windows only."""
     inside = (slice(window // 2, -(window // 2)),) * x.ndim
     result = 1.0
     for scale, weight in enumerate(weights):
@@ -258,7 +258,7 @@ def test_fewer_scales_are_used_and_logged_once_where_the_image_is_small(caplog: 
     ]
 
 
-def test_images_below_32_pixels_are_refused_with_the_rule() -> None:
+def test_images_below_32_pixels_are_rejected_with_the_rule() -> None:
     images = torch.zeros(1, 1, 31, 40)
     message = "image must have at least 32 pixels along each axis for MS-SSIM, got 31 x 40: choose a larger image_size"
     for compare in (StructuralSimilarityMap(), StructuralSimilarityMap().blended_score, multi_scale_ssim):
@@ -277,7 +277,7 @@ def test_images_below_32_pixels_are_refused_with_the_rule() -> None:
         ({"weights": [0.0, 0.0]}, r"weights must be one number >= 0 per scale with a sum > 0, got \[0.0, 0.0\]"),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(settings: dict, message: str) -> None:
+def test_settings_out_of_range_are_rejected_by_name(settings: dict, message: str) -> None:
     with pytest.raises(NomalyError, match=message):
         StructuralSimilarityMap(**settings)
     with pytest.raises(NomalyError, match=message):
@@ -285,14 +285,14 @@ def test_settings_out_of_range_are_refused_by_name(settings: dict, message: str)
 
 
 @pytest.mark.parametrize("l1_weight", [-0.1, 1.5, float("nan")])
-def test_l1_weight_outside_zero_to_one_is_refused(l1_weight: float) -> None:
-    with pytest.raises(NomalyError, match=rf"l1_weight must be in \[0, 1\], got {l1_weight}: 0 takes the structure"):
+def test_l1_weight_outside_zero_to_one_is_rejected(l1_weight: float) -> None:
+    with pytest.raises(NomalyError, match=rf"l1_weight must be in \[0, 1\], got {l1_weight}: 0 = only the structure"):
         StructuralSimilarityMap(l1_weight=l1_weight)
 
 
-def test_images_that_cannot_be_compared_are_refused_with_their_shapes() -> None:
+def test_images_that_cannot_be_compared_are_rejected_with_their_shapes() -> None:
     x, y = torch.zeros(1, 1, 40, 40), torch.zeros(1, 1, 40, 41)
-    message = r"x and y must have one shape .* got \(1, 1, 40, 40\) and \(1, 1, 40, 41\): compare each image with its"
+    message = r"x and y must have the same shape .* got \(1, 1, 40, 40\) and \(1, 1, 40, 41\): compare each image"
     for compare in (StructuralSimilarityMap(), StructuralSimilarityMap().blended_score, multi_scale_ssim):
         with pytest.raises(NomalyError, match=message):
             compare(x, y)
@@ -300,7 +300,7 @@ def test_images_that_cannot_be_compared_are_refused_with_their_shapes() -> None:
         ssim_components(x[0, 0], x[0, 0])
 
 
-def test_settings_that_do_not_fit_the_images_are_refused_with_a_next_step() -> None:
+def test_settings_that_do_not_fit_the_images_are_rejected_with_a_next_step() -> None:
     x = torch.zeros(1, 1, 32, 32)
     message = "window must fit into the image, got 33 for 32 x 32 pixels: choose a smaller window or larger images"
     with pytest.raises(NomalyError, match=message):
@@ -308,7 +308,7 @@ def test_settings_that_do_not_fit_the_images_are_refused_with_a_next_step() -> N
     with pytest.raises(NomalyError, match=message):
         ssim_components(x, x, window=33, valid=True)
     with pytest.raises(
-        NomalyError, match="weights must have one > 0 among the 2 scales that an image of 32 x 32 pixels"
+        NomalyError, match="weights must be > 0 for at least one of the 2 scales that fit an image of 32 x 32 pixels"
     ):
         StructuralSimilarityMap(weights=[0, 0, 1])(x, x)
     with pytest.raises(NomalyError, match="data_range must be > 0, got 0: it is 1 for images in"):

@@ -58,23 +58,23 @@ def job(monkeypatch: pytest.MonkeyPatch, sites: dict[str, Path], tmp_path: Path,
     [
         (
             ["--site=c"],
-            "job.py: --site must be given for two sites or more, each as NAME=FOLDER with a name of its own",
+            "job.py: --site must be given at least twice, each as NAME=FOLDER with a different name",
         ),
         (
             ["--site=server=c"],
-            "job.py: --site must not be called server, as NVFlare's own part is: give it another name.",
+            "job.py: --site must not be named server, which NVFlare uses itself: choose another name.",
         ),
         (
             ["--ckpt_dir=old"],
             "job.py: --ckpt_dir is set by the job: use --site, --output, --rounds and --local_epochs.",
         ),
         (["--output=file"], "job.py: --output must be a new folder, but "),
-        (["--write_job=full"], "job.py: --write_job must be a new folder, but full holds files: give another, or"),
-        (["--site=a=elsewhere"], "job.py: --site must be given for two sites or more, each as NAME=FOLDER"),
+        (["--write_job=full"], "job.py: --write_job must be a new folder, but full contains files: give another, or"),
+        (["--site=a=elsewhere"], "job.py: --site must be given at least twice, each as NAME=FOLDER"),
         (["--site=c=nowhere"], "job.py: dataset_dir must be an existing folder, got "),
         (["--rounds=0"], "job.py: --rounds must be 1 or more, got 0."),
         (["--local_epochs=0"], "job.py: --local_epochs must be 1 or more, got 0."),
-        (["--output=a b"], "job.py: --output must have no spaces in its path, as NVFlare parts words there, got "),
+        (["--output=a b"], "job.py: --output must not have spaces in its path, at which NVFlare splits it, got "),
         (["--output=full"], "job.py: --output must be a new folder, but "),
         ([], "job.py: NVFlare must be installed, but is not: run `pip install .[federated]`."),
     ],
@@ -93,7 +93,7 @@ def test_mistakes_are_told_before_anything_starts(
 def test_python_whose_path_has_spaces_is_told_before_nvflare_fails(job, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     monkeypatch.setattr(sys, "executable", "/a b/bin/python")
-    advice = "must have no spaces in its path, as NVFlare parts words there, got /a b/bin/python."
+    advice = "must not have spaces in its path, at which NVFlare splits it, got /a b/bin/python."
     assert job() == (2, f"job.py: Python (NOMALY_VENV makes it elsewhere) {advice}\n")
     assert not (tmp_path / "new").exists()
 
@@ -134,7 +134,7 @@ def test_what_stops_a_site_is_told_in_its_own_words(sites: dict[str, Path], tiny
     assert done.returncode == 2
     told = done.stderr.splitlines()[-1]
     reason = "a: training needs at least one whole batch of slices, got none: "
-    assert told.startswith(f"job.py: all sites must finish, but the training stopped. {reason}") and "b: " not in told
+    assert told.startswith(f"job.py: the training stopped before all sites finished. {reason}") and "b: " not in told
     assert told.endswith(f" Logs: {tmp_path}/run/nvflare.") and not (tmp_path / "run" / "models").exists()
 
 

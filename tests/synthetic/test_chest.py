@@ -55,6 +55,6 @@ def test_the_heart_makes_the_patients_left_lung_the_smaller_one(seed):
 
 
 @pytest.mark.parametrize("size", [16, 1024])
-def test_a_size_out_of_bounds_is_refused(size):
+def test_a_size_out_of_bounds_is_rejected(size):
     with pytest.raises(NomalyError, match=f"size must be 32 to 512 pixels, got {size}"):
         chest_image(0, size)

@@ -129,17 +129,17 @@ def test_a_film_that_is_not_square_can_hold_every_group():
         assert image.shape == film.shape and mask.any()
 
 
-def test_an_unknown_group_is_refused(film):
+def test_an_unknown_group_is_rejected(film):
     with pytest.raises(NomalyError, match="group must be one of consolidation, .*, device, got 'fracture'"):
         draw_lesion(film, "fracture", 0)
 
 
 @pytest.mark.parametrize("strength", [(0.0, 0.5), (0.8, 0.4), (0.5, 1.5)])
-def test_a_strength_out_of_bounds_is_refused(strength, film):
+def test_a_strength_out_of_bounds_is_rejected(strength, film):
     with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
         draw_lesion(film, "nodule", 0, strength)
 
 
 def test_a_white_film_has_no_place_for_a_lesion():
-    with pytest.raises(NomalyError, match="no consolidation could be seen in 8 places of this film"):
+    with pytest.raises(NomalyError, match="no consolidation is visible at any of 8 places tried in this film"):
         draw_lesion(np.ones((1, 48, 48), np.float32), "consolidation", 0)

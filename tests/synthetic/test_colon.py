@@ -40,7 +40,7 @@ def test_odd_and_smallest_sizes_are_drawn(size):
 
 
 @pytest.mark.parametrize("size", [31, 513, 64.0])
-def test_size_outside_its_range_is_refused(size):
+def test_size_outside_its_range_is_rejected(size):
     with pytest.raises(NomalyError, match=f"size must be a whole number from 32 to 512 pixels, got {size}"):
         colon_image(0, size)
 

@@ -112,20 +112,20 @@ def test_lesions_keep_off_the_black_surround():
         assert mask[:24].sum() < 0.25 * mask.sum()
 
 
-def test_unknown_group_is_refused_with_the_known_ones():
+def test_unknown_group_is_rejected_with_the_known_ones():
     with pytest.raises(NomalyError, match="group must be one of sessile_polyp, .*, ulcer, got 'wart'"):
         draw_lesion(plain(), "wart", 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 64, 31), (64, 64)])
-def test_picture_of_another_kind_is_refused(shape):
+def test_picture_of_another_kind_is_rejected(shape):
     with pytest.raises(NomalyError, match=r"image must be \(3, X, Y\) with at least 32 pixels a side, got \("):
         draw_lesion(np.full(shape, 0.5, np.float32), "ulcer", 0)
 
 
 @pytest.mark.parametrize("strength", [(0.0, 1.0), (0.8, 0.5), (0.5, 1.5)])
-def test_strength_outside_its_range_is_refused(strength):
-    with pytest.raises(NomalyError, match="strength must be a rising range within 0 to 1, above 0, got"):
+def test_strength_outside_its_range_is_rejected(strength):
+    with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
         draw_lesion(plain(), "ulcer", 0, strength)
 
 

@@ -67,7 +67,7 @@ def test_heads_of_different_seeds_vary_in_size_and_ventricles():
     assert np.std(areas) / np.mean(areas) > 0.02
 
 
-def test_grid_too_small_for_a_head_is_refused():
+def test_grid_too_small_for_a_head_is_rejected():
     with pytest.raises(NomalyError, match="shape x spacing must cover at least"):
         head_volume(0, shape=(32, 32, 32), spacing=(1.0, 1.0, 1.0))
 
@@ -110,11 +110,11 @@ def test_unseen_study_is_oblique_anisotropic_and_unlisted(dataset):
     assert "unseen" not in (Path(dataset) / "datalist.json").read_text()
 
 
-def test_same_parameters_reuse_and_others_are_refused(dataset):
+def test_same_parameters_reuse_and_others_are_rejected(dataset):
     before = (Path(dataset) / "datalist.json").stat().st_mtime_ns
     assert make_phantom(dataset, "head", **FEW) == dataset
     assert (Path(dataset) / "datalist.json").stat().st_mtime_ns == before
-    with pytest.raises(NomalyError, match=r"is a phantom of other parameters \(seed\)"):
+    with pytest.raises(NomalyError, match=r"is a phantom with other parameters \(seed\)"):
         make_phantom(dataset, "head", **{**FEW, "seed": 4})
 
 
@@ -127,7 +127,7 @@ def test_same_seed_writes_the_same_voxels_again(dataset, tmp_path):
 
 def test_folder_with_other_content_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(NomalyError, match="must be new, empty or hold a phantom"):
+    with pytest.raises(NomalyError, match="must be new, empty or a phantom"):
         make_phantom(tmp_path, "head", **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -138,7 +138,7 @@ def test_failed_build_leaves_no_folder_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_negative_count_is_refused_by_name(tmp_path):
+def test_negative_count_is_rejected_by_name(tmp_path):
     with pytest.raises(NomalyError, match="num_training must be a number of studies >= 0, got -1"):
         make_phantom(tmp_path / "heads", "head", num_training=-1)
 
@@ -156,17 +156,17 @@ def test_phantom_is_used_only_without_a_data_set_and_warns(tmp_path, caplog):
     assert Path(made).parent == tmp_path / "cache"
 
 
-def test_empty_data_set_name_is_refused_instead_of_taken_for_none(tmp_path):
-    with pytest.raises(NomalyError, match="dataset_dir must name a folder with datalist.json, got an empty text"):
+def test_empty_data_set_name_is_rejected_instead_of_taken_for_none(tmp_path):
+    with pytest.raises(NomalyError, match="dataset_dir must be a folder with datalist.json, got an empty value"):
         dataset_or_phantom(" ", str(tmp_path), "head")
 
 
-def test_unknown_setting_of_an_anatomy_is_refused_with_the_known_ones(tmp_path):
+def test_unknown_setting_of_an_anatomy_is_rejected_with_the_known_ones(tmp_path):
     with pytest.raises(NomalyError, match="the phantom colon has no setting slab_mm: it has num_training, .*size"):
         make_phantom(tmp_path / "colon", "colon", slab_mm=[45, 75])
 
 
-def test_only_the_asked_groups_take_turns_and_unknown_ones_are_refused(tmp_path):
+def test_only_the_asked_groups_take_turns_and_unknown_ones_are_rejected(tmp_path):
     few = {name: 0 for name in ("num_training", "num_validation", "num_calibration", "num_test_healthy")}
     settings = {**few, "num_test_abnormal": 3, "size": 32}
     folder = make_phantom(tmp_path / "chest", "chest", **settings, groups=["nodule", "effusion"])

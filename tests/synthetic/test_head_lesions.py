@@ -138,7 +138,7 @@ def test_all_channels_of_a_picture_change_alike(plane):
 
 
 @pytest.mark.parametrize("empty", [np.zeros((1, 32, 32)), np.full((1, 32, 32), 0.5), np.eye(32)[None]])
-def test_image_without_a_head_is_refused(empty):
+def test_image_without_a_head_is_rejected(empty):
     with pytest.raises(NomalyError, match="image has no foreground"):
         HeadLesion("mass")(empty, 0)
 
@@ -151,7 +151,7 @@ def test_image_without_a_head_is_refused(empty):
         ({"group": "mass", "radius": (0.2, 0.1)}, "radius must be a range"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(arguments, message):
+def test_wrong_settings_are_rejected_by_name(arguments, message):
     with pytest.raises(NomalyError, match=message):
         HeadLesion(**arguments)
 
@@ -160,11 +160,11 @@ def test_wrong_settings_are_refused_by_name(arguments, message):
     ("image", "message"),
     [
         (np.zeros((32, 32)), "shape"),
-        (np.full((1, 8, 8), 200.0), r"lie in \[0, 1\]"),
-        (np.full((1, 8, 8), np.nan), "lie in"),
+        (np.full((1, 8, 8), 200.0), r"values in \[0, 1\]"),
+        (np.full((1, 8, 8), np.nan), "values in"),
     ],
 )
-def test_wrong_images_are_refused_with_reason(image, message):
+def test_wrong_images_are_rejected_with_reason(image, message):
     with pytest.raises(NomalyError, match=message):
         HeadLesion("mass")(image, 0)
 

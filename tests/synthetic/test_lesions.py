@@ -58,12 +58,12 @@ def test_twins_follow_healthy_items_with_groups_in_turn():
     assert "synthetic" not in items[0]
 
 
-def test_unknown_group_of_twins_is_refused():
+def test_unknown_group_of_twins_is_rejected():
     with pytest.raises(NomalyError, match="groups must be some of"):
         with_synthetic_twins([], "head", groups=("bruise",))
 
 
-def test_unknown_anatomy_is_refused_with_the_known_ones():
+def test_unknown_anatomy_is_rejected_with_the_known_ones():
     with pytest.raises(NomalyError, match="anatomy must be one of head, colon, chest.*got 'knee'"):
         with_synthetic_twins([], "knee")
 
@@ -82,6 +82,8 @@ def test_pictures_get_lesions_of_each_of_their_groups(anatomy):
         assert changed[result["mask"][0].numpy() > 0].mean() > 0.5, item["group"]
 
 
-def test_volume_is_no_picture_to_put_a_polyp_into():
-    with pytest.raises(NomalyError, match=r"image must be one picture \(C, X, Y, 1\), got the shape \(3, 8, 8, 2\)"):
+def test_polyp_is_not_drawn_into_a_volume():
+    with pytest.raises(
+        NomalyError, match=r"image must be a single 2-D image \(C, X, Y, 1\), got the shape \(3, 8, 8, 2\)"
+    ):
         PHANTOMS["colon"].add_lesion(np.zeros((3, 8, 8, 2)), "ulcer", 0, (0.5, 1.0))

@@ -73,6 +73,6 @@ def test_growth_plates_close_with_age():
 
 
 @pytest.mark.parametrize("size", [16, 1024])
-def test_a_size_out_of_bounds_is_refused(size):
+def test_a_size_out_of_bounds_is_rejected(size):
     with pytest.raises(NomalyError, match=f"size must be 32 to 512 pixels, got {size}"):
         wrist_image(0, size)

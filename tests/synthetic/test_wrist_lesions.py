@@ -141,13 +141,13 @@ def test_a_film_that_is_not_square_can_hold_every_group():
         assert image.shape == film.shape and mask.any()
 
 
-def test_an_unknown_group_is_refused(film):
+def test_an_unknown_group_is_rejected(film):
     with pytest.raises(NomalyError, match="group must be one of cast, .*, foreign_body, got 'nodule'"):
         draw_lesion(film, "nodule", 0)
 
 
 @pytest.mark.parametrize("strength", [(0.0, 0.5), (0.8, 0.4), (0.5, 1.5)])
-def test_a_strength_out_of_bounds_is_refused(strength, film):
+def test_a_strength_out_of_bounds_is_rejected(strength, film):
     with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
         draw_lesion(film, "fracture", 0, strength)
 
@@ -155,7 +155,7 @@ def test_a_strength_out_of_bounds_is_refused(strength, film):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_empty_film_has_no_place_for_a_lesion(group, level):
-    with pytest.raises(NomalyError, match=f"no {group} could be seen in 8 places of this film"):
+    with pytest.raises(NomalyError, match=f"no {group} is visible at any of 8 places tried in this film"):
         draw_lesion(np.full((1, 48, 48), level, np.float32), group, 0)
 
 
