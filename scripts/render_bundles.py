@@ -3,11 +3,11 @@
     python scripts/render_bundles.py            write bundles/*/configs/*.json
     python scripts/render_bundles.py --check    fail if a committed config differs from its sources
 
-Tools of MONAI's world read one config file, so each rendered file is complete. variant.json names the method (a folder
-of _base) and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name
-the parts that they include, which stand in common.yaml, the method's parts.yaml and the images' file. A source with
-``_images_`` is for these kinds of images alone. A parameter of variant.json replaces the top-level key of that name
-wherever it stands.
+MONAI's tools read one config file, so each rendered file is complete. variant.json names the method (a folder of _base)
+and the kind of images (a file of _base/images). Sources are the files of _base and of the method; they name the parts
+that they include, which are defined in common.yaml, the method's parts.yaml and the images' file. A source with
+``_images_`` is only for these kinds of images. A parameter of variant.json replaces the top-level key of that name in
+all configs.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ def render_bundle(folder: Path) -> dict[str, str]:
     configs = {stem: include_parts(sources[stem], parts) for stem in sources if variant["images"] in kinds[stem]}
     overlays = {stem for stem, config in configs.items() if config.pop("_overlay_", False)}
 
-    if strange := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
-        sys.exit(
-            f"{folder.name}/variant.json: {', '.join(strange)} is no overlay; there are {', '.join(sorted(overlays))}"
-        )
+    if unknown := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
+        sys.exit(f"{folder.name}/variant.json: {', '.join(unknown)} must be an overlay: {', '.join(sorted(overlays))}")
     known = set().union(*(configs[stem] for stem in configs if stem not in overlays))
     refuse_unknown(parameters, known, f"{folder.name}/variant.json")
     texts = {}
@@ -74,14 +72,14 @@ def include_parts(source: dict[str, Any], parts: dict[str, dict[str, Any]]) -> d
 
 
 def refuse_unknown(parameters: dict[str, Any], known: set[str], where: str) -> None:
-    """Exit if a parameter replaces nothing: the merging of configs would add a misspelt key in silence."""
+    """Exit if a parameter replaces nothing: merging configs would silently add a misspelt key."""
     unknown = sorted(key for key in parameters if key.split("#")[0] not in known)
     if unknown:
         sys.exit(f"{where}: no config has {', '.join(unknown)}; known parameters: {', '.join(sorted(known))}")
 
 
 def dump(value: Any, indent: int = 0) -> str:
-    """JSON in which whatever fits stands on one line."""
+    """JSON with everything on one line that fits."""
     flat = json.dumps(value)
     if not isinstance(value, (dict, list)) or (len(flat) + indent <= WIDTH - 40 and indent > 0):
         return flat

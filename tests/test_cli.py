@@ -308,7 +308,8 @@ def test_calibration_is_given_as_folder_or_as_file(ran, tmp_path: Path) -> None:
 def test_unknown_bundle_is_refused_with_the_nearest_and_all_others(capsys, ran) -> None:
     names = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
     assert cli.main(["train", "ra_brian"]) == 2
-    message = f"BUNDLE must be a bundle's name or path, got ra_brian: did you mean ra_brain? The bundles are {', '.join(names)}."
+    message = "BUNDLE must be a bundle's name or path, got ra_brian: did you mean ra_brain? The bundles are "
+    message += f"{', '.join(names)}."
     assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
 
 

@@ -40,19 +40,22 @@ class Command:
     overlay: bool = True
     exit_codes: str = f"0 = done, 1 = some studies failed, {MISTAKE}"
 
-    def texts(self) -> dict[str, str]:
-        """Usage, description and epilog for argparse."""
-        parts = [
-            examples(*self.examples),
-            bundle_table() if self.parameters else "",
-            wrapped(f"Exit code: {self.exit_codes}."),
-        ]
-        return {
-            "prog": f"nomaly {self.name}",
-            "usage": " ".join(filter(None, ("nomaly", self.name, self.usage, "[options]"))),
-            "description": wrapped(f"{self.purpose[0].upper()}{self.purpose[1:]}. {self.details}"),
-            "epilog": "\n\n".join(filter(None, parts)),
-        }
+    @property
+    def usage_line(self) -> str:
+        """The command with its arguments."""
+        return " ".join(filter(None, ("nomaly", self.name, self.usage, "[options]")))
+
+    @property
+    def description(self) -> str:
+        """What the command does."""
+        return wrapped(f"{self.purpose[0].upper()}{self.purpose[1:]}. {self.details}")
+
+    @property
+    def epilog(self) -> str:
+        """Examples, bundles and exit codes."""
+        bundles = bundle_table() if self.parameters else ""
+        codes = wrapped(f"Exit code: {self.exit_codes}.")
+        return "\n\n".join(filter(None, (examples(*self.examples), bundles, codes)))
 
 
 TRY, DEVELOP, USE = "try it", "develop a detector", "use a detector"
@@ -112,7 +115,7 @@ COMMANDS = (
         "ENTRY ... --dataset_dir FOLDER --output FOLDER",
         (
             "nomaly benchmark ra_chest memmc_pneumonia --dataset_dir DATA --output results/benchmark",
-            "nomaly benchmark ra_chest ra_chest=runs/chest/models/model.pt --dataset_dir DATA --output results/benchmark",
+            "nomaly benchmark ra_chest ra_chest=runs/chest/models/model.pt --dataset_dir DATA --output results/both",
         ),
         "--alpha 0.02 (for all models; for one model use --entries)",
         overlay=False,

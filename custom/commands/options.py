@@ -73,14 +73,14 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(*args, **settings)
         self._parameters: list[str] = []
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """As argparse; what is left are ``--parameter value`` pairs, then words that have no place."""
         words = [spelled(word) for word in (sys.argv[1:] if args is None else args)]
         own, self._parameters = self._split(words)
         options, rest = super().parse_known_args(own, namespace)
         return options, [*self._parameters, *rest]
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """As argparse, for a program without parameters."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:

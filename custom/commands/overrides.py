@@ -24,8 +24,8 @@ def given(options: argparse.Namespace, *names: str, **renamed: str) -> dict[str,
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """Read ``--parameter value``, ``--parameter=value`` and ``--no_parameter`` (false).
 
-    Names may have hyphens instead of underscores; earlier names are accepted with a warning. A value is a Python or JSON
-    literal if it can be read as one, otherwise text.
+    Names may have hyphens instead of underscores; earlier names are accepted with a warning. A value is a Python or
+    JSON literal if it can be read as one, otherwise text.
 
     Raises:
         NomalyError: if a word has none of these forms.

@@ -40,7 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command", metavar="COMMAND", help=argparse.SUPPRESS, parser_class=OptionParser
     )
     for command in COMMANDS:
-        add_command(commands.add_parser(command.name, **command.texts()), command)
+        own = commands.add_parser(
+            command.name,
+            prog=f"nomaly {command.name}",
+            usage=command.usage_line,
+            description=command.description,
+            epilog=command.epilog,
+        )
+        add_command(own, command)
     return parser
 
 

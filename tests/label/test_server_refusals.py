@@ -129,7 +129,7 @@ def test_other_bad_requests_are_answered_with_their_reason(server, method, path,
     assert (found, words in str(json.loads(body)["detail"])) == (status, True), body
 
 
-def test_params_that_are_no_json_are_told(server):
+def test_params_that_are_not_json_are_refused(server):
     data = urllib.parse.urlencode({"params": "{threshold: 1}"}).encode()
 
     with pytest.raises(urllib.error.HTTPError) as answer:
@@ -156,10 +156,10 @@ def test_bundle_of_another_release_has_a_server_of_its_own(bundles, server, tmp_
 
     words = [VENV / "bin" / "python", "-m", "custom.label.server", "--bundle", "."]
     with run_server(words, free_port(), server.studies, tmp_path / "log", cwd=packed) as other:
-        told = json.loads(other.infer("ra_chest", "film", "json")[1])
+        answer = json.loads(other.infer("ra_chest", "film", "json")[1])
 
-    assert told["nomaly"] == "0.0.9"
-    assert told["score"] == json.loads(server.infer("ra_chest", "film", "json")[1])["score"]
+    assert answer["nomaly"] == "0.0.9"
+    assert answer["score"] == json.loads(server.infer("ra_chest", "film", "json")[1])["score"]
 
 
 def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, server, tmp_path):
@@ -174,7 +174,7 @@ def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, 
     weights = bundles["ra_chest"] / "models" / "model.pt"
     loose = Path(shutil.copy(bundles["ra_brain"] / "models" / "model.pt", tmp_path))
 
-    assert "weights of ra_chest must be a file, but there is none at" in start("--bundle", "ra_chest=none.pt")
+    assert "weights of ra_chest: file not found: none.pt" in start("--bundle", "ra_chest=none.pt")
     assert 'weights must be those of "Brain MRI anomaly detection' in start(f"--bundle=ra_brain={weights}")
     assert "is of another architecture" in start("--bundle", "ra_chest", "--weights", loose)  # not a tiny one
     assert "packed must be of Nomaly" in start("--bundle", bundles["ra_chest"], "--bundle", packed)
