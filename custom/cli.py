@@ -81,8 +81,14 @@ def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> Non
 
 
 def new_calibration(output: str) -> str:
-    """The calibration file in a folder; an earlier release took the file itself."""
+    """The calibration file in a folder; an earlier release took the file itself.
+
+    Raises:
+        NomalyError: if the folder is a file.
+    """
     if not output.endswith(".json"):
+        if Path(output).is_file():
+            raise NomalyError(f"--output must be a folder, but {output} is a file: give another path.")
         return str(Path(output) / CALIBRATION)
     logger.warning("--output of calibrate is now a folder: a path that ends in .json is accepted for one release more.")
     return output

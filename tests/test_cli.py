@@ -294,6 +294,12 @@ def test_calibration_is_written_to_a_folder_and_still_to_a_json_file(output, fil
     assert ("--output of calibrate is now a folder" in caplog.text) == (output == "site.json")
 
 
+def test_file_in_place_of_the_calibration_folder_is_refused(ran, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["calibrate", "ra_brain", "--output", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith("nomaly: --output must be a folder, but ") and ran == []
+
+
 def test_calibration_is_given_as_folder_or_as_file(ran, tmp_path: Path) -> None:
     write_results_csv([StudyResult("a")], tmp_path / "o" / "results.csv")
     (tmp_path / "calibration.json").touch()

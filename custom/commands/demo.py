@@ -26,6 +26,7 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
 
     It may be run again: training resumes where it stopped, results are replaced.
     """
+    given = split_overrides(bundle, overrides)
     started = time.perf_counter()
     folder = Path(output)
     print(
@@ -34,7 +35,6 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
         flush=True,
     )
     models = str(folder / "models")
-    given = split_overrides(bundle, overrides)
     config = json.loads(path_of(find_bundle(bundle), "train").read_text())
     phantom = find_phantom(config["anatomy"])
     data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
