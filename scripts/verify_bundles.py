@@ -85,7 +85,7 @@ def with_weights(folder: Path, scratch: Path) -> tuple[Path, bool]:
 
 
 def run(words: list[str | Path], cwd: Path, log: Path) -> tuple[int, float]:
-    """Exit code and seconds of a Python process; what it says goes to the end of ``log``."""
+    """Exit code and seconds of a Python process; its output is appended to ``log``."""
     started = time.perf_counter()
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -125,9 +125,9 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
     if (unzipped / "large_files.yml").is_file():  # the zoo's checks download them
         shutil.copy(folder / "models" / "model.pt", unzipped / "models")
     unit_test = Path(shutil.copy(ZOO / "unit_test.py", work / f"test_{name}.py"))
-    alone, result, phantom, log = [ZOO / "alone.py", "."], work / "result.json", work / "phantom", work / "log.txt"
+    isolated, result, phantom, log = [ZOO / "alone.py", "."], work / "result.json", work / "phantom", work / "log.txt"
     options = ["--schema", SCHEMA, "--unit_test", unit_test, "--phantom", phantom, "--result", result]
-    code, seconds = run([*alone, ZOO / "run_checks.py", *options], unzipped, log)
+    code, seconds = run([*isolated, ZOO / "run_checks.py", *options], unzipped, log)
     report.checks += json.loads(result.read_text()) if result.is_file() else []
     if code:
         report.add("process", False, seconds, last_line(log))
@@ -138,7 +138,7 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
     renamed = unzipped.rename(work / "another name")
     study = next(path for path in (phantom / "unseen").iterdir() if "_mask" not in path.name)
     parameters = ["--config_file", "configs/inference.json", "--studies", study, "--output_dir", work / "results"]
-    code, seconds = run([*alone, "monai.bundle", "run", *parameters], renamed, log)
+    code, seconds = run([*isolated, "monai.bundle", "run", *parameters], renamed, log)
     passed = code == 0 and none_failed(work / "results" / "results.csv")
     report.add("renamed", passed, seconds, "" if passed else last_line(log))
 

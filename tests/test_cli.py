@@ -91,7 +91,10 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
         (["detect", "ra_brain", "a.nii.gz"], "the following arguments are required: --output"),
         (["detect", "ra_brain", "--output", "out"], "the following arguments are required: STUDY"),
         (["train"], "the following arguments are required: BUNDLE"),
-        (["detect", "ra_brain", "--ouput", "o", "a.nii"], "required: --output: did you mean --output by --ouput?"),
+        (
+            ["detect", "ra_brain", "--ouput", "o", "a.nii"],
+            "required: --output: did you mean --output instead of --ouput?",
+        ),
         (["evaluate", "ra_brain", "--overwrite=maybe"], "--overwrite must be true or false, got maybe: see nomaly "),
     ],
 )

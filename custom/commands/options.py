@@ -104,7 +104,9 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with code 2 and the message in one line; a misspelt option may be the reason for it."""
         unknown = [word.partition("=")[0] for word in self._parameters]
-        meant = [f"did you mean {near} by {name}? See" for name in unknown if (near := nearest(name, self.names()))]
+        meant = [
+            f"did you mean {near} instead of {name}? See" for name in unknown if (near := nearest(name, self.names()))
+        ]
         self.exit(2, f"{self.prog}: {message}: {meant[0] if meant else 'see'} {self.prog} --help.\n")
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
