@@ -1,13 +1,13 @@
-"""What memory and multi-level cross-attention bring to a MemMC-MAE bundle, and what they cost.
+"""Measure the benefit and the cost of memory and multi-level cross-attention in a MemMC-MAE bundle.
 
     python scripts/ablate_memmc.py memmc_pneumonia --dataset_dir DATA --output results/ablation --max_epochs 40
-    python scripts/ablate_memmc.py memmc_pneumonia --steps-only
+    python scripts/ablate_memmc.py memmc_pneumonia --steps_only
 
 Each variant is trained with the same seed and schedule, calibrated and evaluated on the data set's test section
-(without --dataset_dir on the phantom, which is synthetic). Training steps are timed apart: the variants take turns, one
-step each, on random images, so that what else the machine does falls on all of them alike. Written are ablation.md and
-ablation.csv. It may be run again: trainings go on where they stopped, evaluations are made anew. Further options are
-parameters of the bundle, such as --mask_ratio 0.5.
+(without --dataset_dir on a synthetic phantom). Training steps are timed separately: the variants take turns, one step
+each, on random images, so that other load on the machine affects all of them equally. The results are ablation.md and
+ablation.csv. Run it again to resume: trainings continue where they stopped, evaluations are repeated. Any parameter of
+the bundle's config can be overridden, for example --mask_ratio 0.5.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.commands.demo import split_overrides
+from custom.commands.options import OptionParser, add_switch
 from custom.commands.overrides import parse_overrides
 from custom.errors import find_mistake
 
@@ -48,7 +49,7 @@ COLUMNS = (
 
 
 def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int | None, repeats: int) -> dict[str, dict]:
-    """Median seconds of a training step and number of parameters, by variant; the first turn is not counted."""
+    """Median seconds per training step and number of parameters, by variant; the first turn is not counted."""
     import torch
     from monai.bundle import ConfigParser
 
@@ -94,7 +95,7 @@ def time_steps(bundle: str, overrides: dict[str, Any], batch_size: int | None, r
 def train_and_evaluate(
     bundle: str, folder: Path, data: dict[str, Any], overrides: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, float]:
-    """Validation figures of the chosen checkpoint, and image AUROC on the test section with its interval."""
+    """Validation results of the best checkpoint, and image AUROC on the test section with its interval."""
     from custom.detector.weights import read_tensors
 
     models = {"ckpt_dir": str(folder / "models")}
@@ -115,7 +116,7 @@ def train_and_evaluate(
 
 
 def table(rows: list[dict[str, Any]], note: str) -> str:
-    """Markdown table of the rows, and what they rest on."""
+    """Markdown table of the rows, with a note on data and settings."""
     lines = [
         "| variant | parameters | step, s | ratio | validation AUROC (synthetic) | healthy error | test AUROC |",
         "|---|---|---|---|---|---|---|",
@@ -133,17 +134,19 @@ def table(rows: list[dict[str, Any]], note: str) -> str:
 
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Command line: options of this script, and parameters of the bundle."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", help="a MemMC-MAE bundle, such as memmc_pneumonia")
-    parser.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
-    parser.add_argument("--output", type=Path, default=Path("results/ablation"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps-only", action="store_true", help="time training steps, train nothing")
+    parser.add_argument("--dataset_dir", help="data set: folder with datalist.json (default: a synthetic phantom)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/ablation"), metavar="FOLDER", help="(default: %(default)s)"
+    )
+    add_switch(parser, "steps_only", "only time training steps, without training")
     parser.add_argument("--repeats", type=int, default=11, help="counted steps of each variant (default 11)")
-    parser.add_argument("--batch-size", type=int, help="images of a timed step (default: the bundle's batch_size)")
+    parser.add_argument("--batch_size", type=int, help="images of a timed step (default: the bundle's batch_size)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
     args, words = parser.parse_known_args(arguments)
     if min(args.repeats, args.batch_size or 1, args.threads) < 1:
-        parser.error("--repeats, --batch-size and --threads must be at least 1")
+        parser.error("--repeats, --batch_size and --threads must be at least 1")
     return args, parse_overrides(words)
 
 
@@ -162,7 +165,7 @@ def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
         rows.append(row)
     trained_on = f"data set {Path(args.dataset_dir).name}" if args.dataset_dir else "SYNTHETIC phantom"
     source = "timed on random images, not trained" if args.steps_only else f"{trained_on}, one seed each"
-    note = f"{args.bundle}: {source}; parameters {overrides or 'as they are'}; {args.threads} threads."
+    note = f"{args.bundle}: {source}; parameters {overrides or 'unchanged'}; {args.threads} threads."
     text = table(rows, note)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "ablation.md").write_text(text + "\n")
@@ -174,7 +177,7 @@ def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run; a mistake of the user is said in one sentence."""
+    """Run; a mistake of the user is reported in one sentence."""
     try:
         run(*parse(arguments))
     except Exception as error:  # MONAI wraps a config component's error in its own

@@ -1,15 +1,15 @@
-"""Time RA's introspective training step, alone or beside the official implementation.
+"""Time RA's introspective training step, optionally next to the official implementation.
 
     python scripts/benchmark_training.py
-    python scripts/benchmark_training.py --official-ra PATH --output training.json
+    python scripts/benchmark_training.py --official_ra PATH --output training.json
 
 Each variant trains in its own process on the same random images, at the architecture of the paper and with its loss
-weights. The processes take turns, one step each, so that what else the machine does falls on all of them alike; the
-first turn is not counted. Printed are medians, the speed-up and the peak memory of each process. Given the official
-code, the loss terms of the first step are compared too: same weights, same images, same noise.
+weights. The processes take turns, one step each, so that other load on the machine affects all of them equally; the
+first turn is not counted. The output gives medians, the speed-up and the peak memory of each process. With the official
+code, the loss terms of the first step are compared as well: same weights, same images, same noise.
 
-The official code (GPL-3) is imported from where it lies, never copied. Left out of its loop is what is not the step:
-validation, pictures and saving at the end of an epoch, and the second copy of the network for them.
+The official code (GPL-3) is imported from its own folder, never copied. What its loop does besides the step is left
+out: validation, figures and saving at the end of an epoch, and the second copy of the network for them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
 
-# torch, custom and the official code are imported in the processes that need them: each has its own memory.
+from custom.commands.options import OptionParser
+
+# torch, most of custom and the official code are imported in the processes that need them: each has its own memory.
 
 OFFICIAL, OURS, OURS_AMP = "official, float32", "Nomaly, float32", "Nomaly, bfloat16 autocast"
 LEARNING_RATE = 5e-5  # of the official configuration
 TOLERANCE = 1e-5  # relative, of loss terms in float32
-# What the official modules import beside torch and a step does not need: the real packages may log or download.
+# Imports of the official modules that a step does not need: the real packages may log or download.
 STUBS = "wandb torchinfo lpips umap umap.umap_ torchvision torchvision.transforms plotly seaborn torchio cv2".split()
 STUBS += ["scipy.ndimage.filters"]  # gone from newer SciPy
 # The official loop keeps its losses in local variables. Key: our name of the term.
@@ -55,16 +57,16 @@ OFFICIAL_NOISE_ORDER = (1, 0, 2, 3, 4, 5)  # it draws the prior's noise before t
 
 
 class EndOfBatches(Exception):
-    """Leaves a training loop before whatever it does at the end of an epoch."""
+    """Leaves a training loop before the end of its epoch."""
 
 
 class Batches:
-    """A data loader that gives one batch again and again, and calls back whenever it is asked for it.
+    """A data loader that repeats one batch and reports each request for it.
 
     Args:
-        batch: what the training loop expects of its loader.
+        batch: as the training loop expects it from its loader.
         batch_size: number of images.
-        on_request: called with the frame of the loop that asks; raises EndOfBatches to stop it.
+        on_request: called with the frame of the requesting loop; raises EndOfBatches to stop it.
     """
 
     def __init__(self, batch: Any, batch_size: int, on_request: Callable) -> None:
@@ -207,9 +209,9 @@ def compare_losses(connection: Connection, args: argparse.Namespace) -> None:
 
 
 def copy_weights(official: Any, ours: Any) -> None:
-    """Give our network the official weights, which come in the same order, and make both normalisations the same.
+    """Copy the official weights, which have the same order, to our network, and make both normalisations equal.
 
-    The posterior's layer is scaled up first: float32 rounds the small divergences of a new network coarsely.
+    The layer of the posterior is scaled up first: float32 rounds the small divergences of a new network coarsely.
     """
     import torch
 
@@ -220,9 +222,7 @@ def copy_weights(official: Any, ours: Any) -> None:
                 module.running_var.fill_(1 - module.eps)
         for target, source in zip(ours.parameters(), official.parameters(), strict=True):
             if target.shape != source.shape:
-                sys.exit(
-                    f"the official network is another: weights {tuple(source.shape)} for our {tuple(target.shape)}"
-                )
+                sys.exit(f"the official network differs: weights {tuple(source.shape)} for our {tuple(target.shape)}")
             target.copy_(source)
 
 
@@ -266,13 +266,13 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__)
     parser.add_argument(
-        "--official-ra", type=Path, metavar="PATH", help="checkout of github.com/ci-ber/RA to measure beside ours"
+        "--official_ra", type=Path, metavar="PATH", help="checkout of github.com/ci-ber/RA to compare with"
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each process (default 2)")
     parser.add_argument("--repeats", type=int, default=5, help="counted steps of each variant (default 5)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images of a step (default 8)")
+    parser.add_argument("--batch_size", type=int, default=8, help="images of a step (default 8)")
     parser.add_argument("--size", type=int, default=128, help="side length of the images (default 128)")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 256, 512, 512], help="width of each level")
     parser.add_argument("--latent", type=int, default=128, help="latent dimensions (default 128)")
@@ -281,10 +281,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.official_ra and not (args.official_ra / "model_zoo" / "ra.py").is_file():
         parser.error(
-            f"--official-ra must be a checkout of github.com/ci-ber/RA, but {args.official_ra} has no model_zoo/ra.py"
+            f"--official_ra must be a checkout of github.com/ci-ber/RA, but {args.official_ra} has no model_zoo/ra.py"
         )
     if min(args.threads, args.repeats, args.batch_size) < 1:
-        parser.error("--threads, --repeats and --batch-size must be at least 1")
+        parser.error("--threads, --repeats and --batch_size must be at least 1")
     return args
 
 
@@ -298,9 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.official_ra:
             report["first_step"] = start_process(compare_losses, args).recv()
     except (EOFError, ConnectionError):
-        sys.exit(
-            "a measured process ended early: see its message above, or give it more memory or a smaller --batch-size"
-        )
+        sys.exit("a measured process ended early: see its message above, or use more memory or a smaller --batch_size")
     print(table(report["steps"]))
     if args.official_ra:
         difference = max(abs(ours - theirs) / abs(theirs) for ours, theirs in report["first_step"].values())
@@ -310,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(report, indent=1) + "\n")
     if report.get("largest_relative_difference", 0) > TOLERANCE:
-        sys.exit("the losses differ: the times are not of the same step")
+        sys.exit("the losses differ: the two implementations do not compute the same step")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv at the repository's root and installs what is pinned, once for each set of pins.
-# NOMALY_PYTHON names the Python to use (3.10 or newer), NOMALY_VENV another place for the environment.
+# Sourced by the other scripts: creates .venv at the repository's root and installs the pinned packages, once for each set of pins.
+# NOMALY_PYTHON names the Python to use (3.10 or newer), NOMALY_VENV another folder for the environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${NOMALY_PYTHON:-python3}

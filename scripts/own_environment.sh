@@ -1,4 +1,4 @@
-# Sourced by the scripts of servers that cannot share Nomaly's environment. It sets root, python, venv and PYTHONPATH, and goes back to the
+# Sourced by the scripts of servers that cannot share Nomaly's environment. It sets root, python, venv and PYTHONPATH, and returns to the
 # user's folder: own_environment NAME NEWEST_PYTHON VENV; install_once NAME SIZE REQUIREMENTS... installs the first file, once for each set of pins.
 # NOMALY_PYTHON names the Python to use.
 set -euo pipefail
@@ -13,7 +13,7 @@ own_environment() {
         echo "$1 needs Python 3.10 to $2, but $python is $("$python" -V 2>&1): set NOMALY_PYTHON to one of these." >&2
         exit 2
     }
-    cd "$here" # relative paths are those of the user
+    cd "$here" # relative paths refer to the user's folder
     export PYTHONPATH="$root" OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 }
 

@@ -1,13 +1,13 @@
-"""Pack bundles for the model zoo: zips that need nothing of this repository.
+"""Pack bundles for the model zoo: zips that do not need this repository.
 
     python scripts/pack_bundle.py ra_brain --output dist
     python scripts/pack_bundle.py --all --overwrite --zoo_style
 
 ``ra_brain_v0.1.0.zip`` unzips to ``ra_brain/``: configs, docs, LICENSE, models/model.pt with models/provenance.json,
 and a copy of custom/. The same files give the same bytes. Weights above 25 MB, or any with ``--weights_url``, are left
-out, and large_files.yml tells where to download them. What the zip promises is checked first: the pins are those of
-requirements.txt, the weights fit the network, and eval_metrics of the metadata are those that were measured with these
-weights, as models/provenance.json tells.
+out, and large_files.yml gives their address. Consistency is checked first: the pins equal those of requirements.txt,
+the weights fit the network, and eval_metrics of the metadata were measured with these weights, according to
+models/provenance.json.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import find_bundle
+from custom.commands.options import OptionParser, add_switch
 from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
 
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 25 * 10**6  # bytes of a file in the zoo's git
 REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md", "docs/data_license.txt")
 PROVENANCE = ("data", "command", "commit", "seed", "hours", "hardware", "eval_metrics", "sha256")
-# The zoo's installer takes these from entries of their own; all others from required_packages_version.
+# The zoo's installer reads these from separate entries, all others from required_packages_version.
 OWN_ENTRIES = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
 
 
@@ -38,11 +39,11 @@ def pack(folder: Path, output: Path, url: str | None = None, overwrite: bool = F
     """Check a bundle and write its zip.
 
     Args:
-        folder: of the bundle.
+        folder: folder of the bundle.
         output: folder for the zip.
-        url: where its weights can be downloaded; None = they go into the zip.
+        url: address of its weights; None = they go into the zip.
         overwrite: whether a zip of this name may be replaced.
-        zoo_style: whether the copy of custom/ is formatted as the zoo's code check wants it.
+        zoo_style: whether the copy of custom/ is formatted as the zoo's code check requires.
 
     Raises:
         NomalyError: if anything is missing or two files disagree.
@@ -53,7 +54,7 @@ def pack(folder: Path, output: Path, url: str | None = None, overwrite: bool = F
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     target = output / f"{folder.name}_v{metadata['version']}.zip"
     if target.exists() and not overwrite:
-        raise NomalyError(f"{target} is there already: give --overwrite, or another --output.")
+        raise NomalyError(f"{target} already exists: give --overwrite, or another --output.")
     check_metadata(metadata, pins((ROOT / "requirements.txt").read_text()))
     weights = folder / "models" / "model.pt"
     digest = check_weights(folder, weights)
@@ -63,7 +64,7 @@ def pack(folder: Path, output: Path, url: str | None = None, overwrite: bool = F
         files["large_files.yml"] = large_files(url.replace("{name}", folder.name), digest)
     elif (size := weights.stat().st_size) > LIMIT:
         raise NomalyError(
-            f"{weights} has {size / 1e6:.0f} MB, and the zoo takes 25 MB a file: upload it and give --weights_url."
+            f"{weights} has {size / 1e6:.0f} MB, but the zoo accepts 25 MB per file: upload it and give --weights_url."
         )
     else:
         files["models/model.pt"] = weights.read_bytes()
@@ -72,7 +73,7 @@ def pack(folder: Path, output: Path, url: str | None = None, overwrite: bool = F
 
 
 def pins(requirements: str) -> dict[str, str]:
-    """Versions by package, of lines such as ``itk==5.4.4``."""
+    """Versions by package, from lines such as ``itk==5.4.4``."""
     lines = (line.split("#")[0].strip() for line in requirements.splitlines())
     return {name: version for name, _, version in (line.partition("==") for line in lines if line)}
 
@@ -80,7 +81,7 @@ def pins(requirements: str) -> dict[str, str]:
 def check_metadata(metadata: dict[str, Any], wanted: dict[str, str]) -> None:
     """Refuse metadata whose version has no line in the changelog, or whose pins are not the ``wanted`` ones."""
     if metadata["version"] not in metadata.get("changelog", {}):
-        raise NomalyError(f"configs/metadata.json: changelog must tell what is new in version {metadata['version']}.")
+        raise NomalyError(f"configs/metadata.json: changelog must describe version {metadata['version']}.")
     found = {name: metadata.get(entry) for name, entry in OWN_ENTRIES.items()}
     found |= metadata.get("required_packages_version", {})
     if wrong := differences(found, wanted):
@@ -94,7 +95,7 @@ def check_weights(folder: Path, weights: Path) -> str:
     """SHA-256 of the weights, which must fit the network of the bundle."""
     if not weights.is_file():
         raise NomalyError(
-            f"{weights} must be there: train the bundle (nomaly train {folder.name}), or copy its weights there."
+            f"file not found: {weights}. Train the bundle (nomaly train {folder.name}), or copy its weights there."
         )
     from monai.bundle import ConfigParser
 
@@ -111,13 +112,13 @@ def check_provenance(metadata: dict[str, Any], path: Path, digest: str) -> None:
     provenance = json.loads(path.read_text()) if path.is_file() else {}
     if missing := [name for name in PROVENANCE if name not in provenance]:
         raise NomalyError(
-            f"{path} must tell where the weights come from, but lacks {', '.join(missing)} "
+            f"{path} must state the origin of the weights, but lacks {', '.join(missing)} "
             f"(sha256 of this model.pt: {digest})."
         )
     if provenance["sha256"] != digest:
         raise NomalyError(
-            f"{path} is about other weights: its sha256 is {provenance['sha256']}, that of model.pt is {digest}. "
-            "Measure these weights and write it anew, or copy the right ones."
+            f"{path} describes other weights: its sha256 is {provenance['sha256']}, that of model.pt is {digest}. "
+            "Publish these weights again, or copy the right ones."
         )
     if wrong := differences(metadata.get("eval_metrics", {}), provenance["eval_metrics"]):
         raise NomalyError(
@@ -126,21 +127,21 @@ def check_provenance(metadata: dict[str, Any], path: Path, digest: str) -> None:
 
 
 def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
-    """What differs between two JSON values, in words; empty if nothing does."""
+    """Differences between two JSON values, in words."""
     if not (isinstance(found, dict) and isinstance(wanted, dict)):
         return [] if found == wanted else [f"{where or 'the value'} is {found!r} instead of {wanted!r}"]
     result = []
     for key in sorted(found.keys() | wanted.keys()):
         name = f"{where}.{key}" if where else key
         if key not in found or key not in wanted:
-            result.append(f"{name} is {'missing' if key in wanted else 'too many'}")
+            result.append(f"{name} is {'missing' if key in wanted else 'not expected'}")
         else:
             result += differences(found[key], wanted[key], name)
     return result
 
 
 def bundle_files(folder: Path) -> Iterator[str]:
-    """Paths of a bundle's own files but the weights, relative to its folder."""
+    """Paths of a bundle's own files except the weights, relative to its folder."""
     yield "LICENSE"
     yield "models/provenance.json"
     for part in ("configs", "docs"):
@@ -148,7 +149,7 @@ def bundle_files(folder: Path) -> Iterator[str]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Files below a folder, without what Python or an editor leaves there."""
+    """Files below a folder, without caches and hidden files."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden:
@@ -165,7 +166,7 @@ def code_files(package: Path, zoo_style: bool) -> dict[str, bytes]:
 
 
 def format_as_zoo(code: bytes) -> bytes:
-    """Code as the zoo's isort and black want it: custom is a package like others, trailing commas mean nothing."""
+    """Code as the zoo's isort and black require: custom is a third-party package, trailing commas have no effect."""
     try:
         import black
         import isort
@@ -179,7 +180,7 @@ def format_as_zoo(code: bytes) -> bytes:
 
 
 def large_files(url: str, digest: str) -> bytes:
-    """The zoo's list of what is to be downloaded."""
+    """The zoo's list of files to download."""
     if not url.startswith("https://"):
         raise NomalyError(f"--weights_url must begin with https://, got {url}.")
     lines = {"path": "models/model.pt", "url": url, "hash_val": digest, "hash_type": "sha256"}
@@ -188,41 +189,41 @@ def large_files(url: str, digest: str) -> bytes:
 
 
 def write_zip(target: Path, name: str, files: dict[str, bytes]) -> None:
-    """Write files below a folder ``name``: sorted, all of one time, so that equal files give equal bytes."""
+    """Write files below a folder ``name``: sorted and with one time, so that equal files give equal bytes."""
     with atomic_write(target, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         for path, content in sorted(files.items()):
             entry = zipfile.ZipInfo(f"{name}/{path}", (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
-            # Weights hardly get smaller, and would take most of the time.
+            # Weights hardly become smaller, and would take most of the time.
             entry.compress_type = zipfile.ZIP_STORED if path.endswith(".pt") else zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__)
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", help="names or folders")
-    parser.add_argument("--all", action="store_true", help="all bundles of this repository")
-    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace zips that are there")
+    add_switch(parser, "all", "pack all bundles of this repository")
+    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="FOLDER", help="(default: %(default)s)")
+    add_switch(parser, "overwrite", "replace existing zips")
     parser.add_argument(
         "--weights_url",
         metavar="URL",
-        help="leave the weights out: they can be downloaded there; {name} stands for the bundle's name",
+        help="leave the weights out and give this address instead; {name} stands for the bundle's name",
     )
-    parser.add_argument("--zoo_style", action="store_true", help="format the code as the zoo's check wants it")
+    add_switch(parser, "zoo_style", "format the code as the zoo's check requires")
     args = parser.parse_args(arguments)
     if args.all:
         args.bundles += sorted(path.parent.name for path in (ROOT / "bundles").glob("*/variant.json"))
     if not args.bundles:
         parser.error("name a bundle, or give --all")
     if args.weights_url and len(args.bundles) > 1 and "{name}" not in args.weights_url:
-        parser.error("--weights_url of several bundles must hold {name}, such as https://example.org/{name}.pt")
+        parser.error("--weights_url for several bundles must contain {name}, such as https://example.org/{name}.pt")
     return args
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Pack all that can be packed; a mistake of the user is said in one sentence."""
+    """Pack all bundles that can be packed; a mistake of the user is reported in one sentence."""
     args = parse(arguments)
     failed = 0
     for name in dict.fromkeys(args.bundles):

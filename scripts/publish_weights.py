@@ -1,16 +1,15 @@
-"""Put trained weights into a bundle, with where they come from and what was measured with them.
+"""Put trained weights into a bundle, with their origin and their measured performance.
 
     python scripts/publish_weights.py ra_chest --weights RUN/models/model.pt --dataset_dir CXR --facts facts.json
 
 Writes bundles/ra_chest/models/model.pt and provenance.json, and eval_metrics into configs/metadata.json. The weights
-are rounded to half precision, and calibrated and evaluated as they are published; where rounding gives any test study
-another decision they are published as they are. ``facts.json`` tells what no file knows: "data" (a list of
-{"name", "terms"}), "command", "commit", "seed", "hours" and "hardware" of the training.
+are rounded to half precision, then calibrated and evaluated; if rounding changes the decision of any test study, the
+exact weights are published instead. ``facts.json`` describes the training: "data" (a list of {"name", "terms"}),
+"command", "commit", "seed", "hours" and "hardware".
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -20,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
+from custom.commands.options import OptionParser
 from custom.detector.weights import halved, read_tensors, save_tensors
 from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
@@ -29,19 +29,19 @@ FACTS = ("data", "command", "commit", "seed", "hours", "hardware")
 
 
 def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any], work: Path) -> dict[str, Any]:
-    """Round, calibrate, measure, compare, write; gives the provenance.
+    """Round, calibrate, evaluate, compare and write; returns the provenance.
 
     Raises:
         NomalyError: if a fact is missing.
     """
     if missing := [name for name in FACTS if name not in facts]:
-        raise NomalyError(f"facts must tell {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
+        raise NomalyError(f"facts must give {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
     exact, rounded = work / "exact.pt", work / "rounded.pt"
     shutil.copy(weights, exact)
     network = calibrated(bundle, exact, data)
     save_tensors(halved(network), rounded)
     network = calibrated(bundle, rounded, data)
-    save_tensors(halved(network), rounded)  # the same weights again: calibration wrote them with four bytes
+    save_tensors(halved(network), rounded)  # the same weights: calibration wrote them with four bytes
     found, wanted = (evaluated(bundle, path, data, work / path.stem) for path in (rounded, exact))
     changed = changed_decisions(found, wanted)
     published, measured = (exact, wanted) if changed else (rounded, found)
@@ -66,27 +66,27 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
 
 
 def calibrated(bundle: Path, weights: Path, data: str | None) -> Any:
-    """The detector after its calibration was written into these weights."""
+    """Calibrate these weights; returns the detector."""
     parameters = {"weights": str(weights), "dataset_dir": data}
     workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in parameters.items() if value})
     return workflow.parser.get_parsed_content("network")
 
 
 def evaluated(bundle: Path, weights: Path, data: str | None, output: Path) -> dict[str, Any]:
-    """What `nomaly evaluate` measures."""
+    """Metrics of `nomaly evaluate`."""
     parameters = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
     run_bundle(str(bundle), ["evaluate"], {name: value for name, value in parameters.items() if value})
     return json.loads((output / "metrics.json").read_text())
 
 
 def changed_decisions(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of test studies that two evaluations decide differently."""
+    """Names of test studies with different decisions in two evaluations."""
     decisions = {row["case"]: row["decision"] for row in wanted["scores"]}
     return [row["case"] for row in found["scores"] if row["decision"] != decisions[row["case"]]]
 
 
 def eval_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that a bundle's metadata tell of an evaluation, to three digits."""
+    """The metrics of an evaluation for a bundle's metadata, with three digits."""
     best = evaluation["best_baseline"]
     numbers = {
         "image_auroc": evaluation["image"]["auroc"],
@@ -103,30 +103,34 @@ def eval_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write an object as it stands in the repository."""
+    """Write an object in the format of the repository."""
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=4, ensure_ascii=False) + "\n")
 
 
 def main() -> int:
     """Publish the weights of one bundle."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", help="name under bundles/, or a path")
-    parser.add_argument("--weights", type=Path, required=True, help="model.pt of the training")
+    parser = OptionParser(description=__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, or a path")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="model.pt of the training")
     parser.add_argument(
-        "--dataset_dir", help="folder with datalist.json that they were trained on; default: the phantom"
+        "--dataset_dir",
+        metavar="FOLDER",
+        help="their data set: folder with datalist.json (default: a synthetic phantom)",
     )
-    parser.add_argument("--facts", type=Path, required=True, help="JSON with what is known of the training")
+    parser.add_argument(
+        "--facts", type=Path, required=True, metavar="FILE", help="JSON file that describes the training"
+    )
     options = parser.parse_args()
     try:
         read_tensors(options.weights)
         facts = json.loads(options.facts.read_text())
         with TemporaryDirectory() as work:
-            told = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
+            provenance = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
     except Exception as error:
         report_mistake("publish_weights", error)
         return 2
-    print(json.dumps(told["eval_metrics"], indent=2))
+    print(json.dumps(provenance["eval_metrics"], indent=2))
     return 0
 
 

@@ -1,14 +1,14 @@
-"""Do with each bundle what the model zoo's checks will do, without network.
+"""Run the checks of the model zoo on each bundle, without network access.
 
     python scripts/verify_bundles.py
     python scripts/verify_bundles.py ra_brain --zoo ../model-zoo
 
-Each bundle is packed (scripts/pack_bundle.py), unzipped into an empty folder and examined there by processes of its
-own, which cannot import this repository: files, changelog, headings of the card, metadata against the schema, network
+Each bundle is packed (scripts/pack_bundle.py), unzipped into an empty folder and checked there by separate processes,
+which cannot import this repository: files, changelog, headings of the card, metadata against the schema, network
 input and output, export to TorchScript, and a unit test in the zoo's form that trains, evaluates and infers. Then the
 folder is renamed, and MONAI's command line runs an inference in it. The format of the code is checked as the zoo does.
 With --zoo, a checkout of github.com/Project-MONAI/model-zoo, its own ci/verify_bundle.py runs too. A bundle without
-weights is verified with random ones, and the table says so. The exit code is 1 if a check failed.
+weights is verified with random ones, as the table states. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import BUNDLES, find_bundle
+from custom.commands.options import OptionParser
 from custom.errors import NomalyError
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -55,13 +56,13 @@ class Report:
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, check: str, passed: bool, seconds: float = 0.0, note: str = "") -> bool:
-        """One more check; gives whether it was passed."""
+        """Add a check; returns whether it passed."""
         self.checks.append({"check": check, "passed": passed, "seconds": seconds, "note": note})
         return passed
 
 
 def with_weights(folder: Path, scratch: Path) -> tuple[Path, bool]:
-    """The bundle's folder, or a copy with random weights if it has none; and whether they are random."""
+    """The bundle's folder, or a copy with random weights if it has no weights; and whether they are random."""
     if (folder / "models" / "model.pt").is_file():
         return folder, False
     import torch
@@ -84,7 +85,7 @@ def with_weights(folder: Path, scratch: Path) -> tuple[Path, bool]:
 
 
 def run(words: list[str | Path], cwd: Path, log: Path) -> tuple[int, float]:
-    """Exit code and seconds of a Python process; what it says goes to the end of ``log``."""
+    """Exit code and seconds of a Python process; its output is appended to ``log``."""
     started = time.perf_counter()
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -100,13 +101,13 @@ def run(words: list[str | Path], cwd: Path, log: Path) -> tuple[int, float]:
 
 
 def last_line(log: Path) -> str:
-    """What a failed process said at its end."""
+    """Last line of output of a failed process."""
     lines = log.read_text().strip().splitlines()
-    return lines[-1] if lines else "said nothing"
+    return lines[-1] if lines else "no output"
 
 
 def pack_all(folders: list[Path], scratch: Path, url: str | None) -> dict[str, Path]:
-    """Zips by bundle; of those that could be packed."""
+    """Zips by bundle, of the bundles that could be packed."""
     log = scratch / "pack.log"
     options = ["--weights_url", url] if url else []
     run([SCRIPTS / "pack_bundle.py", *folders, "--output", scratch, "--zoo_style", *options], scratch, log)
@@ -115,7 +116,7 @@ def pack_all(folders: list[Path], scratch: Path, url: str | None) -> dict[str, P
 
 
 def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path | None) -> None:
-    """All checks of one bundle, which add themselves to the report."""
+    """Run all checks of one bundle and add them to the report."""
     name = report.bundle
     work = scratch / name
     unzipped = work / "models" / name
@@ -124,9 +125,9 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
     if (unzipped / "large_files.yml").is_file():  # the zoo's checks download them
         shutil.copy(folder / "models" / "model.pt", unzipped / "models")
     unit_test = Path(shutil.copy(ZOO / "unit_test.py", work / f"test_{name}.py"))
-    alone, result, phantom, log = [ZOO / "alone.py", "."], work / "result.json", work / "phantom", work / "log.txt"
+    isolated, result, phantom, log = [ZOO / "alone.py", "."], work / "result.json", work / "phantom", work / "log.txt"
     options = ["--schema", SCHEMA, "--unit_test", unit_test, "--phantom", phantom, "--result", result]
-    code, seconds = run([*alone, ZOO / "run_checks.py", *options], unzipped, log)
+    code, seconds = run([*isolated, ZOO / "run_checks.py", *options], unzipped, log)
     report.checks += json.loads(result.read_text()) if result.is_file() else []
     if code:
         report.add("process", False, seconds, last_line(log))
@@ -137,13 +138,13 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
     renamed = unzipped.rename(work / "another name")
     study = next(path for path in (phantom / "unseen").iterdir() if "_mask" not in path.name)
     parameters = ["--config_file", "configs/inference.json", "--studies", study, "--output_dir", work / "results"]
-    code, seconds = run([*alone, "monai.bundle", "run", *parameters], renamed, log)
+    code, seconds = run([*isolated, "monai.bundle", "run", *parameters], renamed, log)
     passed = code == 0 and none_failed(work / "results" / "results.csv")
     report.add("renamed", passed, seconds, "" if passed else last_line(log))
 
 
 def none_failed(results: Path) -> bool:
-    """Whether a run has results, and none of its studies failed."""
+    """Whether a run has results and no failed study."""
     rows = list(csv.DictReader(results.read_text().splitlines())) if results.is_file() else []
     return bool(rows) and all(row["status"] != "failed" for row in rows)
 
@@ -152,7 +153,7 @@ def run_zoo(report: Report, unzipped: Path, zoo: Path, work: Path) -> tuple[int,
     """The zoo's own check of a bundle, in a copy of its scripts."""
     ci = Path(shutil.copytree(zoo / "ci", work / "ci"))
     if any(check["note"].startswith("traced") for check in report.checks):
-        with open(ci / "bundle_custom_data.py", "a") as file:  # as CONTRIBUTING asks of such a bundle
+        with open(ci / "bundle_custom_data.py", "a") as file:  # as CONTRIBUTING requires for such a bundle
             file.write(f'\nexclude_verify_torchscript_list.append("{report.bundle}")\n')
     (unzipped.parent / "model_info.json").write_text("{}")
     (unzipped / "eval").mkdir()
@@ -162,7 +163,7 @@ def run_zoo(report: Report, unzipped: Path, zoo: Path, work: Path) -> tuple[int,
 
 
 def check_format(archive: Path, scratch: Path) -> Report:
-    """The zoo's format check of the packed code, which is the same in all bundles."""
+    """The zoo's format check of the packed code, which is equal in all bundles."""
     report = Report("custom/")
     with zipfile.ZipFile(archive) as file:
         file.extractall(scratch / "format", [name for name in file.namelist() if name.endswith(".py")])
@@ -174,7 +175,7 @@ def check_format(archive: Path, scratch: Path) -> Report:
 
 
 def table(reports: list[Report]) -> str:
-    """Markdown table of the bundles, and below it the notes."""
+    """Markdown table of the bundles, followed by the notes."""
     columns = list(dict.fromkeys(check["check"] for report in reports for check in report.checks))
     lines = ["| bundle | weights | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     notes = []
@@ -196,12 +197,12 @@ def cell(check: dict[str, Any] | None) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__)
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", help="names or folders (default: all)")
     parser.add_argument("--zoo", type=Path, metavar="PATH", help="checkout of github.com/Project-MONAI/model-zoo")
-    parser.add_argument("--weights_url", metavar="URL", help="of weights above 25 MB, as for pack_bundle.py")
+    parser.add_argument("--weights_url", metavar="URL", help="address of weights above 25 MB, as for pack_bundle.py")
     parser.add_argument("--jobs", type=int, default=2, help="bundles at a time (default %(default)s)")
-    parser.add_argument("--logs", type=Path, help="folder for what the checks said")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="folder for the output of the checks")
     args = parser.parse_args(arguments)
     if args.zoo and not (args.zoo / "ci" / "verify_bundle.py").is_file():
         parser.error(f"--zoo must be a checkout of the model zoo, but {args.zoo} has no ci/verify_bundle.py")
@@ -220,8 +221,8 @@ def verify_all(args: argparse.Namespace, scratch: Path) -> list[Report]:
         reports.append(Report(folder.name, "RANDOM" if random else "its own"))
     zips = pack_all(sources, scratch, args.weights_url)
     for report in reports:
-        said = [line for line in (scratch / "pack.log").read_text().splitlines() if f": {report.bundle}: " in line]
-        report.add("pack", report.bundle in zips, note="" if report.bundle in zips else " ".join(said))
+        messages = [line for line in (scratch / "pack.log").read_text().splitlines() if f": {report.bundle}: " in line]
+        report.add("pack", report.bundle in zips, note="" if report.bundle in zips else " ".join(messages))
     packed = [(report, folder) for report, folder in zip(reports, sources) if report.bundle in zips]
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = [pool.submit(verify, *pair, zips[pair[0].bundle], scratch, args.zoo) for pair in packed]
@@ -231,7 +232,7 @@ def verify_all(args: argparse.Namespace, scratch: Path) -> list[Report]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Verify, print the table, tell by the exit code."""
+    """Verify and print the table; exit code 1 if a check failed."""
     args = parse(arguments)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="verify_bundles-") as scratch:

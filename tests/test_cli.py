@@ -36,10 +36,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 # Help
 
 
-def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.CaptureFixture) -> None:
+def test_help_lists_commands_bundles_and_examples_and_what_the_software_is_not(capsys: pytest.CaptureFixture) -> None:
     assert cli.main([]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert all(f" {command} " in text for command in COMMANDS)
+    assert "bundles: memmc_colonoscopy MemMC-MAE colonoscopy frames" in text
+    assert "ra_brain Reversed Autoencoders axial T1-weighted brain MRI" in text and "examples: nomaly demo" in text
     assert "healthy scans only" in text and "not a medical device" in text
 
 
@@ -51,9 +53,11 @@ def test_help_names_every_command_and_what_the_software_is_not(capsys: pytest.Ca
             "calibrate",
             ["--healthy", "validation section", "--weights", "p-values", "--confidence 0.95", "--group_field"],
         ),
-        ("evaluate", ["--dataset_dir", "--output", "--weights", "baselines"]),
-        ("detect", ["STUDY", "DICOM series", "--output", "own geometry", "--calibration", "--study_group"]),
-        ("detect", ["--resume", "--overwrite", "--keep-identifiers", "who a patient is", "--no-input-check", "list"]),
+        ("calibrate", ["FOLDER/calibration.json", "--overwrite", "leave the weights unchanged"]),
+        ("evaluate", ["--dataset_dir", "--output", "--overwrite", "--weights", "baselines"]),
+        ("detect", ["STUDY", "DICOM series", "--output", "geometry of each", "--calibration", "--study_group"]),
+        ("detect", ["--resume", "--overwrite", "--keep_identifiers", "identify patients", "--no_input_check", "list"]),
+        ("benchmark", ["ENTRY", "--entries", "--overwrite", "gets a row with the reason"]),
         ("export", ["ONNX", "TorchScript", "--format", "--output", "--study_group", "--studies", "--overwrite"]),
         ("demo", ["--output", "five minutes", "results/demo"]),
     ],
@@ -64,7 +68,15 @@ def test_help_of_a_command_explains_its_options(command: str, phrases: list[str]
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
     assert [phrase for phrase in phrases if phrase not in text] == []
-    assert "Any parameter of the config can be set too, for example --" in text
+    assert "Any parameter of the bundle's config can be overridden, for example --" in text
+    assert f"examples: nomaly {command}" in text and "ra_wrist Reversed Autoencoders" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_one_spelling_of_each_option(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert re.findall(r"--\w+-\w+", capsys.readouterr().out) == []
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
@@ -79,13 +91,22 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
         (["detect", "ra_brain", "a.nii.gz"], "the following arguments are required: --output"),
         (["detect", "ra_brain", "--output", "out"], "the following arguments are required: STUDY"),
         (["train"], "the following arguments are required: BUNDLE"),
-        (["tran", "ra_brain"], "invalid choice: 'tran'"),
+        (
+            ["detect", "ra_brain", "--ouput", "o", "a.nii"],
+            "required: --output: did you mean --output instead of --ouput?",
+        ),
+        (["evaluate", "ra_brain", "--overwrite=maybe"], "--overwrite must be true or false, got maybe: see nomaly "),
     ],
 )
 def test_incomplete_command_ends_with_code_two(words: list[str], message: str, capsys, ran) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(words)
     assert stop.value.code == 2 and message in capsys.readouterr().err and ran == []
+
+
+def test_misspelt_command_is_refused_with_the_nearest_one(capsys, ran) -> None:
+    assert cli.main(["tran", "ra_brain"]) == 2
+    assert capsys.readouterr().err.startswith("nomaly: no command is called tran: did you mean train? The commands are")
 
 
 # Overrides
@@ -115,13 +136,13 @@ def test_incomplete_command_ends_with_code_two(words: list[str], message: str, c
         ("", ""),
     ],
 )
-def test_value_of_a_knob_is_a_literal_or_text(text: str, value: object) -> None:
+def test_value_of_a_parameter_is_a_literal_or_text(text: str, value: object) -> None:
     parsed = parse_overrides(["--parameter", text])
     assert parsed == {"parameter": value} and type(parsed["parameter"]) is type(value)
     assert parse_overrides([f"--parameter={text}"]) == {"parameter": value}
 
 
-def test_later_override_of_a_knob_wins() -> None:
+def test_later_override_of_a_parameter_wins() -> None:
     assert parse_overrides(["--a", "1", "--b=x=y", "--a", "2"]) == {"a": 2, "b": "x=y"}
 
 
@@ -129,8 +150,8 @@ def test_later_override_of_a_knob_wins() -> None:
     ("words", "message"),
     [
         (["--amp"], "--amp must have a value: give --amp VALUE."),
-        (["stray"], "options must be --parameter value, got stray: see nomaly COMMAND --help."),
-        (["-x", "1"], "options must be --parameter value, got -x: see nomaly COMMAND --help."),
+        (["stray"], "unexpected word stray: write parameters as --parameter value."),
+        (["-x", "1"], "unexpected word -x: write parameters as --parameter value."),
     ],
 )
 def test_word_that_is_no_override_is_refused(words: list[str], message: str, capsys, ran) -> None:
@@ -138,7 +159,7 @@ def test_word_that_is_no_override_is_refused(words: list[str], message: str, cap
     assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
 
 
-def test_knob_without_a_value_before_another_knob_is_refused(capsys, ran) -> None:
+def test_parameter_without_a_value_before_another_one_is_refused(capsys, ran) -> None:
     assert cli.main(["train", "ra_brain", "--amp", "--seed", "1"]) == 2
     assert capsys.readouterr().err == "nomaly: --amp must have a value: give --amp VALUE.\n" and ran == []
 
@@ -166,7 +187,9 @@ def test_knob_without_a_value_before_another_knob_is_refused(capsys, ran) -> Non
         ),
     ],
 )
-def test_command_runs_its_config_with_the_options_as_knobs(words, config, expected, ran, tmp_path, monkeypatch) -> None:
+def test_command_runs_its_config_with_the_options_as_parameters(
+    words, config, expected, ran, tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # neither results nor bundles are here
     write_results_csv([StudyResult("a")], "o/results.csv")
     assert cli.main([words[0], "ra_brain", *words[1:]]) == 0
@@ -194,7 +217,7 @@ def test_exit_code_is_one_if_a_study_failed(command: str, statuses: list[str], r
     assert cli.main([command, "ra_brain", *studies, "--output", str(tmp_path)]) == int("failed" in statuses)
 
 
-def test_printed_command_gives_monai_the_same_files_and_knobs(ran, capsys: pytest.CaptureFixture) -> None:
+def test_printed_command_gives_monai_the_same_files_and_parameters(ran, capsys: pytest.CaptureFixture) -> None:
     words = [
         "--dataset_dir",
         "/data/my heads",
@@ -216,37 +239,111 @@ def test_printed_command_gives_monai_the_same_files_and_knobs(ran, capsys: pytes
     assert received["channels"] == [4, 8] and received["final_learning_rate"] is None and received["amp"] is True
 
 
+# One spelling
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--max-epochs", "3"], {"max_epochs": 3}),
+        (["--max-epochs=3", "--no-amp"], {"max_epochs": 3, "amp": False}),
+        (["--no-gate"], {"input_check": False}),
+        (["--floor-epochs", "3"], {"baseline_epochs": 3}),
+        (["--a", "x-y"], {"a": "x-y"}),
+    ],
+)
+def test_parameters_may_have_hyphens_and_earlier_names(words: list[str], expected: dict) -> None:
+    assert parse_overrides(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--keep-identifiers", {"keep_identifiers": True}),
+        ("--keep_identifiers=false", {"keep_identifiers": False}),
+        ("--no-keep-identifiers", {"keep_identifiers": False}),
+        ("--no-input-check", {"input_check": False}),
+        ("--no_input_check", {"input_check": False}),
+        ("--no-gate", {"input_check": False}),
+        ("--gate=false", {"input_check": False}),
+        ("--no_input_check=false", {"input_check": True}),
+        ("--study-group=a-b", {"study_group": "a-b"}),
+    ],
+)
+@pytest.mark.parametrize("place", [2, 3, 4])
+def test_options_may_have_hyphens_and_stand_anywhere(word, expected, place, ran, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_results_csv([StudyResult("a")], "o/results.csv")
+    words = ["detect", "ra_brain", "a.nii", "b.nii", "--output", "o"]
+    assert cli.main([*words[:place], word, *words[place:]]) == 0
+    fixed = {"bundle_root": str(BUNDLES / "ra_brain"), "studies": ["a.nii", "b.nii"], "output_dir": "o"}
+    assert ran[0].overrides == {**fixed, **expected}
+
+
+def test_parameter_before_a_study_is_no_study(ran, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_results_csv([StudyResult("a")], "o/results.csv")
+    assert cli.main(["detect", "ra_brain", "--alpha", "0.02", "a.nii", "--output", "o"]) == 0
+    assert ran[0].overrides["studies"] == ["a.nii"] and ran[0].overrides["alpha"] == 0.02
+
+
+# Calibrations
+
+
+@pytest.mark.parametrize(("output", "file"), [("site", "site/calibration.json"), ("site.json", "site.json")])
+def test_calibration_is_written_to_a_folder_and_still_to_a_json_file(output, file, ran, caplog) -> None:
+    assert cli.main(["calibrate", "ra_brain", "--output", output, "--overwrite"]) == 0
+    assert ran[0].overrides["calibration_file"] == file and ran[0].overrides["overwrite"] is True
+    assert ("--output of calibrate is now a folder" in caplog.text) == (output == "site.json")
+
+
+def test_file_in_place_of_the_calibration_folder_is_refused(ran, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["calibrate", "ra_brain", "--output", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith("nomaly: --output must be a folder, but ") and ran == []
+
+
+def test_calibration_is_given_as_folder_or_as_file(ran, tmp_path: Path) -> None:
+    write_results_csv([StudyResult("a")], tmp_path / "o" / "results.csv")
+    (tmp_path / "calibration.json").touch()
+    for given in (tmp_path, tmp_path / "calibration.json"):
+        assert cli.main(["evaluate", "ra_brain", "--calibration", str(given), "--output", str(tmp_path / "o")]) == 0
+    assert {call.overrides["calibration_file"] for call in ran} == {str(tmp_path / "calibration.json")}
+
+
 # What is refused
 
 
-def test_unknown_bundle_is_refused_with_those_there_are(capsys, ran) -> None:
+def test_unknown_bundle_is_refused_with_the_nearest_and_all_others(capsys, ran) -> None:
     names = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
     assert cli.main(["train", "ra_brian"]) == 2
-    message = f"BUNDLE must be a bundle's name or path, got ra_brian: choose one of {', '.join(names)}."
+    message = "BUNDLE must be a bundle's name or path, got ra_brian: did you mean ra_brain? The bundles are "
+    message += f"{', '.join(names)}."
     assert capsys.readouterr().err == f"nomaly: {message}\n" and ran == []
 
 
-def test_unknown_overlay_is_refused_with_those_there_are(capsys, ran) -> None:
+def test_unknown_overlay_is_refused_with_the_nearest_and_all_others(capsys, ran) -> None:
     assert cli.main(["train", "ra_brain", "--overlay", "papr"]) == 2
     err = capsys.readouterr().err
     assert (
-        re.search(r"--overlay must be a config of .*ra_brain, got papr: choose one of .*demo.*paper", err) and ran == []
+        re.search(r"--overlay must be a config of .*ra_brain, got papr: did you mean paper\? .*demo.*paper", err)
+        and ran == []
     )
 
 
-@pytest.mark.parametrize("name", ["max_epoch", "max-epochs", "mx_epoch"])
-def test_misspelt_knob_is_refused_with_the_nearest_one(nomaly, name: str) -> None:
+@pytest.mark.parametrize("name", ["max_epoch", "mx_epoch"])
+def test_misspelt_parameter_is_refused_with_the_nearest_one(nomaly, name: str) -> None:
     done = nomaly("train", "ra_brain", **{name: 3})
     assert (done.code, done.err) == (2, f"nomaly: no parameter is called {name}: did you mean max_epochs?\n")
 
 
-@pytest.mark.parametrize(("name", "meant"), [("weigths", "weights"), ("devise", "device")])
+@pytest.mark.parametrize(("name", "meant"), [("weigths", "weights"), ("devise", "device"), ("ouput", "--output")])
 def test_misspelt_option_is_refused_with_the_one_that_was_meant(nomaly, name: str, meant: str) -> None:
     done = nomaly("evaluate", "ra_brain", **{name: "x"})
     assert (done.code, done.err) == (2, f"nomaly: no parameter is called {name}: did you mean {meant}?\n")
 
 
-def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
+def test_unknown_parameter_is_refused_with_all_that_can_be_set(nomaly) -> None:
     done = nomaly("train", "ra_brain", colour="red")
     assert done.code == 2
     assert done.err.startswith(
@@ -264,12 +361,12 @@ def test_unknown_knob_is_refused_with_those_there_are(nomaly) -> None:
         ("seed", True, "a number, such as 0, got True"),
     ],
 )
-def test_knob_of_another_kind_is_refused_before_anything_runs(nomaly, parameter: str, value, rule: str) -> None:
+def test_parameter_of_another_type_is_refused_before_anything_runs(nomaly, parameter: str, value, rule: str) -> None:
     done = nomaly("train", "ra_brain", **{parameter: value})
     assert (done.code, done.err) == (2, f"nomaly: {parameter} must be {rule}.\n")
 
 
-def test_knob_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
+def test_parameter_of_another_command_is_refused(nomaly, tmp_path: Path) -> None:
     done = nomaly("detect", "ra_brain", "a.nii", "--output", tmp_path / "o", max_epochs=3)
     assert done.code == 2 and "no parameter is called max_epochs" in done.err and not (tmp_path / "o").exists()
 
@@ -302,10 +399,12 @@ def test_error_of_the_software_is_not_hidden(monkeypatch: pytest.MonkeyPatch) ->
         cli.main(["train", "ra_brain"])
 
 
-def test_stopped_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def run(files, overrides, tracking=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
-    assert capsys.readouterr().err.startswith("nomaly: stopped. Run the same command again: it goes on where it was.")
+    assert capsys.readouterr().err.startswith(
+        "nomaly: stopped. Run the same command again: it resumes where it stopped."
+    )

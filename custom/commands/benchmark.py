@@ -1,4 +1,4 @@
-"""Several models on one data set: each evaluated in a process of its own, all in one table."""
+"""Several models on one data set: each is evaluated in its own process, all are in one table."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
 from custom.commands.overrides import literal
 from custom.errors import NomalyError
 from custom.files import atomic_write
 
-# Tables, and with them torch, are imported when all models have run: on Linux a process begins with the peak memory of
-# the one that started it, so that this one must stay smaller than those it measures.
+# Tables, and with them torch, are imported after all models have run: on Linux a process starts with the peak memory of
+# its parent, so this process must stay smaller than those it measures.
 
 RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
-LAST_FILES = ("metrics.json", "report.html")  # of an evaluation that came to its end
+LAST_FILES = ("metrics.json", "report.html")  # of a finished evaluation
 
 
 def run(
@@ -40,21 +40,21 @@ def run(
 ) -> int:
     """Evaluate all models, each into `output`/NAME, and write benchmark.csv, benchmark.md and benchmark.html.
 
-    Models that are done are kept if they were asked for in the same way. One that fails gets a row with its reason.
+    Finished models are kept if the request is the same. A model that fails gets a row with the reason.
 
     Args:
-        words: BUNDLE or BUNDLE=WEIGHTS, each.
+        words: each BUNDLE or BUNDLE=WEIGHTS.
         dataset_dir: folder with datalist.json.
         output: folder.
         entries_file: JSON list of models, see :func:`read_entries`.
-        parameters: of all models; an entry's own come after them.
-        overwrite: evaluate all anew.
+        parameters: of all models; those of an entry override them.
+        overwrite: evaluate all models again.
 
     Returns:
-        0 = all done, 1 = a model, or a study of one, failed.
+        0 = all done, 1 = a model or a study failed.
 
     Raises:
-        NomalyError: no model, names that clash, a folder with other results.
+        NomalyError: no model, equal names, a folder with other results.
     """
     entries = [*entries_of(words), *(read_entries(entries_file) if entries_file else [])]
     check_names(entries)
@@ -75,7 +75,7 @@ def run(
 
 
 def request_of(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is asked of an evaluation, as plain JSON values."""
+    """The settings of an evaluation, as plain JSON values."""
     return {
         "bundle": entry.bundle,
         "weights": entry.weights,
@@ -86,58 +86,58 @@ def request_of(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) ->
 
 
 def stamps_of(folder: Path, request: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Size and time of the files that an evaluation used: weights, datalist, and those that a parameter names."""
+    """Size and time of the files that an evaluation used: weights, datalist, and files named by parameters."""
     used = [(_read(folder / "run.json") or {}).get("weights"), f"{request['dataset_dir']}/datalist.json"]
     paths = [
         Path(path).resolve() for path in [*used, *request["parameters"].values()] if path and isinstance(path, str)
     ]
-    return {str(path): _stamp(path) for path in paths if path.is_file()}
+    return {str(path): stamp for path in paths if (stamp := _stamp(path)) is not None}
 
 
 def check_folder(folder: Path, request: Mapping[str, Any]) -> None:
-    """Refuse to write over results of something else.
+    """Refuse to overwrite other results.
 
     Raises:
-        NomalyError: the folder holds other results.
+        NomalyError: the folder contains other results.
     """
     record = _read(folder / RECORD)
     if record is None and (folder / "results.csv").exists():
-        raise NomalyError(f"{folder} must not hold results of another run: give another --output, or --overwrite true.")
+        raise NomalyError(f"{folder} already contains results of another run: give another --output, or --overwrite.")
     if record is None or not whole(folder, record["exit_code"]):
         return
     changed = [key for key, value in request.items() if record["request"].get(key) != value]
-    # A file that is gone has not changed: what was measured with it still holds.
+    # A file that was removed has not changed: what was measured with it remains valid.
     changed += [path for path, stamp in record.get("stamps", {}).items() if _stamp(Path(path)) not in (None, stamp)]
     if changed:
         raise NomalyError(
-            f"{folder} holds results of a model asked for in another way ({', '.join(changed)} changed): give another "
-            "--output or name, or --overwrite true."
+            f"{folder} contains results for other settings ({', '.join(changed)} changed): give another --output or "
+            "name, or --overwrite."
         )
 
 
 def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Record of an earlier evaluation that needs not be made again; None if there is none."""
+    """Record of an earlier evaluation that need not be repeated; None if there is none."""
     record = _read(folder / RECORD)
     return record if record and record["request"] == request and whole(folder, record["exit_code"]) else None
 
 
 def whole(folder: Path, code: int | None) -> bool:
-    """Whether an evaluation came to its end; exit code 1 is that of failed studies, but of a crash as well."""
+    """Whether an evaluation finished; exit code 1 means failed studies, but also a crash."""
     if not all((folder / name).is_file() for name in LAST_FILES):
         return False
     return code == 0 or (code == 1 and any(row.get("status") == "failed" for row in rows_of(folder)))
 
 
 def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run `nomaly evaluate` in a process of its own; its output goes to benchmark.log.
+    """Run `nomaly evaluate` in its own process; its output goes to benchmark.log.
 
     Returns:
-        The record beside the results: request, exit_code, reason (of a failure, else ""), peak_mib, seconds, stamps of
-        the files that were used, threads.
+        The record that is written beside the results: request, exit_code, reason (of a failure, else ""), peak_mib,
+        seconds, stamps of the files that were used, threads.
     """
     threads = int(os.environ.get("OMP_NUM_THREADS") or _cores())
-    record = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
-    _write(folder / RECORD, record)  # so that a run that was stopped is known to be ours
+    record: dict[str, Any] = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
+    _write(folder / RECORD, record)  # so that a stopped run is recognised
     for name in LAST_FILES:
         (folder / name).unlink(missing_ok=True)
     started = time.perf_counter()
@@ -155,20 +155,20 @@ def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 def command_of(folder: Path, request: Mapping[str, Any]) -> list[str]:
     """The command line of one evaluation."""
     words = [sys.executable, "-m", "custom.cli", "evaluate", request["bundle"], "--output", str(folder)]
-    words += ["--dataset_dir", request["dataset_dir"], "--overwrite", "true"]
+    words += ["--dataset_dir", request["dataset_dir"], "--overwrite"]
     for overlay in request["overlay"]:
         words += ["--overlay", overlay]
     if request["weights"] is not None:
         words += ["--weights", request["weights"]]
     for name, value in request["parameters"].items():
-        # Text that would be read as a number or list is quoted, so that it stays text.
+        # Text that would be read as a number or list is quoted, so that it remains text.
         plain = isinstance(value, str) and literal(value) == value
         words.append(f"--{name}={value if plain else json.dumps(value)}")
     return words
 
 
-def measured(command: Sequence[str], log: Any, environment: Mapping[str, str]) -> tuple[int, float]:
-    """Exit code (negative = number of the signal that ended it) and peak memory in MiB of a process."""
+def measured(command: Sequence[str], log: IO[str], environment: Mapping[str, str]) -> tuple[int, float]:
+    """Exit code (negative = number of the signal that ended the process) and peak memory in MiB."""
     paths = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, **environment}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -179,12 +179,12 @@ def measured(command: Sequence[str], log: Any, environment: Mapping[str, str]) -
         process.wait()
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
     return process.returncode, usage.ru_maxrss / unit
 
 
 def reason_of(folder: Path, code: int) -> str:
-    """Why an evaluation failed: the user's mistake in its sentence, else the error that ended it."""
+    """Why an evaluation failed: the message of the user's mistake, else the error that ended it."""
     log = folder / LOG
     if code < 0:
         memory = ", often for lack of memory" if -code == signal.SIGKILL else ""
@@ -192,12 +192,12 @@ def reason_of(folder: Path, code: int) -> str:
     if code == 1 and (folder / "report.html").is_file() and not (folder / "metrics.json").is_file():
         return f"all studies failed; see {log}"
     lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line.removeprefix("nomaly: ") for line in lines if line.startswith("nomaly: ")]
-    return told[-1] if told else f"{_error_of(lines) or f'exit code {code}'}; see {log}"
+    mistakes = [line.removeprefix("nomaly: ") for line in lines if line.startswith("nomaly: ")]
+    return mistakes[-1] if mistakes else f"{_error_of(lines) or f'exit code {code}'}; see {log}"
 
 
 def _error_of(lines: Sequence[str]) -> str:
-    """The error under the last traceback of an output, after which more may stand; without one the last line."""
+    """The error of the last traceback in an output, which may continue after it; without a traceback the last line."""
     pairs = enumerate(zip(["", *lines], lines), 1)
     starts = [i for i, (above, line) in pairs if line.startswith("Traceback") and "Exception ignored" not in above]
     rest = lines[starts[-1] :] if starts else lines[-1:]
@@ -205,7 +205,7 @@ def _error_of(lines: Sequence[str]) -> str:
 
 
 def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
-    """Write the tables from what lies in the models' folders."""
+    """Write the tables from the results in the models' folders."""
     from custom.reporting.benchmark_table import auroc_difference, benchmark_row, write_benchmark
 
     evaluations = [
@@ -230,25 +230,24 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
         if evaluation and evaluations[0] and evaluation is not evaluations[0]:
             row["auroc_difference"] = auroc_difference(evaluation, evaluations[0])
         rows.append(row)
-    machine = f"{platform.system()}, {platform.machine()}, {_cores()} cores; {records[0]['threads']} threads a model"
+    machine = f"{platform.system()}, {platform.machine()}, {_cores()} cores; {records[0]['threads']} threads per model"
     write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Rows of a results.csv of any version; none if there is no such file."""
+    """Rows of a results.csv of any version; empty if the file does not exist."""
     table = folder / "results.csv"
     return list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")))) if table.is_file() else []
 
 
 def median_seconds(folder: Path) -> float | None:
-    """Median time of a study that went well."""
-    times = [row.get("seconds") for row in rows_of(folder) if row.get("status") == "ok"]
-    times = [float(time) for time in times if time]
+    """Median seconds per study, over those that did not fail."""
+    times = [float(row["seconds"]) for row in rows_of(folder) if row.get("status") == "ok" and row.get("seconds")]
     return statistics.median(times) if times else None
 
 
 def count_parameters(weights: str | None) -> int | None:
-    """Values in the floating-point tensors of a weights file, without what calibration and normalisation learned."""
+    """Number of floating-point values in a weights file, without those of calibration and normalisation."""
     from custom.detector.weights import read_tensors
 
     if weights is None or not Path(weights).is_file():
@@ -263,8 +262,8 @@ def _has_result(record: Mapping[str, Any]) -> bool:
 
 
 def _outcome(record: Mapping[str, Any], kept: bool) -> str:
-    """The end of the line of a model."""
-    word = "kept, made" if kept else "done" if _has_result(record) else "failed"
+    """The end of the progress line of a model."""
+    word = "kept, evaluated" if kept else "done" if _has_result(record) else "failed"
     return f"{word} in {record['seconds']:.0f} s" + (f", {record['reason']}" if record["reason"] else "")
 
 
@@ -274,12 +273,12 @@ def _cores() -> int:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """Size and time of change of a file; None if there is none."""
+    """Size and time of change of a file; None if it does not exist."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a JSON file; None if it is not there or broken."""
+    """Content of a JSON file; None if it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

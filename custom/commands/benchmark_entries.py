@@ -1,4 +1,4 @@
-"""Which models a benchmark is of: words of the command line and items of a file."""
+"""The models of a benchmark: words of the command line and items of a file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Entry:
     Args:
         name: of its row and of its folder.
         bundle: name or path.
-        weights: model.pt; None = that of the bundle.
-        overlay: configs to merge over, such as those that it was trained with.
-        parameters: of the config.
+        weights: model.pt; None = the bundle's own.
+        overlay: configs to merge over the bundle's own, such as those used for its training.
+        parameters: overrides of config parameters.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Entry:
 
 
 def entries_of(words: Sequence[str]) -> list[Entry]:
-    """Models as BUNDLE or BUNDLE=WEIGHTS; the second of a bundle is called BUNDLE-2."""
+    """Models given as BUNDLE or BUNDLE=WEIGHTS; the second model of a bundle is called BUNDLE-2."""
     entries: list[Entry] = []
     for word in words:
         bundle, _, weights = word.partition("=")
@@ -45,19 +45,19 @@ def entries_of(words: Sequence[str]) -> list[Entry]:
 
 
 def read_entries(path: str) -> list[Entry]:
-    """Models of a JSON file: a list of {"name", "bundle", "weights"?, "overlay"?: [...], "parameters"?: {...}}.
+    """Models listed in a JSON file: a list of {"name", "bundle", "weights"?, "overlay"?: [...], "parameters"?: {...}}.
 
     Raises:
-        NomalyError: no such file, no JSON, or an item of another form.
+        NomalyError: the file does not exist, is not JSON, or has an item of another form.
     """
     if not Path(path).is_file():
-        raise NomalyError(f"--entries must be a JSON file, found none at {path}: check the path.")
+        raise NomalyError(f"--entries: file not found: {path}. Check the path.")
     try:
         items = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise NomalyError(f"--entries {path} must be JSON: {error}; correct it there.") from None
+        raise NomalyError(f"--entries {path} must be JSON: {error}. Correct the file.") from None
     if not isinstance(items, list):
-        raise NomalyError(f"--entries {path} must be a list of models, got {type(items).__name__}; put them in [ ].")
+        raise NomalyError(f"--entries {path} must be a list of models, got {type(items).__name__}: put them in [ ].")
     return [_entry(path, i, item) for i, item in enumerate(items)]
 
 
@@ -78,7 +78,7 @@ def _entry(path: str, index: int, item: Any) -> Entry:
 
 
 def check_names(entries: Sequence[Entry]) -> None:
-    """Refuse a benchmark without models, and names that cannot each be a folder of its own."""
+    """Refuse a benchmark without models, and names that cannot be folders of their own."""
     if not entries:
         raise NomalyError(
             "a benchmark needs at least one model, got none: give BUNDLE, BUNDLE=WEIGHTS or --entries FILE."
@@ -88,4 +88,6 @@ def check_names(entries: Sequence[Entry]) -> None:
         if names.count(name) > 1:
             raise NomalyError(f"names of models must differ, but {names.count(name)} are called {name}: rename one.")
         if name in ("", ".", "..") or set(name) & set('/\\:*?"<>|'):
-            raise NomalyError(f"a model's name must be fit for a folder, got {name!r}: use letters, digits, - and _.")
+            raise NomalyError(
+                f"a model's name must be a valid folder name, got {name!r}: use letters, digits, - and _."
+            )

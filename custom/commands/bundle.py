@@ -1,68 +1,108 @@
-"""Runs of a bundle's configs in this process, as ``python -m monai.bundle run`` does them.
+"""The bundles, and runs of their configs in this process as ``python -m monai.bundle run`` does them.
 
-Imports of MONAI stand in the functions: the command line shall be there at once.
+Imports beyond the standard library are in the functions: help and mistakes must appear at once.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from custom.commands.options import choices, nearest
 from custom.errors import NomalyError
-from custom.studies.privacy import printable, without_studies
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+METADATA = Path("configs") / "metadata.json"
 
 
-def find_bundle(name: str) -> Path:
-    """Folder of a bundle.
+class UnknownParameter(NomalyError):
+    """A name that is not a parameter of the config.
+
+    Args:
+        name: as it was given.
+        parameters: the plain settings of the config.
+        others: further names that may be meant.
+    """
+
+    def __init__(self, name: str, parameters: Sequence[str], others: Iterable[str] = ()) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.others = list(others)
+        meant = nearest(name, [*parameters, *self.others])
+        advice = f"did you mean {meant}?" if meant else f"the config has {', '.join(parameters)}."
+        super().__init__(f"no parameter is called {name}: {advice}")
+
+    def beside(self, options: Iterable[str]) -> UnknownParameter:
+        """The same mistake where a command also has these options."""
+        return UnknownParameter(self.name, self.parameters, [*self.others, *options])
+
+
+def bundle_folders() -> Iterator[Path]:
+    """Bundles of the repository and of the current folder, in order of their names."""
+    # An installed copy of the package has no bundles beside it.
+    found = {
+        path.parents[1].name: path.parents[1]
+        for root in (BUNDLES, Path("bundles"))
+        for path in root.glob(f"*/{METADATA}")
+    }
+    yield from (found[name] for name in sorted(found))
+
+
+def find_bundle(name: str, option: str = "BUNDLE") -> Path:
+    """Folder of a bundle by name or path.
 
     Raises:
-        NomalyError: if there is none of this name.
+        NomalyError: if it was not found; names the nearest one and all others.
     """
     for folder in (Path(name), Path("bundles") / name, BUNDLES / name):
-        if (folder / "configs" / "metadata.json").is_file():
+        if (folder / METADATA).is_file():
             return folder
-    known = ", ".join(sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json")))
-    # An installed copy of the package has no bundles beside it.
-    next_step = f"choose one of {known}" if known else "give its path, or run from the repository's root"
-    raise NomalyError(f"BUNDLE must be a bundle's name or path, got {name}: {next_step}.")
+    names = [folder.name for folder in bundle_folders()]
+    missing = "give its path, or run from the repository's root"
+    advice = choices(Path(name).name, names, "bundles") if names else missing
+    raise NomalyError(f"{option} must be a bundle's name or path, got {name}: {advice}.")
 
 
-def run_bundle(bundle: str, configs: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> Any:
-    """Run configs of a bundle, later ones merged over earlier ones; prints the monai.bundle command that does the
-    same. ``tracking`` is MONAI's: "mlflow", or a file of settings.
+def run_bundle(
+    bundle: str, configs: Sequence[str], overrides: dict[str, Any], tracking: str | None = None
+) -> ConfigWorkflow:
+    """Run configs of a bundle, later ones merged over earlier ones; prints the equivalent monai.bundle command.
+
+    Args:
+        bundle: name or path.
+        configs: names of configs of the bundle, or paths.
+        overrides: config parameters.
+        tracking: MONAI's, "mlflow" or a file of settings; None = no tracking.
 
     Raises:
-        NomalyError: if there is no such bundle, config or parameter.
+        NomalyError: if the bundle, a config or a parameter does not exist, or a value has the wrong type.
     """
+    from monai.bundle.config_parser import ConfigParser
+
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
+    check_overrides(ConfigParser.load_config_files(files), overrides)
     overrides = {"bundle_root": str(folder), **overrides}
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         private = None if overrides.get("keep_identifiers") else overrides.get("studies")
-        said = overrides if tracking is None else {**overrides, "tracking": tracking}
-        print(f"Running: {bundle_command(files, said, private)}", flush=True)
+        shown = overrides if tracking is None else {**overrides, "tracking": tracking}
+        print(f"Running: {bundle_command(files, shown, private)}", flush=True)
     return run_configs(files, overrides, tracking)
 
 
-def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> Any:
-    """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top.
-
-    Raises:
-        NomalyError: if an override names no parameter of the configs, or is of another kind than the parameter.
-    """
+def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> ConfigWorkflow:
+    """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top."""
     from monai.bundle import ConfigWorkflow
-    from monai.bundle.config_parser import ConfigParser
 
-    check_overrides(ConfigParser.load_config_files(list(files)), overrides)
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), tracking=tracking, **overrides)
@@ -74,7 +114,7 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse what MONAI would add in silence or fail on without a word: unknown names, words for numbers.
+    """Refuse what MONAI would silently add, or fail on without an explanation: unknown names, text instead of numbers.
 
     Raises:
         NomalyError: with the nearest parameter, or all of them.
@@ -82,14 +122,13 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     for name, value in overrides.items():
         if name.split("#")[0].split("::")[0] not in config:
             parameters = sorted(key for key, default in config.items() if is_parameter(key, default))
-            # Settings that are expressions by default, such as weights, may be meant, too.
-            settable = [*parameters, *(key for key, default in config.items() if isinstance(default, str))]
-            near = difflib.get_close_matches(name.replace("-", "_"), settable, 1, 0.65)
-            advice = f"did you mean {near[0]}?" if near else f"the config has {', '.join(parameters)}."
-            raise NomalyError(f"no parameter is called {name}: {advice}")
+            # Settings whose default is an expression, such as weights, may be meant as well.
+            raise UnknownParameter(
+                name, parameters, (key for key, default in config.items() if isinstance(default, str))
+            )
         default = config.get(name)
-        written = isinstance(value, str) and value.startswith(("$", "@"))  # an expression: its value is not known here
-        if written or value is None or not isinstance(default, (bool, int, float)):
+        expression = isinstance(value, str) and value.startswith(("$", "@"))  # its value is not known here
+        if expression or value is None or not isinstance(default, (bool, int, float)):
             continue
         kind, wanted = (bool, "true or false") if isinstance(default, bool) else ((int, float), "a number")
         if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
@@ -97,26 +136,28 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 
 def is_parameter(name: str, default: Any) -> bool:
-    """Whether a key of a config is a setting, rather than an object that is made of settings."""
-    made = isinstance(default, dict) or (isinstance(default, str) and default.startswith(("$", "@")))
-    return not made and not name.startswith("_") and name not in ("imports", "initialize", "run", "finalize")
+    """Whether a key of a config is a setting, not an object built from settings."""
+    built = isinstance(default, dict) or (isinstance(default, str) and default.startswith(("$", "@")))
+    return not built and not name.startswith("_") and name not in ("imports", "initialize", "run", "finalize")
 
 
 def path_of(folder: Path, config: str) -> Path:
     """File of a config of a bundle, by name or path.
 
     Raises:
-        NomalyError: if there is none.
+        NomalyError: if it was not found.
     """
     for path in (folder / "configs" / f"{config}.json", Path(config)):
         if path.is_file():
             return path
-    known = ", ".join(sorted(path.stem for path in (folder / "configs").glob("*.json") if path.stem != "metadata"))
-    raise NomalyError(f"--overlay must be a config of {folder}, got {config}: choose one of {known}.")
+    known = sorted(path.stem for path in (folder / "configs").glob("*.json") if path.stem != "metadata")
+    raise NomalyError(f"--overlay must be a config of {folder}, got {config}: {choices(config, known, 'configs')}.")
 
 
 def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str | Sequence[str] | None = None) -> str:
     """The monai.bundle command line of a run, without the studies that are private."""
+    from custom.studies.privacy import printable, without_studies
+
     config = files[0] if len(files) == 1 else str(list(files))
     words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
     for name, value in overrides.items():
@@ -125,7 +166,7 @@ def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str
 
 
 def exit_code(output_dir: str) -> int:
-    """1 if a study of the run failed."""
+    """1 if a study of the run failed, else 0."""
     from custom.runs.tables import read_results_csv
 
     return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))

@@ -1,4 +1,4 @@
-"""The demonstration: all of a bundle on its synthetic data set, in about five minutes on two CPU cores."""
+"""The demonstration: a bundle from training to detection on synthetic images, in five minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
+from custom.commands.options import nearest
 from custom.errors import NomalyError
 from custom.runs.tables import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
@@ -21,19 +22,19 @@ CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
 def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
-    """Train with the demo overlay, calibrate, evaluate, infer on an unseen study with a lesion, say what came of it.
+    """Train with the demo overlay, calibrate, evaluate, detect in an unseen study with a lesion, print the key figures.
 
-    It may be run again: training goes on where it stopped, results are made anew in the same folder.
+    It may be run again: training resumes where it stopped, results are replaced.
     """
+    given = split_overrides(bundle, overrides)
     started = time.perf_counter()
     folder = Path(output)
     print(
-        f"Demonstration of {bundle} on synthetic images: trains, calibrates, evaluates, detects, in about five minutes "
-        f"on two cores, into {folder}. The key figures come last. Stopped, it goes on when it is run again.",
+        f"Demonstration of {bundle} on synthetic images: trains, calibrates, evaluates and detects in about five "
+        f"minutes on two cores. The results go to {folder}; the key figures come last. Run it again to resume.",
         flush=True,
     )
     models = str(folder / "models")
-    given = split_overrides(bundle, overrides)
     config = json.loads(path_of(find_bundle(bundle), "train").read_text())
     phantom = find_phantom(config["anatomy"])
     data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
@@ -55,20 +56,19 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
 
 
 def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each config of the demonstration those overrides that are its parameters.
+    """The overrides of each config of the demonstration.
 
     Raises:
-        NomalyError: if one is a parameter of none.
+        NomalyError: if a name is not a parameter of any of them.
     """
     folder = find_bundle(bundle)
     known = {config: set(json.loads(path_of(folder, config).read_text())) for config in CONFIGS}
-    unknown = sorted(
-        name for name in overrides if not any(name.split("#")[0] in parameters for parameters in known.values())
-    )
-    if unknown:
-        raise NomalyError(
-            f"no parameter of {', '.join(CONFIGS)} is called {', '.join(unknown)}: see {folder / 'configs'}."
-        )
+    every = set().union(*known.values())
+    for name in overrides:
+        if name.split("#")[0] not in every:
+            meant = nearest(name, every)
+            advice = f"did you mean {meant}?" if meant else f"see {folder / 'configs'}."
+            raise NomalyError(f"no parameter of {', '.join(CONFIGS)} is called {name}: {advice}")
     return {
         config: {name: value for name, value in overrides.items() if name.split("#")[0] in parameters}
         for config, parameters in known.items()
@@ -76,7 +76,7 @@ def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[st
 
 
 def summary(bundle: str, folder: Path, seconds: float) -> str:
-    """What a person wants to know at the end."""
+    """The key figures, and where the results are."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
     baseline = metrics["best_baseline"]
     best = metrics["baselines"][baseline["name"]]["auroc"]["value"]
@@ -85,14 +85,14 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
     map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
     lines = [
         "",
-        f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: it shows that the "
-        "software works.",
+        f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: this shows that "
+        "the software works, not how well it detects disease.",
         f"  image AUROC      {_with_interval(metrics['image']['auroc'])}; "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
-        f"  best baseline       {best:.3f} ({baseline['name']})",
+        f"  best baseline    {best:.3f} ({baseline['name']})",
         f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
         f"{pixel['dice']['value']:.3f}",
-        f"  false alarms     {alarms['value']:.3f} of the healthy at alpha {metrics['alpha']}",
+        f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
         f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
         f"{study.region_count} regions",
         "",
@@ -105,13 +105,13 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
 
 
 def _with_interval(stat: dict[str, float | None]) -> str:
-    """A value and its interval, which a number of too few studies has not."""
+    """A value and its interval; no interval where there are too few studies."""
     interval = "" if stat["low"] is None else f" (95 % CI {stat['low']:.3f} to {stat['high']:.3f})"
     return f"{stat['value']:.3f}{interval}"
 
 
 def _p_value(study: StudyResult) -> str:
-    """The p-value of a study, or why there is none, as its row tells."""
+    """The p-value of a study, or the reason why it has none."""
     if study.p_value is not None:
         return f"p = {study.p_value:.3f}"
     reason = study.note.rstrip(".") or "no p-value"

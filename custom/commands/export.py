@@ -1,4 +1,4 @@
-"""nomaly export: the whole detector as one graph, checked against the detector itself."""
+"""nomaly export: the whole detector as one graph, compared with the detector itself."""
 
 from __future__ import annotations
 
@@ -11,59 +11,81 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
 from custom.commands.bundle import check_overrides, find_bundle, path_of
 from custom.errors import NomalyError
+
+if TYPE_CHECKING:
+    from monai.bundle.config_parser import ConfigParser
+    from monai.transforms import Compose
+    from torch import Tensor
+
+    from custom.detector.anomaly_detector import AnomalyDetector
+    from custom.engines.detection_evaluator import DetectionEvaluator
+    from custom.export.detector import ExportedDetector
 
 logger = logging.getLogger(__name__)
 
 RECORD, PARITY = "export.json", "parity.json"
 
 
+class SliceNetwork(Protocol):
+    """The size of the slices that a network takes."""
+
+    in_channels: int
+    image_size: Sequence[int]
+
+
 def run(
     bundle: str, overlays: Sequence[str], overrides: dict[str, Any], output: str, name: str, overwrite: bool
 ) -> int:
-    """Write the detector in the formats asked for, with export.json and parity.json.
+    """Write the detector in the requested formats, with export.json and parity.json.
 
     Args:
         bundle: name or path.
-        overlays: configs merged over inference.
-        overrides: parameters of inference.
+        overlays: configs merged over inference.json.
+        overrides: parameters of inference.json.
         output: folder.
-        name: a format, or all.
+        name: a format, or "all".
         overwrite: replace an earlier export.
 
     Returns:
-        0 = all say what the detector says, 1 = one does not.
+        0 = all formats agree with the detector, 1 = at least one does not.
 
     Raises:
-        NomalyError: what cannot be exported, or an export that is there.
+        NomalyError: the detector cannot be exported, or an earlier export exists.
     """
     from custom.export.detector import exported_detector
-    from custom.export.formats import formats_of, load_runner, write_formats
+    from custom.export.formats import OPSET, formats_of, load_runner, write_formats
     from custom.export.parity import check_parity, one_thread, table, tolerances_of
 
     folder = Path(output)
     formats = formats_of(name)
     earlier = earlier_export(folder, overwrite)
     evaluator, parser = load_evaluator(bundle, overlays, overrides)
+    network: AnomalyDetector = parser.get_parsed_content("network")
     module = exported_detector(evaluator)
     for path in earlier:
         path.unlink()
     if module.calibrated_decision.refusal is not None:
         logger.warning("The graphs give no p-value (-1): %s.", module.calibrated_decision.refusal)
     print(f"Writing {', '.join(formats)} to {folder} (about a minute) ...", flush=True)
-    paths = write_formats(module, example_of(evaluator), folder, formats)
-    transforms = parser.get_parsed_content("preprocessing")
-    write_json(folder / RECORD, description(bundle, module, evaluator, transforms, paths))
+    paths = write_formats(module, example_of(network), folder, formats)
+    record = description(bundle, module, network, evaluator, parser.get_parsed_content("preprocessing"))
+    record |= {
+        "files": {key: {"file": path.name, "sha256": digest(path)} for key, path in paths.items()},
+        "onnx_opset": OPSET if "onnx" in paths else None,
+        "versions": versions(),
+    }
+    write_json(folder / RECORD, record)
     try:
         with one_thread():
             runners = {key: load_runner(key, path) for key, path in paths.items()}
-            report = check_parity(evaluator, module, runners, tolerances_of(evaluator.network.map_head))
+            report = check_parity(evaluator, module, runners, tolerances_of(network.map_head))
     except NomalyError:
-        for path in (*paths.values(), folder / RECORD):  # files that nothing has checked
+        for path in (*paths.values(), folder / RECORD):  # files that were not checked
             path.unlink()
         raise
     write_json(folder / PARITY, report)
@@ -74,27 +96,33 @@ def run(
 
 
 def earlier_export(folder: Path, overwrite: bool) -> list[Path]:
-    """Files of an earlier export, which may be removed."""
+    """Files of an earlier export, which may be removed.
+
+    Raises:
+        NomalyError: if the folder contains other files, or an export that must not be overwritten.
+    """
     from custom.export.formats import FILES
 
     if folder.exists() and not folder.is_dir():
-        raise NomalyError(f"--output must be a folder, but {folder} is a file: give another.")
+        raise NomalyError(f"--output must be a folder, but {folder} is a file: give another path.")
     earlier = [path for path in (folder / file for file in (*FILES.values(), RECORD, PARITY)) if path.exists()]
     if earlier and not (folder / RECORD).exists():
         raise NomalyError(
-            f"--output must be a folder without other files, but {earlier[0]} is of no export, or of one that was "
-            f"stopped ({RECORD} is missing): remove it, or give another."
+            f"--output must be a folder without other files, but {earlier[0]} does not belong to a finished export "
+            f"({RECORD} is missing): remove it, or give another folder."
         )
     if earlier and not overwrite:
         raise NomalyError(
-            f"--output must be a folder without an earlier export, but {earlier[0]} is there: give another, or "
+            f"--output must be a folder without an earlier export, but {earlier[0]} exists: give another folder, or "
             "--overwrite."
         )
     return earlier
 
 
-def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, Any]) -> tuple[Any, Any]:
-    """The evaluator of the bundle's inference on the CPU, which writes nothing, and the config's parser."""
+def load_evaluator(
+    bundle: str, overlays: Sequence[str], overrides: dict[str, Any]
+) -> tuple[DetectionEvaluator, ConfigParser]:
+    """The evaluator of the bundle's inference on the CPU, without handlers that write, and the config's parser."""
     from monai.bundle import ConfigWorkflow
     from monai.bundle.config_parser import ConfigParser
 
@@ -110,31 +138,39 @@ def load_evaluator(bundle: str, overlays: Sequence[str], overrides: dict[str, An
     }
     workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
     workflow.initialize()
-    workflow.parser.get_parsed_content("network")  # wrong weights are told before a phantom is made
+    workflow.parser.get_parsed_content("network")  # wrong weights are reported before a phantom is made
     return workflow.parser.get_parsed_content("evaluator"), workflow.parser
 
 
-def example_of(evaluator: Any) -> Any:
-    """Slices (3, C, X, Y) to record with."""
+def slice_shape(network: AnomalyDetector) -> tuple[int, ...]:
+    """Shape (C, X, Y) of the slices that a detector takes."""
+    reconstructor = cast(SliceNetwork, network.reconstructor)
+    return reconstructor.in_channels, *reconstructor.image_size
+
+
+def example_of(network: AnomalyDetector) -> Tensor:
+    """Slices (3, C, X, Y) for the tracing of the graph."""
     import torch
 
-    reconstructor = evaluator.network.reconstructor
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(3, reconstructor.in_channels, *reconstructor.image_size, generator=generator)
+    return torch.rand(3, *slice_shape(network), generator=torch.Generator().manual_seed(0))
 
 
-def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths: Mapping[str, Path]) -> dict[str, Any]:
-    """What export.json tells: all that one needs to use the files without this software."""
+def description(
+    bundle: str,
+    module: ExportedDetector,
+    network: AnomalyDetector,
+    evaluator: DetectionEvaluator,
+    transforms: Compose,
+) -> dict[str, Any]:
+    """What is needed to use exported files without this software, for export.json."""
     from custom.detector.weights import model_hash, weight_hash
     from custom.export.detector import DECISIONS, NONE
-    from custom.export.formats import OPSET
     from custom.export.preprocessing import preprocessing_steps
 
-    network, calibration = evaluator.network, evaluator.network.calibration
-    reconstructor, plane = network.reconstructor, list(network.reconstructor.image_size)
-    channels, calibrated = reconstructor.in_channels, module.calibrated_decision.refusal is None
+    calibration, calibrated = network.calibration, module.calibrated_decision.refusal is None
+    channels, *plane = slice_shape(network)
     return {
-        "what": "The whole detector as one graph: preprocessed slices of one study in, all that is said of it out.",
+        "what": "The whole detector as one graph: input = preprocessed slices of one study, output = its results.",
         "bundle": find_bundle(bundle).resolve().name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model_hash": model_hash(network),
@@ -162,29 +198,26 @@ def description(bundle: str, module: Any, evaluator: Any, transforms: Any, paths
             "decision_rule": vars(evaluator.decision_rule) if calibrated else None,
         },
         "regions": {
-            "what": "not in the graph: connected pixels of the map above the threshold, of at least so many pixels",
+            "what": "not in the graph: connected pixels of the map above the threshold, with at least this many pixels",
             "pixel_threshold": float(calibration.pixel_threshold) if calibration.is_calibrated else None,
             "minimum_region": int(calibration.minimum_region),
         },
         "preprocessing": {
-            "what": "not in the graph, nor is the input check: what the bundle does to a study before, in this order",
+            "what": "not in the graph, nor is the input check: preprocessing of a study by the bundle, in this order",
             "steps": preprocessing_steps(transforms),
         },
-        "files": {key: {"file": path.name, "sha256": digest(path)} for key, path in paths.items()},
-        "onnx_opset": OPSET if "onnx" in paths else None,
-        "versions": versions(),
     }
 
 
 def versions() -> dict[str, str]:
-    """Of this software and those that wrote the files."""
+    """Versions of this software and of the packages that wrote the files."""
     packages = ("torch", "monai", "numpy", "onnx", "onnxscript", "onnxruntime")
     installed = {name: importlib.metadata.version(name) for name in packages if is_installed(name)}
     return {"nomaly": __version__, "python": platform.python_version(), **installed}
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package is there."""
+    """Whether a package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
@@ -194,7 +227,7 @@ def digest(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a record whole."""
+    """Write a record atomically."""
     from custom.files import atomic_write
 
     with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""The watch over a detector in use: are healthy studies still what they were at calibration?"""
+"""Monitoring of a detector in use: do healthy studies still score as they did at calibration?"""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ DRIFT = 3  # exit code
 
 @dataclass
 class Series:
-    """The studies of several runs in order of time, and what is known of their calibration.
+    """The studies of several runs in chronological order, and the size of their calibration.
 
     Args:
-        healthy_studies: n of the calibration; None until known.
+        healthy_studies: number of calibration studies; 0 until known.
         studies: those with a p-value.
         left_out: number of the others, by reason.
-        notes: what a reader must know.
+        notes: remarks for the reader.
     """
 
-    healthy_studies: int | None
+    healthy_studies: int
     studies: list[MonitoredStudy] = field(default_factory=list)
-    left_out: Counter = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
 
@@ -44,29 +44,27 @@ def run(
     planned_studies: int | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Test the p-values of runs for drift, write monitor.json and monitor.html, say what was found.
+    """Test the p-values of runs for drift, write monitor.json and monitor.html, print the result.
 
     Args:
-        results: results.csv files, or folders of runs, in order of time.
+        results: results.csv files, or folders of runs, in chronological order.
         output: folder for the two files.
-        alarm_rate: P(alarm) without drift, of this one look, or of all looks at a planned series.
+        alarm_rate: maximum false-alarm probability of this check, or of all checks of a planned series.
         healthy_only: leave out studies that are known to be abnormal (metrics.json beside results.csv).
-        healthy_studies: n of the calibration; None takes it from run.json.
-        group: calibration group to watch, where there are several.
-        planned_studies: length that the series shall grow to; None for one look at all there is.
+        healthy_studies: number of calibration studies; None = as in run.json.
+        group: calibration group to monitor, if there are several.
+        planned_studies: planned length of the series; None = one check of the given studies.
         overwrite: replace an earlier monitor.json.
 
     Returns:
         0 = in control, 3 = alarm.
 
     Raises:
-        NomalyError: a missing file, an unknown n, runs of several calibrations, too few studies.
+        NomalyError: a missing file, an unknown number of calibration studies, several calibrations, too few studies.
     """
     folder = Path(output)
     if (folder / "monitor.json").exists() and not overwrite:
-        raise NomalyError(
-            f"--output {folder} must not hold results, but has monitor.json: give another folder, or --overwrite true."
-        )
+        raise NomalyError(f"--output {folder} already contains monitor.json: give another folder, or --overwrite.")
     series = read_series(results, healthy_only, healthy_studies, group)
     p_values = [study.p_value for study in series.studies]
     found = monitor(p_values, series.healthy_studies, alarm_rate, planned_studies)
@@ -85,7 +83,7 @@ def read_series(
     Raises:
         NomalyError: as :func:`run`.
     """
-    series = Series(healthy_studies)
+    series = Series(healthy_studies or 0)
     infos: dict[str, dict[str, Any]] = {}
     tables = [path / "results.csv" if path.is_dir() else path for path in map(Path, results)]
     _check_given_once(tables)
@@ -95,9 +93,9 @@ def read_series(
         _add(series, table, rows, infos[str(table)], abnormal, group)
     _check_one_calibration(infos)
     _check_one_group(series, group)
-    if series.healthy_studies is None:
-        of = series.studies[0].group if series.studies else None
-        series.healthy_studies = _count_of_calibration(infos, of)
+    if healthy_studies is None:
+        first_group = series.studies[0].group if series.studies else None
+        series.healthy_studies = _count_of_calibration(infos, first_group)
     series.notes += [note for info in infos.values() for note in info.get("notes") or []]
     dates = [info["date"] for info in infos.values() if info.get("date")]
     if dates != sorted(dates):
@@ -106,7 +104,7 @@ def read_series(
 
 
 def _check_given_once(tables: Sequence[Path]) -> None:
-    """Refuse a table that was given twice, under whatever name: its studies would count twice."""
+    """Refuse a table that was given twice, even by different paths: its studies would count twice."""
     for table, count in Counter(table.resolve() for table in tables).items():
         if count > 1:
             raise NomalyError(
@@ -122,18 +120,19 @@ def _add(
     abnormal: set[str],
     group: str | None,
 ) -> None:
-    """Take in the rows of one run."""
+    """Add the rows of one run."""
     for row in rows:
         reason = _reason_to_leave_out(row, abnormal, group)
         if reason is not None:
             series.left_out[reason] += 1
-            continue
-        of_run = str(table), info.get("date")
-        series.studies.append(MonitoredStudy(row.study, *of_run, row.score, row.p_value, row.decision, row.group))
+        elif row.p_value is not None:  # which the reason has checked
+            series.studies.append(
+                MonitoredStudy(row.study, str(table), info.get("date"), row.score, row.p_value, row.decision, row.group)
+            )
 
 
 def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None) -> str | None:
-    """Why a row is no part of the series; None if it is."""
+    """Why a row is not part of the series; None if it is."""
     if row.status != "ok":
         return row.status.replace("_", " ")
     if row.p_value is None:
@@ -144,10 +143,10 @@ def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON object; empty if there is no such file.
+    """Content of a JSON object; empty if the file does not exist.
 
     Raises:
-        NomalyError: if it is no JSON object.
+        NomalyError: if it is not a JSON object.
     """
     if not path.is_file():
         return {}
@@ -163,38 +162,40 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _abnormal_cases(folder: Path) -> set[str]:
-    """Studies that the run's evaluation knows to be abnormal; none where there is no truth."""
+    """Studies that the run's evaluation lists as abnormal; empty if it has no ground truth."""
     scores = _read_json(folder / "metrics.json").get("scores") or []
     return {row["case"] for row in scores if row.get("label")}
 
 
 def _check_one_calibration(infos: dict[str, dict[str, Any]]) -> None:
-    """Refuse runs of different weights or calibrations: ranks among other scores cannot be compared."""
+    """Refuse runs of different weights or calibrations: their ranks cannot be compared."""
     for key in ("model_hash", "weight_hash", "pixel_threshold"):
-        told = {table: info.get(key) or (info.get("calibration") or {}).get(key) for table, info in infos.items()}
-        told = {table: value for table, value in told.items() if value is not None}
-        first = next(iter(told), None)
-        other = next((table for table, value in told.items() if value != told[first]), None)
+        found = {table: info.get(key) or (info.get("calibration") or {}).get(key) for table, info in infos.items()}
+        values = {table: value for table, value in found.items() if value is not None}
+        first = next(iter(values), "")
+        other = next((table for table, value in values.items() if value != values[first]), None)
         if other is not None:
             raise NomalyError(
-                f"RESULTS must be runs of one calibrated detector, but the {key} of {first} is {told[first]} and that "
-                f"of {other} is {told[other]}: monitor each on its own."
+                f"RESULTS must be runs of one calibrated detector, but the {key} of {first} is {values[first]} and "
+                f"that of {other} is {values[other]}: monitor each separately."
             )
 
 
 def _check_one_group(series: Series, group: str | None) -> None:
-    """Refuse studies of several calibration groups, whose p-values rest on different healthy studies."""
+    """Refuse studies of several calibration groups: their p-values refer to different healthy studies."""
     names = list(dict.fromkeys(study.group for study in series.studies))
     if len(names) > 1:
         raise NomalyError(
-            f"studies must be of one calibration group, got {', '.join(map(str, names))}: choose one with --group."
+            f"studies must belong to one calibration group, got {', '.join(map(str, names))}: choose one with --group."
         )
     if group is not None and not series.studies:
-        raise NomalyError(f"--group must be a group of the results, but no study is of {group}: see the column group.")
+        raise NomalyError(
+            f"--group must be a group of the results, but no study belongs to {group}: see the column group."
+        )
 
 
 def _count_of_calibration(infos: dict[str, dict[str, Any]], group: str | None) -> int:
-    """n of the calibration by the runs' run.json, of the group where there are groups."""
+    """Number of calibration studies according to the runs' run.json, of the group if there are groups."""
     found = {}
     for table, info in infos.items():
         calibration = info.get("calibration") or {}
@@ -204,11 +205,11 @@ def _count_of_calibration(infos: dict[str, dict[str, Any]], group: str | None) -
     if not found:
         raise NomalyError(
             "the number of healthy calibration studies must be known, but no run.json beside "
-            f"{', '.join(infos)} tells it: give --healthy_studies N."
+            f"{', '.join(infos)} states it: give --healthy_studies N."
         )
     if len(set(found.values())) > 1:
-        told = ", ".join(f"{count} ({table})" for table, count in found.items())
+        counts = ", ".join(f"{count} ({table})" for table, count in found.items())
         raise NomalyError(
-            f"RESULTS must be runs of one calibration, got healthy_studies {told}: monitor each on its own."
+            f"RESULTS must be runs of one calibration, got healthy_studies {counts}: monitor each separately."
         )
     return next(iter(found.values()))

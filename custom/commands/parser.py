@@ -1,212 +1,291 @@
-"""The options of the command line: what ``nomaly COMMAND --help`` tells."""
+"""The commands and their options: what ``nomaly --help`` and ``nomaly COMMAND --help`` show."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
 
 from custom import __version__
-from custom.commands.overrides import truth
+from custom.commands.help import COMMANDS, Command, bundle_table, command_table, examples, wrapped
+from custom.commands.options import OptionParser, add_switch, choices, truth
+from custom.errors import NomalyError
 
-OVERRIDES = "Any parameter of the config can be set too, for example {}; parameters come last."
-EXAMPLES = {
-    "train": "--max_epochs 100 or --amp true",
-    "calibrate": "--alpha 0.02, --confidence 0.95 or --group_field scanner",
-    "evaluate": "--alpha 0.02, --synthetic_lesions true or --overwrite true",
-    "detect": "--alpha 0.02, --write_images false or --num_workers 4",
-    "export": "--alpha 0.02",
-    "benchmark": "--alpha 0.02",
-    "demo": "--max_epochs 10",
-}
-
-KEEP_IDENTIFIERS = "call studies by the names of their files, which may tell who a patient is (default: by a hash)"
+NOTICE = "Research software, not a medical device."
+Group = argparse._ArgumentGroup
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """All commands and their options; the namespace holds the command's own parser as ``parser``."""
     parser = argparse.ArgumentParser(
         prog="nomaly",
-        description="Unsupervised anomaly detection for medical images: learns from healthy scans only.",
-        epilog="A bundle is a name under bundles/ (ra_brain) or a path. Research software, not a medical device.",
+        usage="nomaly COMMAND ...",
+        description=wrapped(
+            "Unsupervised anomaly detection for medical images. Nomaly learns from healthy scans only and reports for "
+            "each new study how unusual it is, where, and with what confidence."
+        ),
+        epilog="\n\n".join(
+            [
+                command_table(),
+                bundle_table(),
+                examples("nomaly demo", "nomaly detect ra_chest IMAGES --output results/chest"),
+                wrapped(f"Run `nomaly COMMAND --help` for the options of a command. {NOTICE}"),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nomaly {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    train = add_command(commands, "train", "learn healthy anatomy; goes on where an earlier run stopped")
-    train.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
-    train.add_argument(
-        "--output", help="folder for weights (in models/) and logs (default: output/train/ of the bundle)"
+    parser.add_argument(
+        "--version", action="version", version=f"nomaly {__version__}", help="show the version and exit"
     )
-    train.add_argument(
-        "--tracking",
-        metavar="mlflow",
-        help="send losses, validation and config to MLflow, too: MLFLOW_TRACKING_URI, or mlruns.db beside the logs; a "
-        "JSON file gives MONAI's own settings; needs .[mlflow]",
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", help=argparse.SUPPRESS, parser_class=OptionParser
     )
-
-    calibrate = add_command(commands, "calibrate", "learn what healthy scores are, for p-values and decisions")
-    calibrate.add_argument(
-        "--healthy",
-        dest="studies",
-        help="folder of healthy studies, or one file (default: calibration section of the data set, else its "
-        "validation section)",
-    )
-    calibrate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
-    calibrate.add_argument("--weights", help="model.pt to calibrate (default: models/model.pt of the bundle)")
-    calibrate.add_argument(
-        "--output",
-        dest="calibration_file",
-        help="write the calibration to this JSON file and leave the weights as they are (default: into the weights)",
-    )
-
-    add_switch(calibrate, "keep_identifiers", KEEP_IDENTIFIERS)
-
-    evaluate = add_command(commands, "evaluate", "measure on labelled test studies, beside the baselines")
-    evaluate.add_argument("--dataset_dir", help="folder with datalist.json; without it the synthetic phantom is used")
-    evaluate.add_argument("--output", help="results folder (default: output/evaluate/ of the bundle)")
-    evaluate.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
-    add_calibration(evaluate)
-
-    detect = add_command(commands, "detect", "score studies and write maps in their own geometry")
-    detect.add_argument(
-        "studies",
-        nargs="+",
-        metavar="STUDY",
-        help="image files, folders of them to any depth (DICOM series are told apart), or lists: .txt, datalist.json",
-    )
-    detect.add_argument("--output", required=True, help="results folder")
-    detect.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
-    add_calibration(detect)
-    add_switch(detect, "resume", "go on with a run that was stopped: what is done is kept")
-    add_switch(detect, "overwrite", "replace earlier results")
-    add_switch(detect, "keep_identifiers", KEEP_IDENTIFIERS)
-    detect.add_argument(
-        "--no-input-check",
-        dest="input_check",
-        action="store_false",
-        default=None,
-        help="assess also what looks like no such study",
-    )
-
-    add_export(commands)
-    add_monitor(commands)
-    add_benchmark(commands)
-
-    text = "see all of a bundle work on synthetic images in about five minutes"
-    demo = add_parser(commands, "demo", text)
-    demo.add_argument("--bundle", default="ra_brain", help="name under bundles/ or a path (default: %(default)s)")
-    demo.add_argument("--output", help="results folder (default: results/demo/BUNDLE)")
+    for command in COMMANDS:
+        own = commands.add_parser(
+            command.name,
+            prog=f"nomaly {command.name}",
+            usage=command.usage_line,
+            description=command.description,
+            epilog=command.epilog,
+        )
+        add_command(own, command)
     return parser
 
 
-def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    """A command whose options may be followed by parameters."""
-    description, epilog = text[0].upper() + text[1:] + ".", OVERRIDES.format(EXAMPLES[name])
-    return commands.add_parser(name, help=text, description=description, epilog=epilog)
+def check_command(words: Sequence[str]) -> None:
+    """Refuse an unknown command.
+
+    Raises:
+        NomalyError: with the nearest one and all others.
+    """
+    names = [command.name for command in COMMANDS]
+    if words and not words[0].startswith("-") and words[0] not in names:
+        raise NomalyError(f"no command is called {words[0]}: {choices(words[0], names, 'commands')}.")
 
 
-def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    """A command on a bundle."""
-    command = add_parser(commands, name, text)
-    command.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
-    command.add_argument("--overlay", action="append", default=[], help="config to merge over, such as demo or paper")
-    return command
+def add_command(parser: OptionParser, command: Command) -> None:
+    """Add the options of a command to its parser."""
+    parser.set_defaults(parser=parser)
+    OPTIONS[command.name](parser)
+    if command.parameters:
+        text = f"Any parameter of the bundle's config can be overridden, for example {command.parameters}."
+        group = parser.add_argument_group("config", wrapped(text, margin=2))
+        if command.overlay:
+            group.add_argument(
+                "--overlay",
+                action="append",
+                default=[],
+                metavar="CONFIG",
+                help="config to merge over the bundle's own, such as demo or paper; may be given several times",
+            )
 
 
-def add_calibration(command: argparse.ArgumentParser) -> None:
-    """The options of commands that judge studies."""
-    command.add_argument(
-        "--calibration",
-        dest="calibration_file",
-        metavar="FILE",
-        help="calibration for these weights, as written by nomaly calibrate --output (default: the one in the weights)",
+def train(parser: OptionParser) -> None:
+    """Options of training."""
+    add_bundle(parser)
+    group = parser.add_argument_group("data and results")
+    add_dataset(group)
+    group.add_argument(
+        "--output", metavar="FOLDER", help="weights go to FOLDER/models, logs to FOLDER/train (default: in the bundle)"
     )
-    command.add_argument(
-        "--study_group", help="calibration group, such as the scanner, of all studies that do not tell theirs"
+    group.add_argument(
+        "--tracking",
+        metavar="mlflow",
+        help="also log losses, validation and config to MLflow: to the server MLFLOW_TRACKING_URI, else to mlruns.db "
+        "beside the logs. A JSON file gives MONAI's own settings. Needs .[mlflow]",
     )
 
 
-def add_switch(command: argparse.ArgumentParser, name: str, text: str) -> None:
-    """An option that is false unless given; it may be followed by true or false as any parameter."""
-    names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
-    command.add_argument(*names, dest=name, type=truth, nargs="?", const=True, help=text)
+def calibrate(parser: OptionParser) -> None:
+    """Options of calibration."""
+    add_bundle(parser)
+    group = parser.add_argument_group("healthy studies")
+    group.add_argument(
+        "--healthy",
+        dest="studies",
+        metavar="STUDIES",
+        help="folder of healthy studies, or one file (default: the calibration section of the data set, else its "
+        "validation section)",
+    )
+    add_dataset(group)
+    group = parser.add_argument_group("weights and results")
+    add_weights(group)
+    group.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="write FOLDER/calibration.json and leave the weights unchanged (default: write into the weights)",
+    )
+    add_switch(group, "overwrite", "replace an earlier FOLDER/calibration.json")
+    add_keep_identifiers(group)
 
 
-def add_export(commands: Any) -> None:
-    """The command that writes the detector for other runtimes."""
-    text = "write the detector with score and calibration as one graph: ONNX, TorchScript, torch.export"
-    export = add_command(commands, "export", text)
-    export.add_argument("--output", required=True, help="folder for the files, export.json and parity.json")
-    export.add_argument(
+def evaluate(parser: OptionParser) -> None:
+    """Options of evaluation."""
+    add_bundle(parser)
+    group = parser.add_argument_group("data and results")
+    add_dataset(group)
+    add_output(group, required=False, default="output/evaluate of the bundle")
+    add_overwrite(group)
+    add_detector(parser)
+
+
+def detect(parser: OptionParser) -> None:
+    """Options of detection."""
+    add_bundle(parser)
+    parser.add_argument(
+        "studies",
+        nargs="+",
+        metavar="STUDY",
+        help="image files, folders (searched at any depth; DICOM series are separated), or lists (.txt, datalist.json)",
+    )
+    group = parser.add_argument_group("results")
+    add_output(group)
+    add_switch(group, "resume", "continue a stopped run; finished studies are kept")
+    add_overwrite(group)
+    add_keep_identifiers(group)
+    group = add_detector(parser)
+    add_switch(group, "input_check", "score every study, also those that the input check rejects", shown=False)
+
+
+def export(parser: OptionParser) -> None:
+    """Options of the export."""
+    add_bundle(parser)
+    group = parser.add_argument_group("results")
+    add_output(group)
+    group.add_argument(
         "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[onnx]"
     )
-    export.add_argument("--weights", help="model.pt (default: models/model.pt of the bundle)")
-    add_calibration(export)
-    export.add_argument("--dataset_dir", help="folder with datalist.json, whose test section checks the files")
-    export.add_argument(
-        "--studies",
-        nargs="+",
-        help="studies to check the files on (default: the test section of the data set, else of the synthetic phantom)",
+    add_overwrite(group, "replace an earlier export, in all of its formats")
+    add_detector(parser)
+    group = parser.add_argument_group("studies to compare the files with the detector on")
+    group.add_argument("--studies", nargs="+", metavar="STUDY", help="files or folders, as for `nomaly detect`")
+    group.add_argument(
+        "--dataset_dir",
+        metavar="FOLDER",
+        help="folder with datalist.json, of which the test section is used (default: the synthetic phantom)",
     )
-    add_switch(export, "overwrite", "replace an earlier export, all of its formats")
 
 
-def add_monitor(commands: Any) -> None:
-    """The command that watches a detector in use."""
-    text = "tell whether healthy studies still look as they did at calibration"
-    monitor = commands.add_parser(
-        "monitor",
-        help=text,
-        description=f"{text.capitalize()}: p-values of healthy studies must stay uniform. Give runs of healthy "
-        "studies, or of studies later found healthy: truly abnormal ones make p-values small without any drift, so "
-        "that with them the mix is what is watched.",
-        epilog="Exit code 0 = in control, 3 = alarm, 2 = a mistake in what was given.",
+def monitor(parser: OptionParser) -> None:
+    """Options of monitoring."""
+    parser.add_argument(
+        "results", nargs="+", metavar="RESULTS", help="results folders or results.csv files, in chronological order"
     )
-    monitor.add_argument(
-        "results", nargs="+", metavar="RESULTS", help="folders of runs, or results.csv files, in order of time"
-    )
-    monitor.add_argument("--output", required=True, help="folder for monitor.json and monitor.html")
-    monitor.add_argument(
-        "--alarm_rate",
-        type=float,
-        default=0.01,
-        help="chance of an alarm without drift, at most, of one look at a series of this length (default: %(default)s)",
-    )
-    monitor.add_argument(
+    group = parser.add_argument_group("results")
+    add_output(group, text="folder for monitor.json and monitor.html")
+    add_overwrite(group)
+    group = parser.add_argument_group("which studies")
+    group.add_argument(
         "--healthy_only",
         type=truth,
         default=True,
-        help="leave out studies that metrics.json knows to be abnormal (default: true)",
+        metavar="true|false",
+        help="leave out studies that metrics.json lists as abnormal (default: true)",
     )
-    monitor.add_argument(
-        "--healthy_studies", type=int, help="number of calibration studies (default: as run.json says)"
+    group.add_argument("--group", metavar="NAME", help="calibration group to monitor, if there are several")
+    group.add_argument(
+        "--healthy_studies",
+        type=int,
+        metavar="N",
+        help="number of healthy calibration studies (default: as in run.json)",
     )
-    monitor.add_argument(
+    group = parser.add_argument_group("alarm")
+    group.add_argument(
+        "--alarm_rate",
+        type=float,
+        default=0.01,
+        metavar="P",
+        help="maximum false-alarm probability per check (default: %(default)s)",
+    )
+    group.add_argument(
         "--planned_studies",
         type=int,
-        help="length that the series shall grow to: the chance then holds for all looks on its way together",
+        metavar="N",
+        help="planned length of the series; the false-alarm probability then holds over all checks up to it",
     )
-    monitor.add_argument("--group", help="calibration group to watch, where there are several")
-    add_switch(monitor, "overwrite", "replace earlier results")
 
 
-def add_benchmark(commands: Any) -> None:
-    """The command that compares models."""
-    text = "evaluate several models on one data set, in one table: quality with intervals, speed, memory"
-    benchmark = commands.add_parser(
-        "benchmark",
-        help=text,
-        description=f"{text.capitalize()}. Each runs in a process of its own; those done are kept when it is run "
-        "again, and one that fails gets a row with its reason. OMP_NUM_THREADS sets the threads of each.",
-        epilog=OVERRIDES.format(EXAMPLES["benchmark"])
-        + " They are set for all models, those of one model in --entries; without any ENTRY write them as --amp=true.",
-    )
-    benchmark.add_argument("models", nargs="*", metavar="ENTRY", help="BUNDLE, or BUNDLE=WEIGHTS for its model.pt")
-    benchmark.add_argument("--dataset_dir", required=True, help="folder with datalist.json")
-    benchmark.add_argument("--output", required=True, help="folder for the tables, and for a results folder a model")
-    benchmark.add_argument(
+def benchmark(parser: OptionParser) -> None:
+    """Options of the comparison."""
+    parser.add_argument("models", nargs="*", metavar="ENTRY", help="BUNDLE, or BUNDLE=WEIGHTS with a model.pt")
+    group = parser.add_argument_group("data and results")
+    add_dataset(group, required=True)
+    add_output(group, text="folder for the tables and one results folder per model")
+    add_overwrite(group, "evaluate all models again")
+    group = parser.add_argument_group("models")
+    group.add_argument(
         "--entries",
         metavar="FILE",
-        help='more models: a JSON list of {"name", "bundle", "weights", "overlay": [...], "parameters": {...}}',
+        help='more models, with parameters of their own: a JSON list of {"name", "bundle", "weights", '
+        '"overlay": [...], "parameters": {...}}',
     )
-    add_switch(benchmark, "overwrite", "evaluate all anew")
+
+
+def demo(parser: OptionParser) -> None:
+    """Options of the demonstration."""
+    parser.add_argument("--bundle", default="ra_brain", help="name or path (default: %(default)s)")
+    add_output(parser, required=False, default="results/demo/BUNDLE")
+
+
+def add_bundle(parser: OptionParser) -> None:
+    """The bundle."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="name in the list below, or path of a bundle")
+
+
+def add_dataset(group: Group, required: bool = False) -> None:
+    """The data set."""
+    phantom = "" if required else " (default: a synthetic phantom)"
+    group.add_argument(
+        "--dataset_dir", required=required, metavar="FOLDER", help=f"data set: folder with datalist.json{phantom}"
+    )
+
+
+def add_output(
+    group: argparse._ActionsContainer, required: bool = True, text: str = "results folder", default: str = ""
+) -> None:
+    """The folder for the results."""
+    group.add_argument(
+        "--output", required=required, metavar="FOLDER", help=text + (f" (default: {default})" if default else "")
+    )
+
+
+def add_overwrite(group: Group, text: str = "replace earlier results") -> None:
+    """The switch for results that already exist."""
+    add_switch(group, "overwrite", text)
+
+
+def add_keep_identifiers(group: Group) -> None:
+    """The switch for names in results."""
+    add_switch(
+        group,
+        "keep_identifiers",
+        "name studies after their files, which may identify patients (default: after a hash)",
+    )
+
+
+def add_weights(group: Group) -> None:
+    """The weights."""
+    group.add_argument("--weights", metavar="FILE", help="model.pt (default: models/model.pt of the bundle)")
+
+
+def add_detector(parser: OptionParser) -> Group:
+    """Weights and calibration of commands that score studies."""
+    group = parser.add_argument_group("detector")
+    add_weights(group)
+    group.add_argument(
+        "--calibration",
+        dest="calibration_file",
+        metavar="FOLDER",
+        help="calibration made by `nomaly calibrate --output FOLDER` for these weights, or its calibration.json "
+        "(default: the calibration in the weights)",
+    )
+    group.add_argument(
+        "--study_group",
+        metavar="NAME",
+        help="calibration group, such as the scanner, of studies without this field",
+    )
+    return group
+
+
+OPTIONS = {
+    function.__name__: function for function in (demo, train, calibrate, evaluate, benchmark, detect, export, monitor)
+}

@@ -1,4 +1,4 @@
-"""What the tracking of a training by MLflow needs."""
+"""What is needed to log a training to MLflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from custom.errors import NomalyError
 
 
 def check_tracking(tracking: str) -> None:
-    """Refuse what the tracking of a training cannot work with.
+    """Refuse settings with which a training cannot be logged.
 
     Raises:
         NomalyError: if ``tracking`` is neither mlflow nor a file of settings, MLflow is not installed, or its server
@@ -29,13 +29,13 @@ def check_tracking(tracking: str) -> None:
     reason = why_unreachable(server) if server.startswith(("http://", "https://")) else ""
     if reason:
         raise NomalyError(
-            f"MLFLOW_TRACKING_URI must be a server that answers, but {server} does not ({reason}): start it, or unset "
-            "the variable to use a data base beside the logs."
+            f"MLFLOW_TRACKING_URI must be a running server, but {server} does not answer ({reason}): start it, or "
+            "unset the variable to use a database beside the logs."
         )
 
 
 def is_tracking_file(path: str) -> bool:
-    """Whether a file holds MONAI's settings of tracking."""
+    """Whether a file contains MONAI's tracking settings."""
     try:
         settings = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

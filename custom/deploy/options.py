@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from custom.commands.options import OptionParser
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 
@@ -45,13 +45,12 @@ class Options:
     parameters: dict[str, Any]
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the application."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="monai_deploy.sh",
         description="Score the DICOM series of a folder with one bundle, as a MONAI Deploy application.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, variable, text in (
         ("bundle", MODELS, "name under bundles/, path of a bundle, or folder that contains a single bundle"),

@@ -1,4 +1,4 @@
-"""Which bundles a server serves, with which weights: standard library alone."""
+"""The bundles that a server serves, with their weights; standard library only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom import __version__
+from custom.commands.bundle import BUNDLES, find_bundle
 from custom.detector.ownership import check_owner
 from custom.errors import NomalyError
-
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-CONFIGS = ("inference.json", "metadata.json")
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,13 @@ class Model:
 
 
 def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]:
-    """The models by the names of their folders; without any, all bundles that have weights.
+    """The models by the names of their folders; without any name, all bundles that have weights.
 
     Raises:
-        NomalyError: if a bundle or its weights are not there or not of one kind, or one is given twice.
+        NomalyError: if a bundle or its weights were not found or do not belong together, or a bundle is given twice.
     """
     if weights is not None and (len(bundles) != 1 or "=" in bundles[0]):
-        raise NomalyError("--weights must go with one --bundle: of several write each as --bundle BUNDLE=WEIGHTS.")
+        raise NomalyError("--weights needs exactly one --bundle: for several, write each as --bundle BUNDLE=WEIGHTS.")
     if not bundles:
         folders = sorted(path.parents[1] for path in BUNDLES.glob("*/models/model.pt"))
         if not folders:
@@ -47,29 +45,16 @@ def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]
     models: dict[str, Model] = {}
     for entry in bundles:
         bundle, _, own = entry.partition("=")
-        folder = find_bundle(bundle)
+        folder = find_bundle(bundle, "--bundle").resolve()
         if folder.name in models:
-            raise NomalyError(f"--bundle must name each bundle once, but {folder.name} is named twice: leave one out.")
+            raise NomalyError(f"--bundle must name each bundle once, but {folder.name} is given twice: remove one.")
         check_release(folder)
         models[folder.name] = Model(folder, check_weights(folder, own or weights))
     return models
 
 
-def find_bundle(name: str) -> Path:
-    """Folder of a bundle by name or path.
-
-    Raises:
-        NomalyError: if there is none.
-    """
-    for folder in (Path(name), BUNDLES / name):
-        if all((folder / "configs" / config).is_file() for config in CONFIGS):
-            return folder.resolve()
-    known = ", ".join(sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/inference.json")))
-    raise NomalyError(f"--bundle must be a bundle's name or path, got {name}: choose one of {known}.")
-
-
 def check_release(folder: Path) -> None:
-    """Refuse a packed bundle whose own copy of custom/ is of another release: a process has one package custom.
+    """Refuse a packed bundle whose own copy of custom/ has another release: a process has only one package custom.
 
     Raises:
         NomalyError: with the two releases.
@@ -82,23 +67,22 @@ def check_release(folder: Path) -> None:
     release = found[1] if found else "an unknown release"
     if release != __version__:
         raise NomalyError(
-            f"--bundle {folder.name} must be of Nomaly {__version__}, which this server runs, but its custom/ is of "
-            f"{release}: start a server of its own from its folder (docs/monai_label.md), or take the bundle of "
+            f"--bundle {folder.name} must be for Nomaly {__version__}, which this server runs, but its custom/ is "
+            f"{release}: start a separate server from its folder (docs/monai_label.md), or use the bundle for "
             f"{__version__}."
         )
 
 
 def check_weights(folder: Path, weights: str | None) -> Path:
-    """Weights of a bundle, as given or its own.
+    """Path of the given weights, or of the bundle's own.
 
     Raises:
-        NomalyError: if there are none, or they are those of a bundle of another name, whose network may be alike.
+        NomalyError: if they were not found, or belong to another bundle, whose network may be alike.
     """
     path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
         raise NomalyError(
-            f"weights of {folder.name} must be a file, but there is none at {path}: train the bundle (nomaly train), "
-            "or give --weights."
+            f"weights of {folder.name}: file not found: {path}. Train the bundle (nomaly train), or give --weights."
         )
     check_owner(folder, path)
     return path.resolve()

@@ -1,4 +1,4 @@
-"""The MONAI Label app: each bundle is an infer task. MONAI Label looks for it under this file's name."""
+"""The MONAI Label app: each bundle is an infer task. MONAI Label expects it in a file of this name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from custom.label.guard import is_plain, not_plain
 from custom.label.study_detector import CALIBRATED, LABELS, StudyDetector, check_options
 from custom.label.uploads import UnknownName, place_of, remove_upload
 
-SHOWN_OUTPUTS = ["mask", "bands"]  # viewers show labels; the map, "map" in a request, is for programs
+SHOWN_OUTPUTS = ["mask", "bands"]  # viewers show labels; "map" in a request is for programs
 
-NRRD = ".nrrd"  # OHIF asks for it, without compression
+NRRD = ".nrrd"  # OHIF requests it, without compression
 
 
 class NomalyTask(InferTask):
     """Detection with one bundle; 3D Slicer shows its config as options.
 
     Args:
-        detector: of the bundle.
+        detector: the bundle's detector.
     """
 
     def __init__(self, detector: StudyDetector) -> None:
@@ -41,14 +41,17 @@ class NomalyTask(InferTask):
         self.detector = detector
 
     def is_valid(self) -> bool:
-        """Its weights were loaded when the server started."""
+        """True: its weights were loaded when the server started."""
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Assess the study of a request: a file in the passing folder, which MONAI Label removes, and what is said.
+        """Score the study of a request.
+
+        Returns:
+            A file in the temporary folder, which MONAI Label removes, and the results.
 
         Raises:
-            NomalyError: if the study failed or is not assessable, or an option is wrong.
+            NomalyError: if the study failed or was rejected, or an option is wrong.
         """
         output = request.get("output") or SHOWN_OUTPUTS[0]
         output = output[0] if isinstance(output, list) else output
@@ -80,15 +83,15 @@ class NomalyApp(MONAILabelApp):
         super().__init__(app_dir, studies, conf, "Nomaly", description, __version__)
 
     def init_infers(self) -> dict[str, InferTask]:
-        """A task a bundle."""
+        """One task per bundle."""
         return {name: NomalyTask(StudyDetector(*paths)) for name, paths in self.models.items()}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Run a task on a study of the store, of a session, or that was uploaded; MONAI Label's own would take any path
-        of the machine as well.
+        """Run a task on a study of the store, of a session or of an upload; MONAI Label's own method would accept any
+        path of the machine.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 422 with the reason for what cannot be assessed.
+            HTTPException: 404 for an unknown model or image, 422 with the reason for a study that cannot be scored.
         """
         try:
             return self._infer(request, datastore or self.datastore())
@@ -97,11 +100,11 @@ class NomalyApp(MONAILabelApp):
             raise HTTPException(404 if isinstance(error, UnknownName) else 422, str(error)) from error
 
     def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """As `infer`: a study is never cut into tiles, and no other path is taken here, either."""
+        """As `infer`: a study is never cut into tiles, and other paths are refused, too."""
         return self.infer(request, datastore)
 
     def _infer(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """What MONAI Label makes its answer of."""
+        """The values from which MONAI Label builds its answer."""
         model, image = request.get("model"), request.get("image")
         if not isinstance(model, str) or model not in self._infers:
             raise UnknownName(f"model must be one of {', '.join(self._infers)}, got {model!r}.")
@@ -118,4 +121,4 @@ class NomalyApp(MONAILabelApp):
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def _download_dcmqi_tools(self) -> None:
-        """MONAI Label would download them for stores of DICOM, into this package; only output=dicom_seg wants them."""
+        """Download nothing: MONAI Label would do so for DICOM stores, into this package, for output=dicom_seg only."""

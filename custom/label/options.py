@@ -1,8 +1,7 @@
-"""What the MONAI Label server is asked for, checked before anything is installed or loaded: standard library alone."""
+"""Options of the MONAI Label server, checked before anything is installed or loaded; standard library only."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
@@ -10,21 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom.commands.options import OptionParser
 from custom.commands.servers import why_unreachable
 from custom.errors import NomalyError, report_mistake
 from custom.label.bundles import Model, read_models
 
-HOST = "127.0.0.1"  # images of patients: whoever wants others to reach them puts a server with users in front
+HOST = "127.0.0.1"  # patients' images: for access by others, put a server with user accounts in front
 WEB = ("http://", "https://")
 EXAMPLES = """examples:
   scripts/monai_label.sh --studies ~/heads                                       every bundle that has weights
   scripts/monai_label.sh --bundle ra_chest --studies ~/films --port 8001
   scripts/monai_label.sh --bundle ra_brain --weights run/models/model.pt --studies ~/heads
   scripts/monai_label.sh --bundle ra_chest=a.pt --bundle ra_wrist=b.pt --studies ~/films
-  scripts/monai_label.sh --studies http://127.0.0.1:8042/dicom-web                      of Orthanc, for OHIF
+  scripts/monai_label.sh --studies http://127.0.0.1:8042/dicom-web                      Orthanc, for OHIF
 
-The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM films (.dcm) and folders of one DICOM
-series each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). More in
+The studies folder contains NIfTI volumes, 2-D images (PNG, JPEG, BMP, TIFF), single DICOM files (.dcm) and folders of
+one DICOM series each. MONAI Label keeps its list of studies and the labels there (datastore_v2.json, labels/). See
 docs/monai_label.md.
 Research software, not a medical device."""
 
@@ -44,13 +44,12 @@ class Options:
     port: int
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the server."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="monai_label.sh",
-        description="Serve bundles to 3D Slicer and other viewers by MONAI Label, on this machine alone.",
+        description="Serve bundles to 3D Slicer and other viewers by MONAI Label, on this machine only.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--bundle",
@@ -59,15 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="name under bundles/ or a path; may be given several times (default: all that have models/model.pt)",
     )
     parser.add_argument("--weights", help="model.pt of the one --bundle (default: models/model.pt of the bundle)")
-    parser.add_argument(
-        "--studies", required=True, help="folder of studies, which must be writable, or address of a DICOMweb server"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    parser.add_argument("--studies", required=True, help="writable folder of studies, or address of a DICOMweb server")
+    parser.add_argument("--port", type=int, default=8000, metavar="NUMBER", help="default: %(default)s")
     return parser
 
 
 def read_options(arguments: Sequence[str] | None = None) -> Options:
-    """Read and check what the user wants.
+    """Read and check the options.
 
     Raises:
         NomalyError: if a bundle, its weights, the studies or the port cannot be used.
@@ -78,21 +75,21 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def check_studies(studies: str) -> str:
-    """The studies' folder, or an address as it is.
+    """The studies' folder as an absolute path, or an address unchanged.
 
     Raises:
-        NomalyError: if it is no folder, labels could not be kept in it, or nothing answers at the address.
+        NomalyError: if it is not a writable folder, or no server answers at the address.
     """
     if studies.startswith(WEB):
         if reason := why_unreachable(studies):
             raise NomalyError(
-                f"--studies must be a folder or a DICOMweb server that answers, but {studies} does not ({reason}): "
+                f"--studies must be a folder or a running DICOMweb server, but {studies} does not answer ({reason}): "
                 "start it, or correct the address."
             )
         return studies
     folder = Path(studies)
     if not folder.is_dir():
-        raise NomalyError(f"--studies must be a folder, but {folder} is none: check its spelling and mounts.")
+        raise NomalyError(f"--studies must be a folder, but {folder} is not one: check its spelling and mounts.")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise NomalyError(
             f"--studies must be writable, as MONAI Label keeps the labels there, but {folder} is not: change its "
@@ -102,28 +99,28 @@ def check_studies(studies: str) -> str:
 
 
 def check_port(port: int) -> int:
-    """A port that nobody listens on.
+    """A port that is free.
 
     Raises:
-        NomalyError: if it is none, or in use.
+        NomalyError: if it is not a port, or is in use.
     """
     if not 1 <= port <= 65535:
         raise NomalyError(f"--port must be between 1 and 65535, got {port}.")
     with socket.socket() as probe:
-        # As the server will do: a port that was closed a moment ago is free.
+        # As the server does: a port that was just closed is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise NomalyError(
-                f"--port must be free, but {port} cannot be used ({error.strerror}): stop what uses it, or give "
-                "another."
+                f"--port must be free, but {port} cannot be used ({error.strerror}): stop the program that uses it, or "
+                "give another."
             ) from error
     return port
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Only check the options; 2 = a mistake, told in one sentence."""
+    """Only check the options; 2 = a mistake, reported in one sentence."""
     try:
         read_options(arguments)
     except NomalyError as error:

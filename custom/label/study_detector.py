@@ -1,11 +1,11 @@
-"""A bundle's detector for one study at a time, as an annotation server needs it; knows nothing of the server."""
+"""A bundle's detector for one study at a time, as an annotation server needs it; independent of the server."""
 
 from __future__ import annotations
 
 import json
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from os import PathLike
@@ -26,17 +26,18 @@ from custom.runs.source_geometry import source_arrays, write_images
 from custom.runs.study_outputs import remarks
 from custom.runs.tables import RegionResult
 from custom.scoring.regions import label_regions
+from custom.studies.items import Study, StudyItem
 
 OPTIONS = ("threshold", "output")
 OUTPUTS = ("mask", "bands", "map")
 CALIBRATED = "calibrated"
 LABELS = {"anomaly": 1}
 BANDS = {"over half the threshold": 0.5, "over the threshold": 1, "over twice the threshold": 2, "over four times": 4}
-TOLD = ("score", "p_value", "decision", "calibration_group", "note", "seconds")
+REPORTED = ("score", "p_value", "decision", "calibration_group", "note", "seconds")
 
 
 class StudyDetector:
-    """Run a bundle's ``inference.json`` on single studies: the same parts as ``nomaly detect``, made once.
+    """Run a bundle's ``inference.json`` on single studies: the same parts as ``nomaly detect``, built once.
 
     Args:
         bundle: folder of the bundle.
@@ -44,7 +45,7 @@ class StudyDetector:
         overrides: other parameters of its config.
 
     Raises:
-        NomalyError: if the weights are missing, broken or of another network, or the configs are of another release.
+        NomalyError: if the weights are missing, broken or for another network, or the configs of another release.
     """
 
     def __init__(self, bundle: str | PathLike, weights: str | PathLike, **overrides: Any) -> None:
@@ -58,14 +59,14 @@ class StudyDetector:
             parser = ConfigParser({**config, **own})
             parser.get_parsed_content("initialize")
             self.evaluator = parser.get_parsed_content("evaluator")
-        except Exception as error:  # MONAI wraps what a component raises in its own
+        except Exception as error:  # MONAI wraps a component's error in its own
             if find_mistake(error):
                 raise
             raise NomalyError(
-                f"bundle {folder} must be one of Nomaly {__version__}, but its configs cannot be used "
-                f"({root_cause(error)}): take it anew, or use it with the release that it is of."
+                f"bundle {folder} must be for Nomaly {__version__}, but its configs cannot be used "
+                f"({root_cause(error)}): download it again, or use it with the release it was made with."
             ) from error
-        self.dimension = 3 if "axcodes" in config else 2  # only volumes are turned before they are assessed
+        self.dimension = 3 if "axcodes" in config else 2  # only volumes are reoriented before scoring
         self.warnings = data_notes(None, [], str(weights))
         self.model_hash = model_hash(self.evaluator.network)
         self._one_at_a_time = threading.Lock()
@@ -77,19 +78,19 @@ class StudyDetector:
         threshold: str | float | None = None,
         output: str = "mask",
     ) -> tuple[Path, dict[str, Any]]:
-        """Assess one study.
+        """Score one study.
 
         Args:
             image: a file, the folder of one DICOM series, or the files of one.
-            folder: where the image of the result is written.
-            threshold: map value over which a pixel is abnormal; "calibrated", "" or None = as calibrated.
-            output: "mask" (1 = anomaly), "bands" (1 to 4, see BANDS) or "map" (float32, in PNG 16 bit with its scale).
+            folder: where the result image is written.
+            threshold: map value above which a pixel is abnormal; "calibrated", "" or None = as calibrated.
+            output: "mask" (1 = anomaly), "bands" (1 to 4, see BANDS) or "map" (float32; as PNG 16 bit with its scale).
 
         Returns:
-            File on the grid of the study's own, and what is said of the study, as plain values.
+            File on the grid of the study, and the results as plain values.
 
         Raises:
-            NomalyError: if the study failed or is not assessable, or an option is wrong.
+            NomalyError: if the study failed or was rejected by the input check, or an option is wrong.
         """
         if output not in OUTPUTS:
             raise NomalyError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}. Use one of these words.")
@@ -100,34 +101,38 @@ class StudyDetector:
         if threshold is None and calibration.is_calibrated:
             threshold = float(calibration.pixel_threshold)
         elif threshold is not None:
-            study |= self._regions_over(threshold, study)
+            self._find_regions(threshold, study)
         if threshold is None and output != "map":
             raise NomalyError(
-                f"threshold must be given for output {output}, as this detector is not calibrated: give one, take the "
-                "output map, or run nomaly calibrate."
+                f"threshold must be given for output {output}, as this detector is not calibrated: give one, "
+                "request the output map, or run nomaly calibrate."
             )
-        volumes = {"map": study["pred"]} | ({} if threshold is None else {"labels": study["regions"]})
+        volumes = {"map": study["pred"]}
+        if threshold is not None and study["regions"] is not None:
+            volumes["labels"] = study["regions"]
         arrays = source_arrays(study["image"], volumes)
         regions = [] if threshold is None else study_regions(study, arrays["labels"])
         labels = {name: number for number, name in enumerate(BANDS, 1)} if output == "bands" else LABELS
-        if output == "bands":
+        if output == "bands" and threshold is not None:
             edges = [threshold * factor for factor in BANDS.values()]
             arrays["mask"] = np.digitize(arrays["map"], edges, right=True).astype(np.uint8)
         file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
         warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image}])]))
-        told = {"label_names": labels, "output": output, "warnings": warnings}
-        return file, told | self._told(study, threshold, regions)
+        answer = {"label_names": labels, "output": output, "warnings": warnings}
+        return file, answer | self._results(study, threshold, regions)
 
-    def score_study(self, image: str | Sequence[str]) -> dict[str, Any]:
-        """What the evaluator says of a study.
+    def score_study(self, image: str | Sequence[str]) -> Study:
+        """Score a study as `nomaly detect` does.
 
         Raises:
-            NomalyError: if it failed or is not assessable.
+            NomalyError: if it failed or was rejected by the input check.
         """
         with self._one_at_a_time:
-            # The evaluator keeps the results of the last run only; the user knows which study the request is about.
-            self.evaluator.data_loader.dataset.data = [{"image": image, "case": "of this request", "private": True}]
+            # The evaluator keeps the results of the last run only; the user knows which study was requested.
+            item: StudyItem = {"image": image, "case": "of this request", "private": True}
+            self.evaluator.data_loader.dataset.data = [item]
             self.evaluator.run()
+            study: Study
             [study] = self.evaluator.state.output
             self.evaluator.state.output = None
         if "error" in study:
@@ -136,23 +141,22 @@ class StudyDetector:
             raise NomalyError(f"Not assessable: {'; '.join(study['refusals'])}.")
         return study
 
-    def _regions_over(self, threshold: float, study: dict[str, Any]) -> dict[str, Any]:
-        """Regions over a threshold of the user's; healthy studies have not told how many of those to expect."""
+    def _find_regions(self, threshold: float, study: Study) -> None:
+        """Replace the regions of a study by those above the user's threshold, which have no p-values."""
         calibration = self.evaluator.network.calibration
         labels, masses, _ = label_regions(study["pred"], threshold, int(calibration.minimum_region))
-        note = "The regions are over a threshold of your own, not the calibrated one: they have no p-values."
-        return {
-            "regions": torch.from_numpy(labels),
-            "region_masses": masses.tolist(),
-            "region_p_values": None,
-            "note": f"{study['note']} {note}".strip(),
-        }
+        note = "The regions are above your own threshold, not the calibrated one, and therefore have no p-values."
+        study["regions"] = torch.from_numpy(labels)
+        study["region_masses"] = masses.tolist()
+        study["region_p_values"] = None
+        study["note"] = f"{study['note']} {note}".strip()
 
-    def _told(self, study: dict[str, Any], threshold: float | None, regions: list[RegionResult]) -> dict[str, Any]:
-        """What is said of a study, as plain values."""
+    def _results(self, study: Study, threshold: float | None, regions: list[RegionResult]) -> dict[str, Any]:
+        """The results of a study as plain values."""
         rows = [{name: value for name, value in asdict(region).items() if name != "study"} for region in regions]
-        told = {
-            **{name: study[name] for name in TOLD},
+        values: Mapping[str, object] = study
+        results = {
+            **{name: values[name] for name in REPORTED},
             "threshold": threshold,
             "region_count": None if threshold is None else len(regions),
             "region_size": None if threshold is None else sum(region.size for region in regions),
@@ -162,11 +166,11 @@ class StudyDetector:
             "model_hash": self.model_hash,
             "nomaly": __version__,
         }
-        return json.loads(json.dumps(told, default=float))  # numbers of NumPy become Python's
+        return json.loads(json.dumps(results, default=float))  # NumPy numbers become Python numbers
 
 
 def check_options(request: Iterable[str]) -> None:
-    """Refuse misspelt options among the names of a request; viewers add many names of their own, which stay.
+    """Refuse misspelt options among the names in a request; viewers add many names of their own, which are kept.
 
     Raises:
         NomalyError: with the option that was meant.
@@ -174,11 +178,11 @@ def check_options(request: Iterable[str]) -> None:
     for name in request:
         meant = get_close_matches(str(name).lower(), OPTIONS, n=1, cutoff=0.8)
         if meant and name not in OPTIONS:
-            raise NomalyError(f"{name} is no option: did you mean {meant[0]}?")
+            raise NomalyError(f"{name} is not an option: did you mean {meant[0]}?")
 
 
 def read_threshold(threshold: str | float | None) -> float | None:
-    """A threshold as a viewer's text field gives it; None = as calibrated.
+    """A threshold from a viewer's text field; None = as calibrated.
 
     Raises:
         NomalyError: if it is neither a positive number nor "calibrated".
@@ -195,7 +199,7 @@ def read_threshold(threshold: str | float | None) -> float | None:
 
 
 def write_result(folder: str | PathLike, image: Any, name: str, arrays: dict[str, np.ndarray]) -> Path:
-    """Write the map, or a mask whose values are numbers of labels: viewers do not read 255 as label 1."""
+    """Write the map, or a mask whose values are label numbers: viewers do not read 255 as label 1."""
     file = write_images(folder, image, {name: arrays[name]})[name]
     if name == "mask" and file.suffix == ".png":
         Image.fromarray(np.ascontiguousarray(arrays["mask"].swapaxes(0, 1))).save(file)

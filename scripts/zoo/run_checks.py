@@ -1,8 +1,8 @@
-"""What the model zoo's checks ask of one bundle; run in its folder, by alone.py.
+"""The checks of the model zoo for one bundle; run in its folder, by alone.py.
 
     python alone.py . run_checks.py --schema SCHEMA --unit_test FILE --phantom FOLDER --result FILE
 
-Written is a JSON list of the checks: name, whether it was passed, seconds, and a note. A traceback goes to stderr. The
+The result is a JSON list of the checks: name, whether it passed, seconds, and a note. A traceback goes to stderr. The
 unit test is run from the folder that holds models/ and the bundle in it, as in the zoo.
 """
 
@@ -29,47 +29,47 @@ CONFIG = {"net_id": "network_def", "meta_file": "configs/metadata.json", "config
 
 
 def check_files(folder: Path) -> None:
-    """All that the zoo looks for."""
+    """All files that the zoo requires exist."""
     if missing := [name for name in (*NECESSARY, "docs/data_license.txt") if not (folder / name).is_file()]:
         raise ValueError(f"the bundle lacks {', '.join(missing)}")
 
 
 def check_changelog(folder: Path) -> None:
-    """The version has a line of its own."""
+    """The changelog has the version."""
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     if metadata["version"] not in metadata["changelog"]:
         raise ValueError(f"the changelog has no version {metadata['version']}")
 
 
 def check_card(folder: Path) -> None:
-    """docs/README.md has the headings of the zoo's template in its order, and may have more."""
+    """docs/README.md has the headings of the zoo's template in their order; others are allowed."""
     found = iter(headings((folder / "docs" / "README.md").read_text()))
     if missing := [name for name in HEADINGS if name not in found]:  # `in` reads on from the heading found last
-        raise ValueError(f"docs/README.md lacks the heading {missing[0]}, or has it in another place")
+        raise ValueError(f"docs/README.md lacks the heading {missing[0]}, or has it in the wrong order")
 
 
 def headings(text: str) -> list[str]:
-    """Headings of a Markdown text, those of code blocks left out."""
+    """Headings of a Markdown text, without code blocks."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return [match.strip("* ") for match in re.findall(r"^#{1,6} +(.+?)\s*$", text, flags=re.MULTILINE)]
 
 
 def check_schema(schema: Path) -> None:
-    """The metadata fit the schema, which is not downloaded."""
+    """The metadata fit the local copy of the schema."""
     from monai.bundle import verify_metadata
 
     verify_metadata(meta_file="configs/metadata.json", filepath=str(schema))
 
 
 def check_net_in_out() -> None:
-    """The network takes and gives what the metadata say; by MONAI's command line."""
+    """Input and output of the network are as in the metadata, by MONAI's command line."""
     words = [word for name, value in CONFIG.items() for word in (f"--{name}", value)]
     sys.argv = ["monai.bundle", "verify_net_in_out", *words]
     runpy.run_module("monai.bundle", run_name="__main__")
 
 
 def check_torchscript(folder: Path) -> str:
-    """The weights can be exported: scripted, or else traced, which the card must say; gives which of them."""
+    """The weights can be exported: scripted, or else traced, which the card must state; returns which of them."""
     from monai.bundle import ckpt_export
 
     options = {**CONFIG, "ckpt_file": "models/model.pt", "filepath": str(folder / "models" / "verify_model.ts")}
@@ -86,7 +86,7 @@ def check_torchscript(folder: Path) -> str:
 
 
 def load_unit_test(path: Path) -> object:
-    """The unit test as a module, whose name tells the bundle's."""
+    """The unit test as a module, whose name contains that of the bundle."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -94,7 +94,7 @@ def load_unit_test(path: Path) -> object:
 
 
 def run_test(module: object, name: str) -> None:
-    """One test of the unit test."""
+    """Run one test of the unit test."""
     here, result = Path.cwd(), unittest.TestResult()
     os.chdir(here.parents[1])
     try:
@@ -106,14 +106,14 @@ def run_test(module: object, name: str) -> None:
 
 
 def reason(text: str) -> str:
-    """The line of an error's text that says most: a mistake named by Nomaly, else the last error."""
+    """The most informative line of an error's text: a NomalyError, else the last error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exit|Exception)\b", line)]
     return next((line for line in named if "NomalyError" in line), (named or lines)[-1])
 
 
 def timed(checks: dict[str, Callable[[], str | None]]) -> Iterator[dict]:
-    """Run checks, each whatever the others did."""
+    """Run each check, whether or not others failed."""
     for name, check in checks.items():
         started = time.perf_counter()
         try:

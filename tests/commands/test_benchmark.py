@@ -104,9 +104,9 @@ def test_models_of_a_file_have_names_overlays_and_knobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"--entries must be a JSON file, found none at .*: check the path\."),
-        ("{", r"--entries .* must be JSON: .*; correct it there\."),
-        ("{}", r"--entries .* must be a list of models, got dict; put them in \[ \]\."),
+        (None, r"--entries: file not found: .*\. Check the path\."),
+        ("{", r"--entries .* must be JSON: .*\. Correct the file\."),
+        ("{}", r"--entries .* must be a list of models, got dict: put them in \[ \]\."),
         ('["ra_brain"]', r"item 0 must be an object with a bundle's name in `bundle`, got 'ra_brain'\."),
         (
             '[{"bundle": "b", "parameter": {}}]',
@@ -130,8 +130,8 @@ def test_file_that_lists_no_models_is_refused(content: str | None, message: str,
     [
         ([], r"at least one model, got none: give BUNDLE, BUNDLE=WEIGHTS or --entries FILE\."),
         (["a", "b", "a"], r"names of models must differ, but 2 are called a: rename one\."),
-        (["../a"], r"a model's name must be fit for a folder, got '../a': use letters, digits, - and _\."),
-        ([".."], r"a model's name must be fit for a folder, got '\.\.'"),
+        (["../a"], r"a model's name must be a valid folder name, got '../a': use letters, digits, - and _\."),
+        ([".."], r"a model's name must be a valid folder name, got '\.\.'"),
     ],
 )
 def test_names_that_cannot_be_folders_are_refused(names: list[str], message: str) -> None:
@@ -142,7 +142,9 @@ def test_names_that_cannot_be_folders_are_refused(names: list[str], message: str
 # What is run
 
 
-def test_knobs_of_all_come_before_those_of_a_model_and_reach_it_unchanged(nomaly, children, data, tmp_path) -> None:
+def test_parameters_of_all_come_before_those_of_a_model_and_reach_it_unchanged(
+    nomaly, children, data, tmp_path
+) -> None:
     parameters = {"channels": [4, 8], "score_mode": "5", "anatomy": "head", "amp": True, "baselines_dir": None}
     items = [{"name": "own", "bundle": "ra_brain", "weights": "w.pt", "overlay": ["demo"], "parameters": parameters}]
     (tmp_path / "f.json").write_text(json.dumps(items))
@@ -152,7 +154,7 @@ def test_knobs_of_all_come_before_those_of_a_model_and_reach_it_unchanged(nomaly
     options, rest = cli.build_parser().parse_known_args(["evaluate", *command])
     assert (options.bundle, options.weights, options.overlay) == ("ra_brain", "w.pt", ["demo"])
     assert (options.dataset_dir, options.output) == (str(data), str(tmp_path / "o" / "own"))
-    assert parse_overrides(rest) == {"overwrite": True, "alpha": 0.1, **parameters}
+    assert options.overwrite is True and parse_overrides(rest) == {"alpha": 0.1, **parameters}
 
 
 def test_failed_model_gets_a_row_with_its_reason_and_the_others_go_on(nomaly, children, data, tmp_path) -> None:
@@ -222,7 +224,7 @@ def test_finished_models_are_kept_and_failed_ones_tried_again(nomaly, children, 
 
 
 @pytest.mark.parametrize("changed", ["w.pt", "data/datalist.json", "calibration.json"])
-def test_model_whose_files_changed_is_not_passed_off_as_done(changed, nomaly, children, data, tmp_path) -> None:
+def test_model_whose_files_changed_is_not_kept(changed, nomaly, children, data, tmp_path) -> None:
     for name in ("w.pt", "calibration.json"):
         (tmp_path / name).write_bytes(b"one")
     words = ["benchmark", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o"]
@@ -232,7 +234,7 @@ def test_model_whose_files_changed_is_not_passed_off_as_done(changed, nomaly, ch
     )
     (tmp_path / changed).write_text((tmp_path / changed).read_text() + " ")
     done = nomaly(*words, **parameters)
-    assert done.code == 2 and f"asked for in another way ({tmp_path / changed} changed)" in done.err
+    assert done.code == 2 and f"for other settings ({tmp_path / changed} changed)" in done.err
     (tmp_path / changed).unlink()
     if changed != "data/datalist.json":
         assert nomaly(*words, **parameters).code == 0 and len(children["ra_brain"]) == 1
@@ -252,16 +254,14 @@ def test_other_request_for_the_same_folder_is_refused_before_anything_runs(nomal
     words = ["benchmark", "memmc_covid", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o"]
     nomaly(*words[:1], *words[2:])
     done = nomaly(*words, alpha=0.1)
-    assert (
-        done.code == 2 and "ra_brain holds results of a model asked for in another way (parameters changed)" in done.err
-    )
+    assert done.code == 2 and "ra_brain contains results for other settings (parameters changed)" in done.err
     assert "memmc_covid" not in children and nomaly(*words, "--overwrite", alpha=0.1).code == 0
 
 
 def test_results_of_another_run_are_not_written_over(nomaly, children, data, tmp_path) -> None:
     write_results_csv([StudyResult("mine")], tmp_path / "o" / "ra_brain" / "results.csv")
     done = nomaly("benchmark", "ra_brain", "--dataset_dir", data, "--output", tmp_path / "o")
-    assert done.code == 2 and "must not hold results of another run: give another --output" in done.err
+    assert done.code == 2 and "already contains results of another run: give another --output" in done.err
     assert children == {}
 
 
@@ -381,4 +381,4 @@ def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_ne
     assert float(rows["covid_max"]["auroc_difference"]) == pytest.approx(lead)
     assert "Synthetic images or lesions" in (output / "benchmark.html").read_text()
     again = nomaly("benchmark", *words, **parameters)
-    assert again.code == 1 and again.out.count(": kept, made in ") == 2
+    assert again.code == 1 and again.out.count(": kept, evaluated in ") == 2

@@ -53,9 +53,10 @@ def test_all_runs_share_weights_and_write_into_the_output_folder(ran, bundle: st
     assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen") / unseen
 
 
-def test_knob_of_no_run_is_refused_before_the_training(ran) -> None:
+def test_parameter_of_no_run_is_refused_before_the_training(ran) -> None:
     with pytest.raises(
-        NomalyError, match="no parameter of train, calibrate, evaluate, inference is called max_epoch: see "
+        NomalyError,
+        match="no parameter of train, calibrate, evaluate, inference is called max_epoch: did you mean max_ep",
     ):
         demo.run("ra_brain", "out", {"max_epoch": 1})
     assert ran == {}
@@ -80,7 +81,7 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
 
 
 @pytest.mark.parametrize(
-    ("note", "told"),
+    ("note", "reason"),
     [
         (
             "No p-value: calibrated on 2-D images, but this is a volume.",
@@ -89,16 +90,16 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
         ("", "score 2, no p-value, no decision, 1 regions"),
     ],
 )
-def test_summary_tells_the_true_reason_where_there_is_no_p_value(note: str, told: str, tmp_path: Path) -> None:
-    assert told in summary_of(tmp_path, StudyResult("head", score=2.0, region_count=1, note=note))
+def test_summary_gives_the_reason_for_a_missing_p_value(note: str, reason: str, tmp_path: Path) -> None:
+    assert reason in summary_of(tmp_path, StudyResult("head", score=2.0, region_count=1, note=note))
 
 
-def test_summary_tells_p_value_and_interval(tmp_path: Path) -> None:
+def test_summary_gives_p_value_and_interval(tmp_path: Path) -> None:
     study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", region_count=1)
     text = summary_of(tmp_path, study)
     assert "score 2, p = 0.020, flag, 1 regions" in text and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
 
 
-def test_summary_bears_a_number_without_interval(tmp_path: Path) -> None:
+def test_summary_accepts_a_number_without_interval(tmp_path: Path) -> None:
     text = summary_of(tmp_path, StudyResult("head", score=2.0, p_value=0.02, region_count=1), low=None)
     assert "image AUROC      0.900; 4 healthy, 3 with a lesion" in text

@@ -60,7 +60,7 @@ def test_failed_studies_and_those_without_a_p_value_are_left_out_and_counted(nom
 
 
 @pytest.mark.parametrize(("healthy_only", "studies"), [("true", 10), ("false", 12)])
-def test_studies_known_to_be_abnormal_are_left_out_unless_the_mix_is_watched(
+def test_studies_known_to_be_abnormal_are_left_out_unless_the_case_mix_is_monitored(
     healthy_only: str, studies: int, nomaly, make_run, tmp_path: Path
 ) -> None:
     folder = make_run("a", [*CALM, 0.01, 0.01], {})
@@ -74,7 +74,7 @@ def test_number_of_calibration_studies_may_be_given_where_no_run_json_is(nomaly,
     table = make_run("a", CALM) / "results.csv"
     done = nomaly("monitor", table, "--output", tmp_path / "o")
     assert done.code == 2 and done.err == (
-        f"nomaly: the number of healthy calibration studies must be known, but no run.json beside {table} tells it: "
+        f"nomaly: the number of healthy calibration studies must be known, but no run.json beside {table} states it: "
         "give --healthy_studies N.\n"
     )
     assert not (tmp_path / "o").exists()
@@ -90,7 +90,7 @@ def test_group_has_its_own_number_of_calibration_studies(nomaly, make_run, tmp_p
     assert done.code == 0 and "Left out: 10 of other groups." in done.out
     assert json.loads((tmp_path / "o" / "monitor.json").read_text())["healthy_studies"] == 49
     done = nomaly("monitor", *runs, "--output", tmp_path / "p", "--group", "west")
-    assert done.code == 2 and "--group must be a group of the results, but no study is of west" in done.err
+    assert done.code == 2 and "--group must be a group of the results, but no study belongs to west" in done.err
 
 
 @pytest.mark.parametrize("again", ["a", "a/results.csv", "a/../a", "link"])
@@ -128,7 +128,7 @@ def test_dates_out_of_order_are_pointed_out_on_the_page(nomaly, make_run, tmp_pa
     assert "older run" not in (tmp_path / "p" / "monitor.html").read_text()
 
 
-def test_notes_of_the_runs_stand_on_the_page(nomaly, make_run, tmp_path: Path) -> None:
+def test_notes_of_the_runs_are_on_the_page(nomaly, make_run, tmp_path: Path) -> None:
     nomaly("monitor", make_run("a", CALM, {"notes": ["Synthetic images."]}), "--output", tmp_path / "o")
     assert "Synthetic images." in (tmp_path / "o" / "monitor.html").read_text()
 
@@ -137,9 +137,7 @@ def test_earlier_results_are_replaced_only_where_asked(nomaly, make_run, tmp_pat
     words = ["monitor", make_run("a", CALM, {}), "--output", tmp_path / "o"]
     assert nomaly(*words).code == 0
     done = nomaly(*words)
-    assert (
-        done.code == 2 and "must not hold results, but has monitor.json: give another folder, or --overwr" in done.err
-    )
+    assert done.code == 2 and "already contains monitor.json: give another folder, or --overwrite." in done.err
     assert nomaly(*words, "--overwrite").code == nomaly(*words, "--overwrite", "true").code == 0
 
 
@@ -148,7 +146,7 @@ def test_earlier_results_are_replaced_only_where_asked(nomaly, make_run, tmp_pat
     [
         (["missing"], "results table not found: missing. Name the results.csv of a run."),
         (["."], "results table not found: results.csv."),
-        (["missing", "--alpha", "1"], "monitor has no option --alpha: see nomaly monitor --help."),
+        (["missing", "--alpha", "1"], "monitor has no option --alpha: choose one of --help"),
     ],
 )
 def test_missing_results_and_unknown_options_are_refused(words, message: str, nomaly, tmp_path, monkeypatch) -> None:
@@ -178,12 +176,14 @@ def test_broken_run_json_is_refused(nomaly, make_run, tmp_path: Path) -> None:
     assert done.code == 2 and f"{folder / 'run.json'} must be JSON: " in done.err
 
 
-def test_help_tells_the_exit_codes_and_what_the_stream_must_be(capsys) -> None:
+def test_help_gives_the_exit_codes_and_which_studies_to_give(capsys) -> None:
     from custom import cli
 
     with pytest.raises(SystemExit):
         cli.main(["monitor", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert (
-        "0 = in control, 3 = alarm" in text and "later found healthy" in text and "the mix is what is watched" in text
+        "0 = in control, 3 = alarm" in text
+        and "later found healthy" in text
+        and "monitors the case mix instead" in text
     )

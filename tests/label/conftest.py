@@ -25,7 +25,7 @@ def bundles(tiny_bundle, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="package")
 def server(bundles, tiny_data, tmp_path_factory) -> Iterator[Server]:
-    """The server with these bundles, a volume, a picture, and what is no image."""
+    """The server with these bundles, a volume, a 2-D image, and files that are not images."""
     folder = tmp_path_factory.mktemp("server")
     studies = folder / "studies"
     for series in ("broken_series", "empty_series"):
@@ -34,7 +34,7 @@ def server(bundles, tiny_data, tmp_path_factory) -> Iterator[Server]:
         data = tiny_data(bundle)
         shutil.copy(data / json.loads((data / "datalist.json").read_text())["test"][-1]["image"], studies / name)
     for name in ("broken.png", "broken_film.dcm", "broken_series/1.dcm"):
-        (studies / name).write_bytes(b"no picture")
+        (studies / name).write_bytes(b"no image")
     words = command(*(f"--bundle={folder}" for folder in bundles.values()))
     with run_server(words, free_port(), studies, folder / "log") as running:
         yield running

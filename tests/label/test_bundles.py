@@ -73,18 +73,18 @@ def test_folder_without_metadata_is_no_bundle(copy_bundle):
 @pytest.mark.parametrize(
     "entries, message",
     [
-        (["ra_chest=none.pt"], "weights of ra_chest must be a file, but there is none at none.pt: train the bundle"),
-        (["ra_chest=WEIGHTS", "ra_chest=WEIGHTS"], "--bundle must name each bundle once, but ra_chest is named twice"),
+        (["ra_chest=none.pt"], "weights of ra_chest: file not found: none.pt. Train the bundle"),
+        (["ra_chest=WEIGHTS", "ra_chest=WEIGHTS"], "--bundle must name each bundle once, but ra_chest is given twice"),
     ],
 )
-def test_missing_weights_and_doubles_are_told(entries, message, weights):
+def test_missing_weights_and_duplicates_are_reported(entries, message, weights):
     with pytest.raises(NomalyError, match=message):
         read_models([entry.replace("WEIGHTS", str(weights)) for entry in entries], None)
 
 
 @pytest.mark.parametrize("entries", [[], ["ra_chest", "ra_wrist"], ["ra_chest=other.pt"]])
-def test_weights_alone_go_with_one_bundle(entries):
-    with pytest.raises(NomalyError, match="--weights must go with one --bundle"):
+def test_weights_option_needs_exactly_one_bundle(entries):
+    with pytest.raises(NomalyError, match="--weights needs exactly one --bundle"):
         read_models(entries, "model.pt")
 
 
@@ -99,11 +99,13 @@ def test_weights_of_another_bundle_are_refused_though_its_network_is_alike(copy_
     assert list(read_models([f"memmc_pneumonia={other}"], None)) == ["memmc_pneumonia"]
 
 
-@pytest.mark.parametrize("own, told", [('__version__ = "0.0.9"\n', "0.0.9"), ("", "an unknown release")])
-def test_packed_bundle_of_another_release_is_refused(copy_bundle, own, told):
+@pytest.mark.parametrize("own, release", [('__version__ = "0.0.9"\n', "0.0.9"), ("", "an unknown release")])
+def test_packed_bundle_of_another_release_is_refused(copy_bundle, own, release):
     folder = copy_bundle("ra_chest", "packed", own)
 
-    with pytest.raises(NomalyError, match=f"packed must be of Nomaly {__version__}, .* but its custom/ is of {told}: "):
+    with pytest.raises(
+        NomalyError, match=f"packed must be for Nomaly {__version__}, .* but its custom/ is {release}: "
+    ):
         read_models(["ra_brain", str(folder)], None)
 
 

@@ -1,4 +1,4 @@
-"""Options of the MONAI Label server, read by the standard library alone."""
+"""Options of the MONAI Label server, read with the standard library only."""
 
 from __future__ import annotations
 
@@ -37,18 +37,21 @@ def test_bundle_with_weights_is_served_under_its_name(weights, tmp_path):
     "words, message",
     [
         (["--bundle", "ra_foot"], "--bundle must be a bundle's name or path, got ra_foot: choose one of memmc_"),
-        (["--bundle", "ra_chest=WEIGHTS", "--studies", "nowhere"], "--studies must be a folder, but nowhere is none"),
+        (
+            ["--bundle", "ra_chest=WEIGHTS", "--studies", "nowhere"],
+            "--studies must be a folder, but nowhere is not one",
+        ),
         (["--bundle", "ra_chest=WEIGHTS", "--port", "70000"], "--port must be between 1 and 65535, got 70000"),
     ],
 )
-def test_mistakes_are_told(words, message, weights, tmp_path):
+def test_mistakes_are_reported(words, message, weights, tmp_path):
     words = ["--studies", str(tmp_path), *(word.replace("WEIGHTS", str(weights)) for word in words)]
 
     with pytest.raises(NomalyError, match=message):
         read_options(words)
 
 
-def test_port_in_use_is_told(weights, tmp_path):
+def test_port_in_use_is_reported(weights, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -64,11 +67,11 @@ def test_address_of_a_server_of_studies_is_kept_as_it_is(weights, monkeypatch):
     assert read_options(words).studies == "http://127.0.0.1:8042/dicom-web"
 
 
-def test_server_of_studies_that_does_not_answer_is_told(weights):
+def test_server_of_studies_that_does_not_answer_is_reported(weights):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"
-        with pytest.raises(NomalyError, match=rf"--studies must be .* that answers, but {address} does not \(.*\): "):
+        with pytest.raises(NomalyError, match=rf"--studies must be .*, but {address} does not answer \(.*\): "):
             read_options([f"--bundle=ra_chest={weights}", "--studies", address, "--port=18999"])
 
 

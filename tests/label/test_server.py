@@ -34,13 +34,13 @@ def test_info_lists_the_models_with_their_options(server):
 def test_volume_has_the_mask_map_and_numbers_of_nomaly_detect(server, detected, tmp_path):
     row, folder = detected("ra_brain", "head.nii.gz")
 
-    told = json.loads(server.infer("ra_brain", "head", "json")[1])
+    answer = json.loads(server.infer("ra_brain", "head", "json")[1])
     for output in ("mask", "map"):
         (tmp_path / f"{output}.nii.gz").write_bytes(server.infer("ra_brain", "head", "image", {"output": output})[1])
 
     # NumPy 1 there, NumPy 2 here: sums of float64 may be rounded in another order
-    assert told["score"] == pytest.approx(row.score, rel=1e-6)
-    assert [told[name] for name in ("p_value", "decision", "region_count", "note")] == [
+    assert answer["score"] == pytest.approx(row.score, rel=1e-6)
+    assert [answer[name] for name in ("p_value", "decision", "region_count", "note")] == [
         row.p_value,
         row.decision,
         row.region_count,
@@ -53,14 +53,14 @@ def test_volume_has_the_mask_map_and_numbers_of_nomaly_detect(server, detected, 
         assert np.array_equal(here.affine, there.affine) and here.get_data_dtype() == there.get_data_dtype()
 
 
-def test_picture_has_the_mask_and_numbers_of_nomaly_detect(server, detected):
+def test_two_dimensional_image_has_the_mask_and_numbers_of_nomaly_detect(server, detected):
     row, folder = detected("ra_chest", "film.png")
 
-    told = json.loads(server.infer("ra_chest", "film", "json")[1])
+    answer = json.loads(server.infer("ra_chest", "film", "json")[1])
     mask = np.asarray(Image.open(io.BytesIO(server.infer("ra_chest", "film", "image")[1])))
 
-    assert told["score"] == pytest.approx(row.score, rel=1e-6)
-    assert (told["p_value"], told["decision"]) == (row.p_value, row.decision)
+    assert answer["score"] == pytest.approx(row.score, rel=1e-6)
+    assert (answer["p_value"], answer["decision"]) == (row.p_value, row.decision)
     assert np.array_equal(mask == 1, np.asarray(Image.open(folder / "mask.png")) == 255)
     assert {*np.unique(mask)} == {0, 1}
 
@@ -70,10 +70,10 @@ def test_dicom_series_has_the_mask_and_numbers_of_nomaly_detect(server, detected
     write_series(server.studies / "series", np.asanyarray(head.dataobj).astype(np.uint16), head.affine)
     row, folder = detected("ra_brain", "series")
 
-    told = json.loads(server.infer("ra_brain", "series", "json")[1])
+    answer = json.loads(server.infer("ra_brain", "series", "json")[1])
     (tmp_path / "mask.nii.gz").write_bytes(server.infer("ra_brain", "series", "image")[1])
 
-    assert told["score"] == pytest.approx(row.score, rel=1e-6) and told["decision"] == row.decision
+    assert answer["score"] == pytest.approx(row.score, rel=1e-6) and answer["decision"] == row.decision
     found, expected = nib.load(tmp_path / "mask.nii.gz"), nib.load(folder / "mask.nii.gz")
     assert np.array_equal(found.affine, expected.affine)
     assert np.array_equal(found.get_fdata(), expected.get_fdata()) and found.get_fdata().any()
@@ -84,10 +84,10 @@ def test_dicom_film_has_the_mask_and_numbers_of_nomaly_detect(server, detected, 
     row, folder = detected("ra_chest", film)
     upload = (film.name, film.read_bytes())
 
-    told = json.loads(server.infer("ra_chest", output="json", file=upload)[1])
+    answer = json.loads(server.infer("ra_chest", output="json", file=upload)[1])
     (tmp_path / "mask.nii.gz").write_bytes(server.infer("ra_chest", output="image", file=upload)[1])
 
-    assert told["score"] == pytest.approx(row.score, rel=1e-6) and told["decision"] == row.decision
+    assert answer["score"] == pytest.approx(row.score, rel=1e-6) and answer["decision"] == row.decision
     found, expected = nib.load(tmp_path / "mask.nii.gz"), nib.load(folder / "mask.nii.gz")
     assert np.array_equal(found.get_fdata(), expected.get_fdata()) and found.get_fdata().any()
 

@@ -27,23 +27,23 @@ pytestmark = NEEDS_LABEL
             404,
             "model must be one of ra_brain, ra_chest, films of site B (2), got",
         ),
-        ({"model": "ra_chest", "image": "nothing"}, 404, "image must be the name of an image of the server"),
+        ({"model": "ra_chest", "image": "nothing"}, 404, "image must be the name of an image on the server"),
         ({"model": "ra_chest", "image": "../../etc/passwd"}, 404, "image must be a name without / and \\ that"),
         ({"model": "ra_chest", "image": "/etc/passwd"}, 404, "image must be a name without / and \\ that"),
-        ({"model": "ra_chest", "image": "labels"}, 404, "image must be the name of an image of the server"),
-        ({"model": "ra_chest", "session_id": "ended"}, 404, "got '': /datastore/ lists them; sessions end."),
+        ({"model": "ra_chest", "image": "labels"}, 404, "image must be the name of an image on the server"),
+        ({"model": "ra_chest", "session_id": "ended"}, 404, "got '': /datastore/ lists them; sessions expire."),
         ({"model": "ra_chest", "session_id": "../../x"}, 404, "session_id must be a name without / and \\ that"),
         (
             {"model": "ra_chest", "image": "film", "params": {"image": "/etc/passwd"}},
             404,
-            "image must be the name of an image of the server",
+            "image must be the name of an image on the server",
         ),
         ({"model": "ra_chest", "image": "broken"}, 422, "the file must be a readable PNG"),
         ({"model": "ra_chest", "image": "broken_film"}, 422, "DICOM"),
         ({"model": "ra_brain", "image": "broken_series"}, 422, "DICOM"),
         ({"model": "ra_brain", "image": "empty_series"}, 422, "DICOM"),
         ({"model": "ra_chest", "file": ("x.dcm", b"no film")}, 422, "DICOM"),
-        ({"model": "ra_chest", "file": ("x.txt", b"words")}, 422, "image must be a file of one of .nii.gz, .nii, .dcm"),
+        ({"model": "ra_chest", "file": ("x.txt", b"words")}, 422, "image must be one of .nii.gz, .nii, .dcm"),
         ({"model": "ra_chest", "file": ("x.png", b"")}, 422, "the file is empty (0 bytes)"),
         ({"model": "ra_brain", "file": ("x.nii.gz", b"no gzip")}, 422, "the file must be a readable"),
         ({"model": "ra_foot", "file": ("x.png", b"left")}, 404, "model must be one of"),
@@ -55,7 +55,7 @@ pytestmark = NEEDS_LABEL
         (
             {"model": "ra_chest", "image": "film", "params": {"treshold": 1}},
             422,
-            "treshold is no option: did you mean threshold?",
+            "treshold is not an option: did you mean threshold?",
         ),
         (
             {"model": "ra_chest", "image": "film", "params": {"output": "heat"}},
@@ -67,7 +67,7 @@ pytestmark = NEEDS_LABEL
             422,
             "label_tag must be a name without / and \\ that",
         ),
-        ({"model": "ra_chest", "image": "film", "params": ["no options"]}, 500, "the request could not be done: "),
+        ({"model": "ra_chest", "image": "film", "params": ["no options"]}, 500, "the request failed: "),
         ({"model": "ra_chest"}, 500, "Neither Image nor File"),
     ],
 )
@@ -120,7 +120,7 @@ def test_nothing_is_written_outside_of_the_studies(server):
         ("DELETE", "/datastore/image?id=none", None, 404, "lists the images: Image none not found."),
         ("PUT", "/datastore/label/info?label=none&tag=final", {"info": {}}, 404, "lists the labels: Label: none"),
         ("PUT", "/model/ra_chest", None, 422, "file"),
-        ("GET", "/ohif/../../../app.py", None, 404, "the path must not hold .."),
+        ("GET", "/ohif/../../../app.py", None, 404, "the path must not contain .."),
     ],
 )
 def test_other_bad_requests_are_answered_with_their_reason(server, method, path, fields, status, words):
@@ -129,7 +129,7 @@ def test_other_bad_requests_are_answered_with_their_reason(server, method, path,
     assert (found, words in str(json.loads(body)["detail"])) == (status, True), body
 
 
-def test_params_that_are_no_json_are_told(server):
+def test_params_that_are_not_json_are_refused(server):
     data = urllib.parse.urlencode({"params": "{threshold: 1}"}).encode()
 
     with pytest.raises(urllib.error.HTTPError) as answer:
@@ -156,10 +156,10 @@ def test_bundle_of_another_release_has_a_server_of_its_own(bundles, server, tmp_
 
     words = [VENV / "bin" / "python", "-m", "custom.label.server", "--bundle", "."]
     with run_server(words, free_port(), server.studies, tmp_path / "log", cwd=packed) as other:
-        told = json.loads(other.infer("ra_chest", "film", "json")[1])
+        answer = json.loads(other.infer("ra_chest", "film", "json")[1])
 
-    assert told["nomaly"] == "0.0.9"
-    assert told["score"] == json.loads(server.infer("ra_chest", "film", "json")[1])["score"]
+    assert answer["nomaly"] == "0.0.9"
+    assert answer["score"] == json.loads(server.infer("ra_chest", "film", "json")[1])["score"]
 
 
 def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, server, tmp_path):
@@ -174,7 +174,7 @@ def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, 
     weights = bundles["ra_chest"] / "models" / "model.pt"
     loose = Path(shutil.copy(bundles["ra_brain"] / "models" / "model.pt", tmp_path))
 
-    assert "weights of ra_chest must be a file, but there is none at" in start("--bundle", "ra_chest=none.pt")
+    assert "weights of ra_chest: file not found: " in start("--bundle", "ra_chest=none.pt")
     assert 'weights must belong to bundle "Brain MRI anomaly detection' in start(f"--bundle=ra_brain={weights}")
     assert "do not fit this network" in start("--bundle", "ra_chest", "--weights", loose)  # not a tiny one
-    assert "packed must be of Nomaly" in start("--bundle", bundles["ra_chest"], "--bundle", packed)
+    assert "packed must be for Nomaly" in start("--bundle", bundles["ra_chest"], "--bundle", packed)

@@ -45,7 +45,7 @@ def heads(make_detector) -> StudyDetector:
 
 @pytest.fixture(scope="module")
 def films(make_detector) -> StudyDetector:
-    """Of chest films, which are pictures."""
+    """Detector of chest films, which are 2-D images."""
     return make_detector("ra_chest")
 
 
@@ -71,14 +71,14 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
     [row] = read_results_csv(tmp_path / "run" / "results.csv")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
 
-    mask, told = make_detector(bundle)(str(study), tmp_path / "label")
+    mask, answer = make_detector(bundle)(str(study), tmp_path / "label")
     map_, _ = make_detector(bundle)(str(study), tmp_path / "map", output="map")
 
     same = ("score", "p_value", "decision", "region_count", "region_unit", "note")
-    assert [told[name] for name in same] == [getattr(row, name) for name in same]
-    assert ("Only slices" in told["note"]) == (bundle == "ra_brain")
-    assert told["region_size"] == pytest.approx(row.region_size, rel=1e-12)
-    assert told["model_hash"] == run["model_hash"]
+    assert [answer[name] for name in same] == [getattr(row, name) for name in same]
+    assert ("Only slices" in answer["note"]) == (bundle == "ra_brain")
+    assert answer["region_size"] == pytest.approx(row.region_size, rel=1e-12)
+    assert answer["model_hash"] == run["model_hash"]
     mask_there, map_there = (tmp_path / "run" / row.study / file.name for file in (mask, map_))
     if bundle == "ra_brain":
         for here, there in ((mask, mask_there), (map_, map_there)):
@@ -89,49 +89,49 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
         assert np.array_equal(np.asarray(Image.open(mask)) == 1, np.asarray(Image.open(mask_there)) == 255)
 
 
-def test_mask_of_a_picture_has_the_numbers_of_labels(films, film, tmp_path):
-    file, told = films(film, tmp_path)
+def test_mask_of_a_two_dimensional_image_has_the_numbers_of_labels(films, film, tmp_path):
+    file, answer = films(film, tmp_path)
 
     assert set(np.unique(Image.open(file))) == {0, 1}
-    assert told["label_names"] == {"anomaly": 1}
+    assert answer["label_names"] == {"anomaly": 1}
 
 
-def test_bands_count_how_often_the_map_holds_the_threshold(films, film, film_map, tmp_path):
-    file, told = films(film, tmp_path, output="bands")
+def test_bands_count_multiples_of_the_threshold(films, film, film_map, tmp_path):
+    file, answer = films(film, tmp_path, output="bands")
 
-    edges = np.array([0.5, 1, 2, 4]) * told["threshold"]
+    edges = np.array([0.5, 1, 2, 4]) * answer["threshold"]
     expected = (film_map[..., None] > edges).sum(-1)
     # the map's file has 16 bits, so that a pixel on an edge may fall to either side
     assert (np.asarray(Image.open(file)) != expected).mean() < 0.01
-    assert list(told["label_names"].values()) == [1, 2, 3, 4]
+    assert list(answer["label_names"].values()) == [1, 2, 3, 4]
 
 
 def test_threshold_of_the_user_moves_regions_and_leaves_the_decision(films, film, film_map, tmp_path):
     _, usual = films(film, tmp_path)
 
-    file, told = films(film, tmp_path, threshold=str(float(np.median(film_map))))
+    file, answer = films(film, tmp_path, threshold=str(float(np.median(film_map))))
 
     assert np.asarray(Image.open(file)).mean() > 0.3
-    assert told["threshold"] == np.median(film_map)
-    assert [told[name] for name in ("score", "p_value", "decision")] == [
+    assert answer["threshold"] == np.median(film_map)
+    assert [answer[name] for name in ("score", "p_value", "decision")] == [
         usual[name] for name in ("score", "p_value", "decision")
     ]
-    assert {region["p_value"] for region in told["regions"]} == {None}
-    assert "threshold of your own" in told["note"] and "threshold of your own" not in usual["note"]
+    assert {region["p_value"] for region in answer["regions"]} == {None}
+    assert "your own threshold" in answer["note"] and "your own threshold" not in usual["note"]
 
 
 def test_no_region_is_over_a_threshold_above_the_map(films, film, tmp_path):
-    file, told = films(film, tmp_path, threshold=1e6)
+    file, answer = films(film, tmp_path, threshold=1e6)
 
     assert not np.asarray(Image.open(file)).any()
-    assert (told["region_count"], told["region_size"], told["regions"]) == (0, 0, [])
+    assert (answer["region_count"], answer["region_size"], answer["regions"]) == (0, 0, [])
 
 
-def test_what_is_told_is_plain_json(heads, tiny_data, tmp_path):
-    _, told = heads(str(study_of(tiny_data("ra_brain"))), tmp_path)
+def test_answer_is_plain_json(heads, tiny_data, tmp_path):
+    _, answer = heads(str(study_of(tiny_data("ra_brain"))), tmp_path)
 
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["regions"] and set(told["regions"][0]) >= {"size", "unit", "x", "y", "z", "peak", "p_value"}
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+    assert answer["regions"] and set(answer["regions"][0]) >= {"size", "unit", "x", "y", "z", "peak", "p_value"}
 
 
 def test_volumes_make_three_dimensions_and_films_two(heads, films):
@@ -155,21 +155,21 @@ def test_uncalibrated_detector_gives_its_map_and_asks_for_a_threshold(train_tiny
 
     with pytest.raises(NomalyError, match="threshold must be given for output mask, as this detector is not calib"):
         detector(film, tmp_path)
-    file, told = detector(film, tmp_path, output="map")
-    assert file.name == "map.png" and told["threshold"] is None and told["p_value"] is None
+    file, answer = detector(film, tmp_path, output="map")
+    assert file.name == "map.png" and answer["threshold"] is None and answer["p_value"] is None
     assert detector(film, tmp_path, threshold=0.001)[1]["region_count"] is not None
 
 
-def test_study_that_fails_tells_why_without_its_path(films, tmp_path):
+def test_failed_study_has_a_reason_without_its_path(films, tmp_path):
     file = tmp_path / "Doe_John.png"
-    file.write_bytes(b"no picture")
+    file.write_bytes(b"no image")
 
     with pytest.raises(NomalyError, match="^the file must be a readable PNG") as failure:
         films(str(file), tmp_path)
     assert "Doe" not in str(failure.value)
 
 
-def test_study_that_the_gate_refuses_tells_why(films, film, tmp_path, monkeypatch):
+def test_study_that_the_input_check_rejects_has_a_reason(films, film, tmp_path, monkeypatch):
     monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand", "it is upside down"])
     monkeypatch.setattr(films.evaluator, "score_all", False)  # the input check of these films is off
 
@@ -177,13 +177,13 @@ def test_study_that_the_gate_refuses_tells_why(films, film, tmp_path, monkeypatc
         films(film, tmp_path)
 
 
-def test_study_that_the_gate_would_refuse_says_so_in_its_note(films, film, tmp_path, monkeypatch):
+def test_study_scored_despite_the_input_check_has_a_note(films, film, tmp_path, monkeypatch):
     monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand"])
 
-    _, told = films(film, tmp_path, threshold=0.001)
+    _, answer = films(film, tmp_path, threshold=0.001)
 
-    assert told["note"].startswith(
-        "Scored although the input check rejects it: it shows a hand. The regions are over a thr"
+    assert answer["note"].startswith(
+        "Scored although the input check rejects it: it shows a hand. The regions are above your own thr"
     )
 
 
@@ -199,13 +199,13 @@ def test_phantoms_and_weights_that_have_seen_nothing_else_are_warned_of(films, f
     assert of_phantoms(elsewhere, tmp_path / "3")[1]["warnings"] == of_phantoms.warnings == [WEIGHTS]
 
 
-def test_configs_of_another_release_are_told(trained, tiny_network, tmp_path):
+def test_configs_of_another_release_are_refused(trained, tiny_network, tmp_path):
     folder = tmp_path / "ra_chest"
     shutil.copytree(BUNDLES / "ra_chest" / "configs", folder / "configs")
     config = folder / "configs" / "inference.json"
     config.write_text(config.read_text().replace("custom.scoring.score.StudyScore", "custom.scoring.score.OldScore"))
 
-    with pytest.raises(NomalyError, match=f"must be one of Nomaly {__version__}, but its configs cannot be used .*Old"):
+    with pytest.raises(NomalyError, match=f"must be for Nomaly {__version__}, but its configs cannot be used .*Old"):
         StudyDetector(folder, trained("ra_chest") / "models" / "model.pt", **tiny_network("ra_chest"))
 
 
@@ -225,7 +225,7 @@ def test_unknown_output_is_refused(films, film, tmp_path):
         films(film, tmp_path, output="heat")
 
 
-def test_missing_and_foreign_weights_are_refused(tmp_path, trained):
+def test_missing_and_other_weights_are_refused(tmp_path, trained):
     with pytest.raises(Exception) as missing:
         StudyDetector(BUNDLES / "ra_chest", tmp_path / "model.pt")
     assert "Train the bundle first" in str(missing.value.__cause__ or missing.value)
@@ -246,8 +246,8 @@ def test_nothing_learns_while_serving(films, film, tmp_path):
     "name, meant",
     [("treshold", "threshold"), ("Threshold", "threshold"), ("thresh", "threshold"), ("outputs", "output")],
 )
-def test_misspelt_option_is_told(name, meant):
-    with pytest.raises(NomalyError, match=f"^{name} is no option: did you mean {meant}\\?$"):
+def test_misspelt_option_is_refused(name, meant):
+    with pytest.raises(NomalyError, match=f"^{name} is not an option: did you mean {meant}\\?$"):
         check_options({"image": "film", name: 1})
 
 

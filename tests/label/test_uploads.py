@@ -40,8 +40,8 @@ def test_upload_is_taken_by_its_path(place, tmp_path):
 @pytest.mark.parametrize(
     "image", ["../../etc/passwd", "/etc/passwd", "..", ".", "", "labels", ".hidden", "series/..", "head\0", None, ["a"]]
 )
-def test_no_other_place_of_the_machine_is_taken(place, image):
-    with pytest.raises(UnknownName, match="image must be the name of an image of the server, got"):
+def test_other_paths_of_the_machine_are_refused(place, image):
+    with pytest.raises(UnknownName, match="image must be the name of an image on the server, got"):
         place(image)
 
 
@@ -56,8 +56,8 @@ def test_ways_out_of_the_uploads_are_not_taken(place, tmp_path, image):
         place(f"{tmp_path}/{image}")
 
 
-def test_file_of_another_kind_is_refused(place, tmp_path):
-    with pytest.raises(NomalyError, match=r"image must be a file of one of \.nii\.gz, .*, got \.txt: export it"):
+def test_file_of_another_format_is_refused(place, tmp_path):
+    with pytest.raises(NomalyError, match=r"image must be one of \.nii\.gz, .*, got \.txt: convert it"):
         place(str(tmp_path / "uploads" / "tmp2.txt"))
 
 

@@ -13,7 +13,7 @@ import torch
 from tests.support.scripts import load_script
 
 TINY = "--image_size 32 --patch_size 8 --hidden_size 16 --depth 2 --num_heads 2 --decoder_hidden_size 16".split()
-TINY += "--decoder_num_heads 2 --masks 4 --threads 1 --repeats 2 --batch-size 2".split()
+TINY += "--decoder_num_heads 2 --masks 4 --threads 1 --repeats 2 --batch_size 2".split()
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ablate() -> Iterator[ModuleType]:
 
 
 def test_steps_of_all_variants_are_timed_and_written(ablate, tmp_path: Path, capsys) -> None:
-    ablate.main(["memmc_pneumonia", "--steps-only", "--output", str(tmp_path), *TINY])
+    ablate.main(["memmc_pneumonia", "--steps_only", "--output", str(tmp_path), *TINY])
     with open(tmp_path / "ablation.csv") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     assert list(rows) == list(ablate.VARIANTS)
@@ -39,7 +39,9 @@ def test_steps_of_all_variants_are_timed_and_written(ablate, tmp_path: Path, cap
     assert "memmc_pneumonia: timed on random images, not trained" in (tmp_path / "ablation.md").read_text()
 
 
-def test_each_variant_is_trained_with_its_own_knobs_and_the_same_others(ablate, tmp_path: Path, monkeypatch) -> None:
+def test_each_variant_is_trained_with_its_own_parameters_and_the_same_others(
+    ablate, tmp_path: Path, monkeypatch
+) -> None:
     runs: list[tuple[str, dict]] = []
     monkeypatch.setattr(ablate, "run_bundle", lambda bundle, configs, parameters: runs.append((configs[0], parameters)))
     monkeypatch.setattr(
@@ -70,6 +72,6 @@ def test_each_variant_is_trained_with_its_own_knobs_and_the_same_others(ablate, 
     assert (tmp_path / "ablation.md").read_text().count("| 0.750 | 3.0 | 0.900 [0.800, 1.000] |") == 5
 
 
-def test_unknown_bundle_is_said_in_one_sentence(ablate) -> None:
+def test_unknown_bundle_is_reported_in_one_sentence(ablate) -> None:
     with pytest.raises(SystemExit, match="ablate_memmc: BUNDLE must be a bundle's name or path, got memmc_knee"):
         ablate.main(["memmc_knee", "--steps-only"])

@@ -1,4 +1,4 @@
-"""The training benchmark at tiny size, its processes as threads; what needs the official code is stood in for."""
+"""The training benchmark at tiny size, its processes as threads; the official code is replaced by a stand-in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from tests.support.scripts import load_script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
-TINY = "--threads 1 --repeats 2 --batch-size 2 --size 16 --channels 4 8 --latent 8".split()
+TINY = "--threads 1 --repeats 2 --batch_size 2 --size 16 --channels 4 8 --latent 8".split()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     torch.set_num_threads(threads)
 
 
-def test_without_official_code_our_steps_are_timed_alone(benchmark, tmp_path, capsys) -> None:
+def test_without_official_code_only_our_steps_are_timed(benchmark, tmp_path, capsys) -> None:
     benchmark.main([*TINY, "--output", str(tmp_path / "new" / "training.json")])
     report = json.loads((tmp_path / "new" / "training.json").read_text())
     assert list(report["steps"]) == ["Nomaly, float32", "Nomaly, bfloat16 autocast"]
@@ -62,7 +62,7 @@ def test_losses_that_differ_from_the_official_ones_are_an_error(benchmark, tmp_p
     monkeypatch.setattr(benchmark, "measure", lambda args: steps)
     terms = {"encoder": (1.0, 1.0), "decoder": (2.0002, 2.0)}
     monkeypatch.setattr(benchmark, "compare_losses", lambda connection, args: connection.send(terms))
-    arguments = ["--official-ra", str(tmp_path), "--output", str(tmp_path / "training.json")]
+    arguments = ["--official_ra", str(tmp_path), "--output", str(tmp_path / "training.json")]
     with pytest.raises(SystemExit, match="the losses differ"):
         benchmark.main(arguments)
     assert "first step: 1.0e-04, allowed 1e-05" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_losses_that_differ_from_the_official_ones_are_an_error(benchmark, tmp_p
             ["--official-ra", "nowhere"],
             "must be a checkout of github.com/ci-ber/RA, but nowhere has no model_zoo/ra.py",
         ),
-        (["--repeats", "0"], "--threads, --repeats and --batch-size must be at least 1"),
+        (["--repeats", "0"], "--threads, --repeats and --batch_size must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(benchmark, capsys, arguments: list, message: str) -> None:

@@ -128,9 +128,9 @@ def test_zoo_style_sorts_imports_of_custom_among_others_and_ignores_trailing_com
 # Weights
 
 
-def test_missing_weights_are_said_with_the_next_step(pack, wrist: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_reported_with_the_next_step(pack, wrist: Path, tmp_path: Path) -> None:
     (wrist / "models" / "model.pt").unlink()
-    with pytest.raises(NomalyError, match=r"model.pt must be there: train the bundle \(nomaly train ra_wrist\)"):
+    with pytest.raises(NomalyError, match=r"file not found: .*model.pt. Train the bundle \(nomaly train ra_wrist\)"):
         pack.pack(wrist, tmp_path / "dist")
 
 
@@ -145,7 +145,7 @@ def test_weights_of_another_bundle_of_the_same_architecture_are_refused(pack, sm
     covid, pneumonia = small_bundle("memmc_covid"), small_bundle("memmc_pneumonia")
     shutil.copy(pneumonia / "models" / "model.pt", covid / "models" / "model.pt")
     with pytest.raises(
-        NomalyError, match="provenance.json is about other weights: its sha256 is [0-9a-f]{64}, that of"
+        NomalyError, match="provenance.json describes other weights: its sha256 is [0-9a-f]{64}, that of"
     ):
         pack.pack(covid, tmp_path / "dist")
 
@@ -154,7 +154,7 @@ def test_weights_above_the_limit_need_an_address_and_are_left_out(
     pack, wrist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack, "LIMIT", 1000)
-    with pytest.raises(NomalyError, match="the zoo takes 25 MB a file: upload it and give --weights_url"):
+    with pytest.raises(NomalyError, match="the zoo accepts 25 MB per file: upload it and give --weights_url"):
         pack.pack(wrist, tmp_path / "dist")
     archive = pack.pack(wrist, tmp_path / "dist", url="https://example.org/{name}.pt")
     assert "ra_wrist/models/model.pt" not in names_in(archive)
@@ -193,7 +193,7 @@ def test_provenance_must_be_complete(pack, wrist: Path, tmp_path: Path) -> None:
 
 def test_differences_tell_each_place(pack) -> None:
     found, wanted = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1.0, "b": {"c": 4, "e": 5}}
-    assert pack.differences(found, wanted) == ["b.c is 2 instead of 4", "b.d is too many", "b.e is missing"]
+    assert pack.differences(found, wanted) == ["b.c is 2 instead of 4", "b.d is not expected", "b.e is missing"]
     assert pack.differences(found, found) == []
 
 
@@ -211,7 +211,7 @@ def test_another_pin_than_that_of_the_requirements_is_refused(pack, wrist: Path,
 
 def test_version_without_a_line_in_the_changelog_is_refused(pack, wrist: Path, tmp_path: Path) -> None:
     edit(wrist / "configs" / "metadata.json", version="0.2.0")
-    with pytest.raises(NomalyError, match="changelog must tell what is new in version 0.2.0"):
+    with pytest.raises(NomalyError, match="changelog must describe version 0.2.0"):
         pack.pack(wrist, tmp_path / "dist")
 
 
@@ -246,7 +246,7 @@ def test_zip_that_is_there_is_replaced_only_on_demand(pack, wrist: Path, tmp_pat
     with pytest.raises(SystemExit) as stop:
         pack.main([str(wrist), "--output", str(target.parent)])
     assert stop.value.code == 1 and target.read_text() == "an older one"
-    assert f"pack_bundle: ra_wrist: {target} is there already: give --overwrite" in capsys.readouterr().err
+    assert f"pack_bundle: ra_wrist: {target} already exists: give --overwrite" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         pack.main([str(wrist), "--output", str(target.parent), "--overwrite"])
     assert stop.value.code == 0 and zipfile.is_zipfile(target)
@@ -256,9 +256,9 @@ def test_bundle_that_cannot_be_packed_does_not_stop_the_others(pack, wrist: Path
     with pytest.raises(SystemExit) as stop:
         pack.main(["ra_knee", str(wrist), "--output", str(tmp_path / "dist")])
     assert stop.value.code == 1 and (tmp_path / "dist" / "ra_wrist_v0.1.0.zip").is_file()
-    said = capsys.readouterr()
-    assert "pack_bundle: ra_knee: BUNDLE must be a bundle's name or path, got ra_knee: choose one of " in said.err
-    assert "ra_wrist_v0.1.0.zip  " in said.out
+    printed = capsys.readouterr()
+    assert "pack_bundle: ra_knee: BUNDLE must be a bundle's name or path, got ra_knee: choose one of " in printed.err
+    assert "ra_wrist_v0.1.0.zip  " in printed.out
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_bundle_that_cannot_be_packed_does_not_stop_the_others(pack, wrist: Path
         ([], "name a bundle, or give --all"),
         (
             ["ra_brain", "ra_chest", "--weights_url", "https://a/b.pt"],
-            "--weights_url of several bundles must hold {name}",
+            "--weights_url for several bundles must contain {name}",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The zoo's checks at home: each sees what it is for, and the bundle is alone while it is examined."""
+"""The zoo's checks on this machine: each finds its problem, and the bundle is isolated while it is checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checks() -> ModuleType:
     return load_script("zoo/run_checks.py")
 
 
-# A bundle alone
+# An isolated bundle
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_bundle_runs_its_own_code_and_not_that_of_the_repository(lonely: Path) -
     assert done.returncode == 1 and "No module named 'custom.errors'" in done.stderr
 
 
-def test_code_that_comes_from_outside_of_the_bundle_is_told(lonely: Path) -> None:
+def test_code_that_comes_from_outside_of_the_bundle_is_reported(lonely: Path) -> None:
     done = run_alone(lonely, f"import sys; sys.path.insert(0, {str(SCRIPTS.parent)!r}); import custom.errors")
     assert done.returncode == 3
     assert f"code from outside of the bundle was used: {SCRIPTS.parent / 'custom'}" in done.stderr
@@ -87,10 +87,10 @@ def test_card_may_have_more_headings_but_not_fewer_or_in_another_order(checks, t
     write_card(tmp_path, names[:4] + ["Something more"] + names[4:])
     checks.check_card(tmp_path)
     write_card(tmp_path, [name for name in names if name != "Limitations"])
-    with pytest.raises(ValueError, match="docs/README.md lacks the heading Limitations, or has it in another place"):
+    with pytest.raises(ValueError, match="docs/README.md lacks the heading Limitations, or has it in the wrong order"):
         checks.check_card(tmp_path)
     write_card(tmp_path, names[::-1])
-    with pytest.raises(ValueError, match="lacks the heading Tags, or has it in another place"):
+    with pytest.raises(ValueError, match="lacks the heading Tags, or has it in the wrong order"):
         checks.check_card(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_exit_code_tells_whether_all_checks_were_passed(
     assert f"{code} checks failed; " in capsys.readouterr().out
 
 
-def test_unknown_bundle_is_said_in_one_sentence(verify) -> None:
+def test_unknown_bundle_is_reported_in_one_sentence(verify) -> None:
     with pytest.raises(
         SystemExit, match="^verify_bundles: BUNDLE must be a bundle's name or path, got ra_knee: choose"
     ):
