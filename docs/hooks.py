@@ -1,7 +1,4 @@
-"""MkDocs hook: reference pages from the source, pages of the repository as pages of the site, and the packages' figure.
-
-A page holds ``<!-- generated: NAME -->`` where generated Markdown belongs. Every other function here is pure.
-"""
+"""MkDocs hook: fills the marks ``<!-- generated: NAME -->`` of pages, and adds pages from files of the repository."""
 
 from __future__ import annotations
 
@@ -25,6 +22,7 @@ BASE = ROOT / "bundles" / "_base"
 BUNDLES = {path.parent.name: path.parent for path in sorted(ROOT.glob("bundles/*/variant.json"))}
 COMPLETE = ("train", "calibrate", "evaluate", "inference")  # the configs that run as they are
 COMPONENTS = ("imports", "required_sections")  # not set by users
+COMMON = yaml.safe_load((ROOT / "docs" / "reference" / "common_parameters.yaml").read_text(encoding="utf-8"))
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\w+))? -->")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 
@@ -63,12 +61,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def site_links(markdown: str, source: str) -> str:
-    """Markdown of a file of the repository with the links that its page on the site needs.
-
-    Args:
-        markdown: text of the file.
-        source: its path in the repository, such as "docs/index.md".
-    """
+    """Markdown of a file of the repository, such as "docs/index.md", with the links that its page on the site needs."""
     return LINK.sub(lambda match: f"{match[1]}{site_link(match[2], source)}{match[3] or ''}{match[4]}", markdown)
 
 
@@ -129,21 +122,22 @@ def spelling(action: argparse.Action) -> str:
 
 
 def parameters(bundle: str) -> str:
-    """All parameters of a bundle: value, meaning, and the configs that have them."""
+    """All parameters of a bundle with value and meaning."""
     variant = json.loads((BUNDLES[bundle] / "variant.json").read_text())
-    configs = {name: json.loads(config_path(bundle, name).read_text()) for name in COMPLETE}
     parts = [
-        f"`{bundle}` combines the method `{variant['method']}` with the images `{variant['images']}`. **Bold** values are "
-        "set in its `variant.json`. Give a parameter as an option of a command, such as `--seed 1`."
+        f"`{bundle}` combines the method `{variant['method']}` with the images `{variant['images']}`. **Bold** values "
+        "are set in its `variant.json`. Give a parameter as an option of a command, such as `--seed 1`. Values that "
+        "begin with `$` are expressions and follow from other parameters."
     ]
     for title, path, section in parameter_sources(variant["method"], variant["images"]):
-        rows = []
-        for comment, names in commented(path.read_text(encoding="utf-8"), section):
-            kept = [name for name in names if name not in COMPONENTS]
-            if kept:
-                value = "<br>".join(setting(name, configs, name in variant["parameters"]) for name in kept)
-                rows.append((value, comment, ", ".join(sorted({c for n in kept for c in COMPLETE if n in configs[c]}))))
-        parts += [f"## {title}", table(("parameter and value", "meaning", "configs"), rows)] if rows else []
+        names = COMPLETE if section else (path.stem,)
+        configs = {name: json.loads(config_path(bundle, name).read_text()) for name in names}
+        groups = commented(path.read_text(encoding="utf-8"), section)
+        rows = [
+            ("<br>".join(setting(name, configs, name in variant["parameters"]) for name in names), sentence(comment))
+            for comment, names in groups
+        ]
+        parts += [f"## {title}", table(("parameter and value", "meaning"), rows)]
     parts += ["## Overlays", "Give an overlay as `--overlay NAME`, for example `--overlay demo`.", overlays(bundle)]
     return "\n\n".join(parts)
 
@@ -170,15 +164,10 @@ def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | N
 
 
 def commented(text: str, section: str | None) -> list[tuple[str, list[str]]]:
-    """Comments of a YAML source with the parameters that follow each.
-
-    Args:
-        text: of the file.
-        section: name of a top-level part; None = the head of the file, before the parts it includes for components.
-    """
+    """Comments of a YAML source, each with the keys that follow it, in a top-level part or (None) the file's head."""
     indent = "" if section is None else "  "
     lines = text.splitlines()
-    start = 0 if section is None else lines.index(f"{section}:") + 1
+    start = lines.index("_include_: [paths]" if section is None else f"{section}:") + 1
     found: list[tuple[str, list[str]]] = [("", [])]
     for line in lines[start:]:
         if (section is None and line.startswith("_include_2_")) or (section and line and not line.startswith(" ")):
@@ -187,8 +176,11 @@ def commented(text: str, section: str | None) -> list[tuple[str, list[str]]]:
             if found[-1][1]:
                 found.append(("", []))
             found[-1] = (f"{found[-1][0]} {comment[1]}".strip(), [])
-        elif key := re.match(rf"{indent}([a-z]\w*):", line):
-            found[-1][1].append(key[1])
+        elif (key := re.match(rf"{indent}([a-z]\w*):", line)) and key[1] not in COMPONENTS:
+            if key[1] in COMMON and (found[-1][1] or not found[-1][0]):
+                found.insert(-1, (COMMON[key[1]], [key[1]]))
+            else:
+                found[-1][1].append(key[1])
     return [(comment, names) for comment, names in found if names]
 
 
@@ -217,7 +209,7 @@ def overlays(bundle: str) -> str:
 
 def is_setting(name: str, value: Any) -> bool:
     """Whether a key of an overlay is a plain value."""
-    return bool(re.fullmatch(r"[a-z]\w*", name)) and not isinstance(value, dict) and name not in ("initialize", "finalize")
+    return bool(re.fullmatch(r"(?!initialize|finalize)[a-z]\w*", name)) and not isinstance(value, dict)
 
 
 # Tables of results
@@ -249,18 +241,14 @@ def packages() -> str:
 
 
 def packages_figure(purposes: dict[str, str]) -> str:
-    """SVG of the packages, the highest at the top.
-
-    Args:
-        purposes: package -> what it is for, from the lowest to the highest.
-    """
+    """SVG of packages and their purposes, which are given from the lowest to the highest."""
     height = 30
     rows = [package_row(name, text, height * row) for row, (name, text) in enumerate(reversed(purposes.items()))]
     end = height * len(rows)
-    arrow = f'<path d="M14 6 V{end - 12} M8 {end - 20} L14 {end - 10} L20 {end - 20}" fill="none" stroke="currentColor"/>'
+    arrow = f'<path d="M14 6 V{end - 12} m-6 -8 l6 8 l6 -8" fill="none" stroke="currentColor"/>'
     title = "<title>Packages of Nomaly: each imports only packages below it</title>"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {end}" role="img" font-size="13">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {end}" role="img" font-size="13">'
         f'{title}{arrow}{"".join(rows)}</svg>'
     )
 
@@ -268,8 +256,8 @@ def packages_figure(purposes: dict[str, str]) -> str:
 def package_row(name: str, purpose: str, y: int) -> str:
     """A package's box and its purpose."""
     box = f'<rect x="34" y="{y + 3}" width="130" height="24" rx="4" fill="#00968833" stroke="#009688"/>'
-    texts = f'<text x="44" y="{y + 20}" font-weight="bold">{name}</text><text x="178" y="{y + 20}">{escape(purpose)}</text>'
-    return box + texts
+    label = f'<text x="44" y="{y + 20}" font-weight="bold">{name}</text>'
+    return f'{box}{label}<text x="178" y="{y + 20}">{escape(purpose)}</text>'
 
 
 def study_path() -> str:
@@ -283,7 +271,9 @@ def study_path() -> str:
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+    )
 
 
 def sentence(text: str | None) -> str:
@@ -291,7 +281,11 @@ def sentence(text: str | None) -> str:
     if not text:
         return ""
     text = re.sub(r"--[a-z]+(?:-[a-z]+)+", lambda option: "--" + option[0][2:].replace("-", "_"), text)
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+    first = text.split()[0]
+    start = (
+        text[0] if "." in first or "_" in first else text[0].upper()
+    )  # names of files and parameters stay as they are
+    return start + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
 GENERATED = {
