@@ -83,7 +83,7 @@ def check_release(folder: Path) -> None:
     if release != __version__:
         raise NomalyError(
             f"--bundle {folder.name} must be of Nomaly {__version__}, which this server runs, but its custom/ is of "
-            f"{release}: start a server of its own from its folder (docs/monai_label.md), or take the bundle of "
+            f"{release}: start a server of its own from its folder (docs/howto/monai_label.md), or take the bundle of "
             f"{__version__}."
         )
 

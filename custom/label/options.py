@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 
 The studies folder holds NIfTI volumes, pictures (PNG, JPEG, BMP, TIFF), DICOM films (.dcm) and folders of one DICOM
 series each. MONAI Label keeps its list of them and the labels there (datastore_v2.json, labels/). More in
-docs/monai_label.md.
+docs/howto/monai_label.md.
 Research software, not a medical device."""
 
 
