@@ -68,7 +68,7 @@ def check_release(folder: Path) -> None:
     if release != __version__:
         raise NomalyError(
             f"--bundle {folder.name} must be for Nomaly {__version__}, which this server runs, but its custom/ is "
-            f"{release}: start a separate server from its folder (docs/monai_label.md), or use the bundle for "
+            f"{release}: start a separate server from its folder (docs/howto/monai_label.md), or use the bundle for "
             f"{__version__}."
         )
 

@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 
 The studies folder contains NIfTI volumes, 2-D images (PNG, JPEG, BMP, TIFF), single DICOM files (.dcm) and folders of
 one DICOM series each. MONAI Label keeps its list of studies and the labels there (datastore_v2.json, labels/). See
-docs/monai_label.md.
+docs/howto/monai_label.md.
 Research software, not a medical device."""
 
 

@@ -118,7 +118,7 @@ def test_documented_code_without_nomaly_says_what_the_detector_says(
     np.save(tmp_path / "film.npy", np.asarray(film))
     (tmp_path / "exported").symlink_to(exported("memmc_pneumonia"))
     monkeypatch.chdir(tmp_path)
-    guide = (Path(export.__file__).parents[2] / "docs" / "exports.md").read_text()
+    guide = (Path(export.__file__).parents[2] / "docs" / "howto" / "exports.md").read_text()
     detect, fit = (block.split("```")[0] for block in guide.split("```python\n")[1:])
     found = {}
     if size is not None:
@@ -130,7 +130,7 @@ def test_documented_code_without_nomaly_says_what_the_detector_says(
     evaluator, _ = export.load_evaluator("memmc_pneumonia", [], {**parameters, **studies})
     item = dict(evaluator.data_loader.dataset[0])
     assert parity.reason_to_leave_out(evaluator, item) is None
-    said = found["said"]
+    said = found["result"]
     assert said["score"] == pytest.approx(item["score"], rel=1e-4)
     assert said["p_value"] == item["p_value"] and found["codes"][int(said["decision"])] == item["decision"]
     np.testing.assert_allclose(said["map"][0], item["pred"][..., 0], rtol=0, atol=1e-3 * float(item["pred"].max()))
