@@ -22,7 +22,6 @@ BASE = ROOT / "bundles" / "_base"
 BUNDLES = {path.parent.name: path.parent for path in sorted(ROOT.glob("bundles/*/variant.json"))}
 COMPLETE = ("train", "calibrate", "evaluate", "inference")  # the configs that run as they are
 COMPONENTS = ("imports", "required_sections")  # not set by users
-COMMON = yaml.safe_load((ROOT / "docs" / "reference" / "common_parameters.yaml").read_text(encoding="utf-8"))
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\w+))? -->")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 
@@ -132,10 +131,11 @@ def parameters(bundle: str) -> str:
     for title, path, section in parameter_sources(variant["method"], variant["images"]):
         names = COMPLETE if section else (path.stem,)
         configs = {name: json.loads(config_path(bundle, name).read_text()) for name in names}
-        groups = commented(path.read_text(encoding="utf-8"), section)
+        known = {key for config in configs.values() for key, value in config.items() if is_setting(key, value)}
         rows = [
-            ("<br>".join(setting(name, configs, name in variant["parameters"]) for name in names), sentence(comment))
-            for comment, names in groups
+            (setting(name, configs, name in variant["parameters"]), sentence(comment))
+            for name, comment in commented(path.read_text(encoding="utf-8"), section).items()
+            if name in known and name not in COMPONENTS
         ]
         parts += [f"## {title}", table(("parameter and value", "meaning"), rows)]
     parts += ["## Overlays", "Give an overlay as `--overlay NAME`, for example `--overlay demo`.", overlays(bundle)]
@@ -148,13 +148,16 @@ def config_path(bundle: str, name: str) -> Path:
 
 
 def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | None]]:
-    """Where parameters are explained: title, file, and its part (None = the file up to its components)."""
+    """Where parameters are explained: title, file, and its part (None = the top level of the file)."""
     parts, common = BASE / method / "parts.yaml", BASE / "common.yaml"
     return [
         ("Paths and device", common, "paths"),
+        ("Weights", common, "weights_parameters"),
         ("Images", BASE / "images" / f"{images}.yaml", "image_parameters"),
         ("Network and map", parts, "network_parameters"),
         ("Score", parts, "score_parameters"),
+        ("Decision", common, "decision_parameters"),
+        ("Training: folders and tracking", common, "training_paths"),
         ("Training", BASE / method / "train.yaml", None),
         ("Augmentation in training", common, "augmentation_parameters"),
         ("Calibration", BASE / "calibrate.yaml", None),
@@ -163,25 +166,22 @@ def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | N
     ]
 
 
-def commented(text: str, section: str | None) -> list[tuple[str, list[str]]]:
-    """Comments of a YAML source, each with the keys that follow it, in a top-level part or (None) the file's head."""
+def commented(text: str, section: str | None) -> dict[str, str]:
+    """Keys of a YAML source that have a comment directly above, with it; of a top-level part, or (None) of the file."""
     indent = "" if section is None else "  "
     lines = text.splitlines()
-    start = lines.index("_include_: [paths]" if section is None else f"{section}:") + 1
-    found: list[tuple[str, list[str]]] = [("", [])]
-    for line in lines[start:]:
-        if (section is None and line.startswith("_include_2_")) or (section and line and not line.startswith(" ")):
+    found: dict[str, str] = {}
+    comment = ""
+    for line in lines[0 if section is None else lines.index(f"{section}:") + 1 :]:
+        if section and line and not line.startswith(" "):
             break
-        if comment := re.match(rf"{indent}# ?(.*)", line):
-            if found[-1][1]:
-                found.append(("", []))
-            found[-1] = (f"{found[-1][0]} {comment[1]}".strip(), [])
-        elif (key := re.match(rf"{indent}([a-z]\w*):", line)) and key[1] not in COMPONENTS:
-            if key[1] in COMMON and (found[-1][1] or not found[-1][0]):
-                found.insert(-1, (COMMON[key[1]], [key[1]]))
-            else:
-                found[-1][1].append(key[1])
-    return [(comment, names) for comment, names in found if names]
+        if words := re.match(rf"{indent}# ?(.*)", line):
+            comment = f"{comment} {words[1]}".strip()
+            continue
+        if comment and (key := re.match(rf"{indent}([a-z]\w*):", line)):
+            found[key[1]] = comment
+        comment = ""
+    return found
 
 
 def setting(name: str, configs: dict[str, dict[str, Any]], own: bool) -> str:

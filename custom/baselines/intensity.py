@@ -124,7 +124,7 @@ class IntensityBaseline(Baseline):
     def _fit(self, train: Tensor) -> None:
         values = train.mean(1, keepdim=True)[body(train)].sort().values
         if len(values) == 0:
-            raise NomalyError("foreground must hold at least one pixel, got an empty mask: no slice shows a body.")
+            raise NomalyError("foreground must contain at least one pixel, got an empty mask: no slice shows a body.")
         places = (torch.arange(self.steps, device=values.device) + 0.5) / self.steps * len(values)
         self.quantiles = values[places.long()]
 

@@ -21,7 +21,8 @@ EXAMPLES = """examples:
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --series 'SeriesDescription=t1'
   scripts/monai_deploy.sh --bundle ra_brain --input study --output results --weights run/models/model.pt
 
-Any parameter of nomaly detect can also be set, such as --overwrite true or --alpha 0.02. More in docs/howto/monai_deploy.md.
+Any parameter of nomaly detect can also be set, such as --overwrite true or --alpha 0.02. See
+docs/howto/monai_deploy.md.
 Exit code 0 = done, 1 = some studies failed, 2 = user error, reported in one sentence.
 Research software, not a medical device."""
 

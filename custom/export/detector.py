@@ -125,7 +125,7 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
         NomalyError: what cannot be exported: a network of volumes, LPIPS, or a calibration by groups without a chosen
             group.
     """
-    network: AnomalyDetector = evaluator.network
+    network = evaluator.detector
     side = image_size_of(network)
     if len(side) != 2:
         raise NomalyError(

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.export.detector import DECISIONS, NONE, image_size_of
@@ -117,7 +116,7 @@ def reason_to_leave_out(evaluator: DetectionEvaluator, item: Study) -> str | Non
     """Why a study cannot be compared; None if it can, and then its item has the detector's results."""
     if "error" in item:
         return item["error"]
-    network: AnomalyDetector = evaluator.network
+    network = evaluator.detector
     side, plane = image_size_of(network), tuple(item["image"].shape[1:3])
     if plane != side:
         return f"its slices have {plane[0]} x {plane[1]} pixels, those of the graph {side[0]} x {side[1]}"

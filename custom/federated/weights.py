@@ -11,6 +11,7 @@ from monai.bundle.config_parser import ConfigParser
 from torch import nn
 
 from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.weights import difference, load_detector, read_tensors, save_tensors
 from custom.errors import NomalyError
 
@@ -41,7 +42,7 @@ def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     detector.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()}, strict=False)
 
 
-def new_detector(bundle: str, parameters: Mapping[str, Any]) -> nn.Module:
+def new_detector(bundle: str, parameters: Mapping[str, Any]) -> AnomalyDetector:
     """Untrained detector of a bundle, reproducible for given parameters.
 
     Args:
@@ -57,7 +58,8 @@ def new_detector(bundle: str, parameters: Mapping[str, Any]) -> nn.Module:
     parser.read_config(file)
     parser.update(dict(parameters))
     torch.manual_seed(parser.get_parsed_content("seed"))
-    return parser.get_parsed_content("network_def")
+    detector: AnomalyDetector = parser.get_parsed_content("network_def")
+    return detector
 
 
 def write_initial(

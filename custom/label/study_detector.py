@@ -117,7 +117,7 @@ class StudyDetector:
             edges = [threshold * factor for factor in BANDS.values()]
             arrays["mask"] = np.digitize(arrays["map"], edges, right=True).astype(np.uint8)
         file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
-        warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image}])]))
+        warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image, "case": study["case"]}])]))
         answer = {"label_names": labels, "output": output, "warnings": warnings}
         return file, answer | self._results(study, threshold, regions)
 

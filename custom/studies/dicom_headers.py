@@ -95,7 +95,7 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
     force = path.suffix.lower() == ".dcm"
     with path.open("rb") as stream:
         header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=force)
-        rest = path.stat().st_size - stream.report_mistake()
+        rest = path.stat().st_size - stream.tell()
     if not header.get("SOPClassUID") and not header.get("Rows") and "MediaStorageSOPClassUID" not in header.file_meta:
         raise InvalidDicomError("the header specifies neither an object class nor an image")
     return header, rest
@@ -106,12 +106,12 @@ def has_all_fragments(path: Path, offset: int) -> bool:
     size = path.stat().st_size
     with path.open("rb") as stream:
         stream.seek(offset + 12)
-        while stream.report_mistake() < size:
+        while stream.tell() < size:
             mark, length = stream.read(4), int.from_bytes(stream.read(4), "little")
             if mark != FRAGMENT:
                 return mark == END_OF_FRAGMENTS
             stream.seek(length, 1)
-        return offset + 12 < stream.report_mistake() == size  # some writers omit the last delimiter
+        return offset + 12 < stream.tell() == size  # some writers omit the last delimiter
 
 
 @quiet_dicom()

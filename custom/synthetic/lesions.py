@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
+from custom.studies.items import StudyItem
 from custom.synthetic.phantoms import find_phantom
 
 
@@ -63,8 +64,8 @@ class SyntheticLesiond(MapTransform):
 
 
 def with_synthetic_twins(
-    items: Sequence[Mapping[str, Any]], anatomy: str, seed: int = 0, groups: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+    items: Sequence[StudyItem], anatomy: str, seed: int = 0, groups: Sequence[str] | None = None
+) -> list[StudyItem]:
     """Every healthy item, followed by a twin with a synthetic lesion of each group in turn. Abnormal items get no twin.
 
     Args:
@@ -78,15 +79,16 @@ def with_synthetic_twins(
     """
     phantom = find_phantom(anatomy)
     groups = phantom.check_groups(phantom.groups if groups is None else groups)
-    paired: list[dict[str, Any]] = []
+    paired: list[StudyItem] = []
     turn = 0
     for item in items:
-        paired.append(dict(item))
+        paired.append(item.copy())
         if item.get("label", 0):
             continue
         group = groups[turn % len(groups)]
         lesion_seed = int(np.random.SeedSequence([seed, turn]).generate_state(1)[0] >> 1)
-        twin = {**item, "label": 1, "group": group, "case": f"{item['case']}_{group}"}
-        paired.append({**twin, "synthetic": {"anatomy": anatomy, "group": group, "seed": lesion_seed}})
+        twin: StudyItem = {**item, "label": 1, "group": group, "case": f"{item['case']}_{group}"}
+        twin["synthetic"] = {"anatomy": anatomy, "group": group, "seed": lesion_seed}
+        paired.append(twin)
         turn += 1
     return paired

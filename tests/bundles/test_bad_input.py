@@ -241,7 +241,7 @@ def test_results_are_not_written_over_unless_asked(detect, tiny_phantom: Path, t
     assert detect(first).code == 0
     before = files_of(tmp_path / "results")
     sentence = f"output_dir {tmp_path}/results already contains results (results.csv): choose another output_dir"
-    says(detect(second), 2, sentence, "or overwrite true.")
+    says(detect(second), 2, sentence, "or overwrite true to replace them.")
     assert files_of(tmp_path / "results") == before
     assert detect(second, overwrite=True).code == 0
     assert [row.study for row in read_results_csv(tmp_path / "results" / "results.csv")] == ["healthy_001"]
@@ -380,13 +380,13 @@ def test_one_study_twice_among_the_healthy_ones_is_refused(
     shutil.copy(healthy / "healthy_003.nii.gz", healthy / "copy.nii.gz")
     words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
-    says(done, 2, "healthy studies must differ, but copy and healthy_003 hold the same image: remove one of them.")
+    says(done, 2, "healthy studies must differ, but copy and healthy_003 contain the same image: remove one of them.")
     assert files_of(models) == before
 
 
 def test_calibrating_by_a_field_that_no_study_has_is_refused(run_command, models: Path) -> None:
     done = run_command("calibrate", models / "model.pt", alpha=0.2, group_field="scanner")
-    says(done, 2, "healthy studies must have `scanner` to be calibrated by it, but", "add it to the datalist")
+    says(done, 2, "healthy studies must have the field `scanner` for calibration by it, but", "add it to the datalist")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "detect"])

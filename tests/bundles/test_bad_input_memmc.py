@@ -59,11 +59,11 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
         (
             {"masks": 6},
             "masks must be a multiple of 4, so that each of 16 patches is masked equally often when a mask leaves 4 "
-            "visible, got 6: take 8, or another mask_ratio.",
+            "visible, got 6: use 8, or another mask_ratio.",
         ),
         (
             {"levels": 3},
-            "levels must be between 0 and the depth 2 of the encoder, or null for all, got 3.",
+            "levels must be from 0 to the encoder's depth 2, or null for all, got 3.",
         ),
         ({"masks_per_pass": 0}, "masks_per_pass must be >= 1, or null for all masks at once, got 0."),
         ({"score_mode": "median"}, "score_mode must be one of top_q, mean, max, ms_ssim, got 'median'."),

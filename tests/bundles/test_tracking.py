@@ -102,5 +102,7 @@ def test_server_that_does_not_answer_is_told_at_once(nomaly, tmp_path: Path, mon
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
         outcome = nomaly("train", "ra_brain", "--output", tmp_path, "--tracking", "mlflow")
     assert outcome.code == 2 and not list(tmp_path.iterdir())
-    assert outcome.err.startswith(f"nomaly: MLFLOW_TRACKING_URI must be a server that answers, but {server} does not (")
-    assert outcome.err.endswith("): start it, or unset the variable to use a data base beside the logs.\n")
+    assert outcome.err.startswith(
+        f"nomaly: MLFLOW_TRACKING_URI must be a running server, but {server} does not answer ("
+    )
+    assert outcome.err.endswith("): start it, or unset the variable to use a database beside the logs.\n")

@@ -85,7 +85,7 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
     [
         (
             "No p-value: calibrated on 2-D images, but this is a volume.",
-            "no p-value: calibrated on pictures, and this is ",
+            "no p-value: calibrated on 2-D images, but this is ",
         ),
         ("", "score 2, no p-value, no decision, 1 regions"),
     ],

@@ -235,9 +235,7 @@ def test_nan_stops_training_by_name_and_keeps_the_checkpoint(tmp_path: Path, che
         saved.extend(path.read_bytes() for path in (checkpoint.checkpoint, checkpoint.model))
         batches[1]["image"][0, 0, 3, 3] = float("nan")
 
-    message = (
-        r"loss term 'reconstruction' must be finite, but is nan at step 5 \(epoch 2\).*last good checkpoint is kept"
-    )
+    message = r"loss term 'reconstruction' is nan at step 5 \(epoch 2\).*last good checkpoint is kept"
     with pytest.raises(NomalyError, match=message):
         trainer.run()
     assert saved == [checkpoint.checkpoint.read_bytes(), checkpoint.model.read_bytes()]

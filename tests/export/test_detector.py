@@ -160,7 +160,7 @@ def test_empty_foreground_and_a_broken_map_have_neither_score_nor_p_value(grey_d
 def test_network_of_volumes_is_rejected() -> None:
     network = SimpleNamespace(reconstructor=SimpleNamespace(image_size=(96, 96, 8)))
     with pytest.raises(NomalyError, match="only networks of slices can be exported, got one of volumes, 96 x 96 x 8"):
-        exported_detector(SimpleNamespace(network=network))
+        exported_detector(SimpleNamespace(detector=network))
 
 
 def test_lpips_is_rejected(grey_detector) -> None:
@@ -172,7 +172,7 @@ def test_lpips_is_rejected(grey_detector) -> None:
     grey_detector.reconstructor.image_size = (8, 8)
     grey_detector.map_head = WithoutItsPackage()
     with pytest.raises(NomalyError, match="only perceptual 'embedding' can be exported, got 'lpips'"):
-        exported_detector(SimpleNamespace(network=grey_detector))
+        exported_detector(SimpleNamespace(detector=grey_detector))
 
 
 @pytest.mark.parametrize("group", [None, "c"])
@@ -183,4 +183,4 @@ def test_calibration_by_groups_needs_the_name_of_one(grey_detector, group: str |
     with pytest.raises(
         NomalyError, match=f"--study_group must be one of a, b, got {group}: the detector is calibrated by scanner"
     ):
-        exported_detector(SimpleNamespace(network=grey_detector, study_group=group))
+        exported_detector(SimpleNamespace(detector=grey_detector, study_group=group))
