@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from custom.studies.formats import check_memory, load_error
 
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ANIMATIONS = ("GIF", "WEBP", "AVIF")
+ALWAYS_COLOUR, ROUNDING = ("WEBP", "AVIF"), 2  # grey images are stored in colour, rounded when they are compressed
 BITS, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 258, 262, 277, 339  # tags of TIFF 6.0
 WHITE_IS_ZERO, UNSIGNED = 0, 1  # values of Photometric and SampleFormat
 NO_GREY_OR_RGB = {5: "CMYK", 8: "CIELab", 9: "CIELab", 10: "CIELab"}  # values of Photometric
@@ -50,16 +51,18 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
     Raises:
         NomalyError: if it has more pixels than Pillow reads.
+        UnidentifiedImageError: if Pillow does not know its kind.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as stream:  # by its path, Pillow scrambles uncompressed turned TIFF
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image = Image.open(path)
+            image = Image.open(stream)
         except Image.DecompressionBombError:
             problem = f"an image must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, but it has more"
             raise load_error(path, problem, "Give a smaller image.") from None
-        with image:
-            yield image
+        except UnidentifiedImageError:  # its text repeats the path
+            raise UnidentifiedImageError("no image of a kind that Pillow reads") from None
+        yield image
 
 
 def keeps_integers(path: Path) -> bool:
@@ -96,6 +99,8 @@ def _deep_colour(image: TiffImageFile) -> str:
 def _values(image: Image.Image) -> np.ndarray:
     """The values of one page, float32 (C, X, Y)."""
     array = np.asarray(_grey_or_rgb(ImageOps.exif_transpose(image)))
+    if image.format in ALWAYS_COLOUR and array.ndim == 3 and np.ptp(array.astype(np.int16), axis=2).max() <= ROUNDING:
+        array = array[..., 1]
     if isinstance(image, TiffImageFile) and array.ndim == 2:
         array = _as_stated(array, image.tag_v2)
     return np.ascontiguousarray(
