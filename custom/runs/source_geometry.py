@@ -21,7 +21,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from custom.files import atomic_write
-from custom.studies.loading import IMAGE_SUFFIXES
+from custom.studies.formats import IMAGE_SUFFIXES, NIFTI_SUFFIXES, TIFF_SUFFIXES
+from custom.studies.image_files import integer_type, keeps_integers
+from custom.studies.nifti import affine_of, open_volume
 from custom.transforms.head import CropHead
 from custom.transforms.intensity import unscale_intensity
 
@@ -109,7 +111,8 @@ def write_images(
     """Write the results of one study to a folder, on the grid of the study's file.
 
     A NIfTI study gives NAME.nii.gz with the affine, shape and header spacing of its file; DICOM and other volumes
-    give NIfTI with the affine of their series; a PNG, JPEG or TIFF image gives NAME.png of its size in pixels. Each
+    give NIfTI with the affine of their series; a PNG, JPEG or TIFF image gives NAME.png of the size of the
+    upright image in pixels (a TIFF of more than 16 bits: NIfTI). Each
     file is written completely or not at all.
 
     Args:
@@ -150,28 +153,27 @@ def remove_images(folder: Path) -> None:
 
 
 def _is_image_file(image: MetaTensor) -> bool:
-    """Whether results are written as PNG: those of PNG, JPEG and 2-D TIFF of integers."""
+    """Whether results are written as PNG: those of PNG, JPEG and 2-D TIFF of up to 16 bits."""
     source = Path(image.meta["filename_or_obj"])
     if image.meta["dicom"]:  # whatever its name ends in
         return False
-    if source.suffix.lower() not in (".tif", ".tiff"):
-        return source.suffix.lower() in IMAGE_SUFFIXES
-    with Image.open(source) as original:
-        return len(image.meta["spatial_shape"]) == 2 and original.mode != "F"
+    if not source.name.lower().endswith((*IMAGE_SUFFIXES, *TIFF_SUFFIXES)):
+        return False
+    return len(image.meta["spatial_shape"]) == 2 and keeps_integers(source)
 
 
 def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
     """The array as NIfTI with the header of the source, or with a new one where the source has another format."""
-    if image.meta["dicom"] or not source.name.lower().endswith((".nii", ".nii.gz")):
+    if image.meta["dicom"] or not source.name.lower().endswith(NIFTI_SUFFIXES):
         return nib.Nifti1Image(array, np.asarray(image.meta["original_affine"]))
-    original = nib.load(source)
-    assert isinstance(original, nib.Nifti1Image)  # by its name; NIfTI-2 is a subclass
-    header = original.header.copy()
+    with open_volume(source) as original:
+        assert isinstance(original, nib.Nifti1Image)  # by its name; NIfTI-2 is a subclass
+        affine, header = affine_of(original, source), original.header.copy()
     header.set_data_dtype(array.dtype)
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0  # the display range of the source does not suit the result
     header.extensions.clear()
-    return type(original)(array.reshape(original.shape), original.affine, header)
+    return type(original)(array.reshape(original.shape), affine, header)
 
 
 def _save_png(stream: IO[bytes], name: str, array: np.ndarray, source: Path) -> None:
@@ -180,8 +182,7 @@ def _save_png(stream: IO[bytes], name: str, array: np.ndarray, source: Path) -> 
     if name == "mask":
         pixels = np.where(array > 0.5, 255, 0).astype(np.uint8)
     elif name == "pseudo_healthy":
-        with Image.open(source) as original:
-            dtype = np.uint16 if original.mode.startswith("I") else np.uint8
+        dtype = integer_type(source)
         pixels = np.clip(np.round(array), 0, np.iinfo(dtype).max).astype(dtype)
     else:
         offset = min(float(array.min()), 0.0)

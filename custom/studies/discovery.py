@@ -18,18 +18,18 @@ from custom.errors import NomalyError
 from custom.studies.case_names import UniqueNames, pseudonym
 from custom.studies.datalist import DATALIST, load_datalist
 from custom.studies.dicom_headers import DicomFile, scan_file
-from custom.studies.formats import STUDY_SUFFIXES, case_name, is_dicom
+from custom.studies.formats import PAIRS, STUDY_SUFFIXES, UNREAD_FORMATS, case_name, header_of_pair, is_dicom
 from custom.studies.items import StudyItem
 
 logger = logging.getLogger(__name__)
 
-PLAIN_SUFFIXES = tuple(suffix for suffix in STUDY_SUFFIXES if suffix != ".dcm")
+PLAIN_SUFFIXES = tuple(suffix for suffix in (*STUDY_SUFFIXES, *UNREAD_FORMATS) if suffix != ".dcm")
 LIST_SUFFIX = ".txt"
 # Suffixes that the log may contain: other text after the last dot may be part of the patient's name.
 KNOWN_SUFFIXES = frozenset(
-    ".avi .bval .bvec .cfg .css .csv .db .doc .docx .dvl .exe .gif .gz .h5 .hdr .htm .html .img .inf .ini .ipynb .js "
+    ".avi .bval .bvec .cfg .css .csv .db .doc .docx .dvl .exe .gz .h5 .htm .html .inf .ini .ipynb .js "
     ".json .jsonl .lnk .log .mat .md .mp4 .nc .npy .npz .ods .odt .pdf .pkl .ppt .pptx .pt .pth .py .raw .rtf .sh .svg "
-    ".sqlite .tar .toml .tmp .tsv .txt .url .webp .xls .xlsx .xml .yaml .yml .zip".split()
+    ".sqlite .tar .toml .tmp .tsv .txt .url .xls .xlsx .xml .yaml .yml .zip".split()
 )
 
 
@@ -143,6 +143,8 @@ class _Search:
 
     def _add_file(self, path: Path, named: bool) -> bool:
         """Add a file that is an image or was named by the user; return whether it was added."""
+        if header_of_pair(path) != path:  # the values of a pair: the study is its header
+            return not named or self.add_single(header_of_pair(path))
         if path.name.lower().endswith(PLAIN_SUFFIXES):
             return self.add_single(path)
         try:
@@ -152,7 +154,12 @@ class _Search:
         header = scan_file(path) if dicom else None
         if header is not None and header.kind == "slice":
             return self._add_slice(header)
-        if named or (dicom and header is None) or (header is not None and header.kind):
+        if (
+            named
+            or path.name.lower().endswith(tuple(PAIRS))
+            or (dicom and header is None)
+            or (header is not None and header.kind)
+        ):
             return self.add_single(path, identity=header.instance if header is not None else "")
         self.skipped[f"DICOM {header.name}" if header is not None else _kind(path)] += 1
         return False

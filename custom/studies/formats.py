@@ -11,8 +11,34 @@ import psutil
 
 from custom.errors import NomalyError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-STUDY_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".nrrd", ".mha", ".mhd", ".tiff", ".tif") + IMAGE_SUFFIXES
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = tuple(
+    ".png .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .jp2 .j2k .jpf .jpx .avif .pgm .ppm .pbm .pnm .tga".split()
+)
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+PAIRS = {".img.gz": ".hdr.gz", ".img": ".hdr"}  # values and header of NIfTI pairs and Analyze
+NIBABEL_SUFFIXES = (*NIFTI_SUFFIXES, *PAIRS.values(), ".mgz", ".mgh", ".mnc")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+# Formats of images that are not read: a study of its own in the results, with this reason.
+UNREAD_FORMATS = {
+    ".heic": "HEIC",
+    ".heif": "HEIF",
+    ".jxl": "JPEG XL",
+    ".svs": "Aperio SVS",
+    ".ndpi": "Hamamatsu NDPI",
+    ".czi": "Zeiss CZI",
+    ".nd2": "Nikon ND2",
+    ".par": "Philips PAR/REC",
+    ".brik": "AFNI BRIK/HEAD",
+    ".brik.gz": "AFNI BRIK/HEAD",
+    ".mif": "MRtrix MIF",
+    ".mif.gz": "MRtrix MIF",
+    ".gipl": "GIPL",
+    ".gipl.gz": "GIPL",
+    ".vtk": "VTK",
+    ".vti": "VTK",
+}
+STUDY_SUFFIXES = (*NIBABEL_SUFFIXES, ".dcm", *ITK_SUFFIXES, *TIFF_SUFFIXES, *IMAGE_SUFFIXES)
 DICOM_MARK, MARK_OFFSET = b"DICM", 128  # PS3.10 section 7.1
 GIB = 2**30
 COPIES = 6  # of a float32 image in memory at once during processing
@@ -21,7 +47,7 @@ COPIES = 6  # of a float32 image in memory at once during processing
 def case_name(image: str | PathLike | Sequence[str]) -> str:
     """Return the name of a study: its file's or folder's name without a known image suffix."""
     name = study_path(image).name
-    for suffix in STUDY_SUFFIXES:
+    for suffix in (*STUDY_SUFFIXES, *PAIRS, *UNREAD_FORMATS):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -34,6 +60,29 @@ def study_path(image: str | PathLike | Sequence[str]) -> Path:
     if len(image) == 1:
         return Path(image[0])
     return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in image]) if image else "series")
+
+
+def header_of_pair(path: Path) -> Path:
+    """Return the header (.hdr) of a pair of files by the path of its values (.img); any other path as it is."""
+    for values, header in PAIRS.items():
+        if path.name.lower().endswith(values):
+            stem = path.name[: -len(values)]
+            found = (path.with_name(stem + suffix) for suffix in (header, header.upper()))
+            return next((place for place in found if place.is_file()), path)
+    return path
+
+
+def check_format(path: Path) -> None:
+    """Reject a format of images that is known but not read.
+
+    Raises:
+        NomalyError: with the name of the format.
+    """
+    name = path.name.lower()
+    found = next((text for suffix, text in UNREAD_FORMATS.items() if name.endswith(suffix)), None)
+    if found:
+        step = "Convert it to NIfTI or NRRD (volumes), PNG or TIFF (2-D images), or use the DICOM files."
+        raise load_error(path, f"format not supported: {found}", step)
 
 
 def load_error(path: str | PathLike, problem: str, next_step: str) -> NomalyError:

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
 from custom.errors import NomalyError
-from custom.studies.formats import IMAGE_SUFFIXES, case_name, load_error, study_path
+from custom.studies.formats import IMAGE_SUFFIXES, TIFF_SUFFIXES, case_name, load_error, study_path
 from custom.studies.items import ImageSource
 from custom.studies.readers import read_study
 
@@ -52,7 +52,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             f"the affine must be invertible, but it is {own.tolist()}",
             "Fix the header, or export it again.",
         )
-    without_geometry = path.suffix.lower() in (*IMAGE_SUFFIXES, ".tif", ".tiff") and is_2d
+    without_geometry = path.suffix.lower() in (*IMAGE_SUFFIXES, *TIFF_SUFFIXES) and is_2d
     # A single sagittal or coronal slice has no axial plane to reorient to: the stored plane is kept.
     as_shown = is_2d and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
     affine = _display_affine(own) if as_shown else own
@@ -83,11 +83,11 @@ def _in_plane_shape(image: MetaTensor) -> tuple[int, int]:
 class LoadStudy(Transform):
     """Load one study as a (C, X, Y, Z) float32 MetaTensor with the intensities of its file.
 
-    A study is a file, the list of the files of one DICOM series, or its folder. A 2-D image (PNG, JPEG, BMP, one DICOM
+    A study is a file, the list of the files of one DICOM series, or its folder. A 2-D image (PNG, JPEG, TIFF, one DICOM
     slice) gets Z = 1. 2-D images without orientation get the affine diag(-1, -1, 1, 1), "already in display
     orientation", which ``Orientationd(axcodes="LPS")`` leaves unchanged. Images stored as negatives (MONOCHROME1) are
-    inverted to bone bright. Results use the pixels as stored: the EXIF orientation of a photograph is not applied, so
-    a film photographed sideways must be rotated first.
+    inverted to bone bright. The orientation that an image file states (EXIF, TIFF Orientation) is applied:
+    `spatial_shape` and all results are those of the upright image.
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
     its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its

@@ -11,34 +11,28 @@ from pathlib import Path
 from typing import cast
 
 import itk
-import nibabel as nib
-from monai.data import MetaTensor, PILReader
+import torch
+from monai.data import ITKReader, MetaTensor
 from monai.transforms import LoadImage
-from PIL import Image
 
 from custom.errors import NomalyError
 from custom.studies.dicom import read_dicom
 from custom.studies.dicom_headers import series_of_folder
 from custom.studies.formats import (
     IMAGE_SUFFIXES,
+    NIBABEL_SUFFIXES,
+    PAIRS,
+    TIFF_SUFFIXES,
     check_access,
+    check_format,
     check_memory,
     is_dicom,
-    load_error,
     study_path,
     unreadable,
 )
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-NOT_MM = {1: "m", 3: "micrometre"}  # NIfTI-1 standard, xyzt_units; 0 (unknown) is mm by convention
-# Keywords of the spacing in the text headers of MetaImage and NRRD; ITK assumes 1 mm if it is missing.
-SPACING_WORDS = {
-    ".mha": (b"elementspacing", b"elementsize"),
-    ".mhd": (b"elementspacing", b"elementsize"),
-    ".nrrd": (b"spacings:", b"space directions:"),
-}
-HEADER_BYTES = 2**16
-GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+from custom.studies.image_files import read_image_file
+from custom.studies.nifti import read_volume
+from custom.studies.nrrd import SPACING_WORDS, left_anterior_superior, states_spacing
 
 
 def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
@@ -57,7 +51,6 @@ def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
     try:
         files = series_of_folder(path) if path.is_dir() else [path] if is_dicom(path) else []
         if not files:
-            check_memory(path, _count_values(path))
             return _read_plain(path)
     except NomalyError:
         raise
@@ -67,44 +60,26 @@ def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
 
 
 def _read_plain(path: Path) -> MetaTensor:
-    """Read a file that is not DICOM with MONAI."""
-    reader = PILReader(converter=_grey_or_rgb) if path.suffix.lower() in IMAGE_SUFFIXES else None
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
-        _check_units(path)
-    image = _loader()(path, reader=reader)
-    image.meta |= {"spacing_known": _states_spacing(path), "sides_known": _states_sides(path)}
+    """Read a file that is not DICOM, by its suffix."""
+    name = path.name.lower()
+    check_format(path)
+    if name.endswith((*IMAGE_SUFFIXES, *TIFF_SUFFIXES)):
+        return read_image_file(path)
+    if name.endswith((*NIBABEL_SUFFIXES, *PAIRS)):
+        return read_volume(path)
+    return _read_with_itk(path)
+
+
+def _read_with_itk(path: Path) -> MetaTensor:
+    """Read a file with ITK: NRRD, MetaImage, and any other that the user names."""
+    check_memory(path, _count_values(path))
+    image = cast(MetaTensor, _loader()(path, reader=ITKReader()))
+    affine = left_anterior_superior(path)
+    if affine is not None:
+        image.affine = torch.from_numpy(affine)
+    known = path.suffix.lower() not in SPACING_WORDS or states_spacing(path)
+    image.meta |= {"spacing_known": known, "sides_known": False}
     return image
-
-
-def _check_units(path: Path) -> None:
-    """Reject a NIfTI file that is not in mm: its affine would be read as mm."""
-    unit = NOT_MM.get(int(_nifti(path).header["xyzt_units"]) & 7)
-    if unit:
-        step = "Convert the file to mm, or correct xyzt_units in its header."
-        raise load_error(path, f"the units of a NIfTI file must be mm, but its header states {unit}", step)
-
-
-def _nifti(path: Path) -> nib.Nifti1Image:
-    """A NIfTI file, without its values."""
-    return cast(nib.Nifti1Image, nib.load(path))
-
-
-def _states_spacing(path: Path) -> bool:
-    """Whether a file that is not DICOM specifies the size of its voxels."""
-    suffix = path.suffix.lower()
-    if suffix not in SPACING_WORDS:
-        return suffix not in (*IMAGE_SUFFIXES, ".tif", ".tiff")
-    with path.open("rb") as stream:
-        header = stream.read(HEADER_BYTES).lower()
-    return any(word in header for word in SPACING_WORDS[suffix])
-
-
-def _states_sides(path: Path) -> bool:
-    """Whether a NIfTI file specifies the orientation of the patient; other formats are not relied upon."""
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
-        return False
-    header = _nifti(path).header
-    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 @lru_cache(maxsize=1)
@@ -115,23 +90,8 @@ def _loader() -> LoadImage:
         return LoadImage(image_only=True, ensure_channel_first=True)
 
 
-def _grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Drop transparency and expand palettes, so that array values are intensities, not palette indices."""
-    if image.mode in GREY_MODES or image.mode == "RGB":
-        return image
-    return image.convert("L" if image.mode in ("LA", "La") else "RGB")
-
-
 def _count_values(path: Path) -> int:
-    """Return the number of values of a file that is not DICOM, from its header."""
-    name = path.name.lower()
-    if name.endswith(IMAGE_SUFFIXES):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whether it fits is checked here
-            with Image.open(path) as image:
-                return image.width * image.height * len(image.getbands())
-    if name.endswith(NIFTI_SUFFIXES):
-        return math.prod(_nifti(path).shape)
+    """Return the number of values of a file that ITK reads, from its header."""
     itk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name files
     reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if reader is None:

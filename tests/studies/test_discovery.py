@@ -293,3 +293,16 @@ def test_hash_sign_within_a_line_of_a_list_is_part_of_the_name(tmp_path: Path) -
 )
 def test_every_study_gets_a_name_of_its_own(files: list[str], cases: list[str]) -> None:
     assert [case for _, case in named(*files)] == cases
+
+
+def test_images_of_every_format_in_a_folder_are_studies(tmp_path: Path) -> None:
+    touch(tmp_path, "a.webp", "b.gif", "c.jp2", "d.pgm", "e.jfif", "f.mgz", "g.mnc", "h.nhdr", "i.heic", "j.par")
+    assert [Path(item["image"]).name for item in find_studies(tmp_path)] == sorted(os.listdir(tmp_path))
+
+
+def test_pair_of_header_and_values_is_one_study(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    touch(tmp_path, "a.hdr", "a.img", "b.img")
+    assert [Path(item["image"]).name for item in find_studies(tmp_path)] == ["a.hdr", "b.img"]
+    assert [Path(item["image"]).name for item in find_studies(tmp_path / "a.img")] == ["a.hdr"]
+    assert not caplog.records

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from custom.errors import NomalyError
-from custom.studies import dicom, readers
+from custom.studies import dicom, image_files, nifti, readers
 from custom.studies.readers import read_study
 from dicom import write_film, write_series
 
@@ -28,7 +28,9 @@ def refused(image: Path | list[str], message: str) -> None:
 def little_memory(monkeypatch) -> None:
     """Let 6 KiB be free, which hold one kilobyte of float32 and its copies, and let no pixel be read."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=6 * 1024 - 1))
-    monkeypatch.setattr(readers, "_read_plain", None)
+    monkeypatch.setattr(readers, "_loader", None)
+    monkeypatch.setattr(image_files, "_values", None)
+    monkeypatch.setattr(nifti, "_channel_first", None)
     monkeypatch.setattr(dicom, "_pixels", None)
 
 
@@ -69,7 +71,7 @@ def test_decompression_bomb_is_a_clear_refusal(save_picture, monkeypatch) -> Non
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     refused(
         save_picture(np.zeros((16, 16), np.uint8)),
-        r"study.png: .* \(DecompressionBombError: Image size \(256 pixels\) exceeds limit of 200 pixels",
+        r"study.png: an image must have at most 200 pixels, but it has more. Give a smaller image",
     )
 
 
@@ -129,7 +131,7 @@ def test_reader_without_permission_says_so(save_picture, monkeypatch) -> None:
     def closed(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(readers, "_count_values", closed)
+    monkeypatch.setattr(readers, "read_image_file", closed)
     refused(save_picture(np.zeros((16, 16), np.uint8)), r"study.png: the file cannot be read \(permission denied\)")
 
 
@@ -159,3 +161,11 @@ def test_text_file_is_refused_as_unreadable(tmp_path):
     path.write_text("no image")
     with pytest.raises(NomalyError, match="but the reader failed"):
         read_study(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.heic", "HEIC"), ("a.par", "Philips PAR/REC"), ("a.mif.gz", "MRtrix MIF")]
+)
+def test_format_that_is_not_read_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    refused(tmp_path / name, f"{name}: format not supported: {kind}. Convert it to NIfTI or NRRD")
