@@ -90,7 +90,7 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  image AUROC      {_with_interval(metrics['image']['auroc'])}; "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
         f"  best baseline    {best:.3f} ({baseline['name']})",
-        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
+        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the calibrated threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
         f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
