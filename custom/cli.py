@@ -92,7 +92,7 @@ def new_calibration(output: str) -> str:
         if Path(output).is_file():
             raise NomalyError(f"--output must be a folder, but {output} is a file: give another path.")
         return str(Path(output) / CALIBRATION)
-    logger.warning("--output of calibrate is now a folder: a path that ends in .json is accepted for one release more.")
+    logger.warning("--output of calibrate is now a folder: a path that ends in .json is accepted for one more release.")
     return output
 
 

@@ -80,11 +80,17 @@ def site_link(target: str, source: str) -> str:
 def commands() -> str:
     """All commands with all their options."""
     parser = build_parser()
-    parts = [sentence(parser.description), sentence(parser.epilog)]
+    parts = [sentence(parser.description), preformatted(parser.epilog)]
     for name, command in subcommands(parser).items():
         parts += [f"## nomaly {name}", sentence(command.description), f"```text\n{usage(name, command)}\n```"]
-        parts += [table(("argument", "meaning"), argument_rows(command)), sentence(command.epilog)]
+        parts += [table(("argument", "meaning"), argument_rows(command)), preformatted(command.epilog)]
     return "\n\n".join(part for part in parts if part)
+
+
+def preformatted(text: str | None) -> str:
+    """Tables and examples of a help text, with their line breaks; the list of bundles has its own page."""
+    parts = [part for part in (text or "").split("\n\n") if not part.startswith("bundles:")]
+    return "```text\n{}\n```".format("\n\n".join(parts)) if parts else ""
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

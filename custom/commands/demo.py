@@ -12,6 +12,7 @@ from typing import Any
 from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.commands.options import nearest
 from custom.errors import NomalyError
+from custom.reporting.wording import count
 from custom.runs.tables import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
 from custom.synthetic.phantoms import find_phantom
@@ -90,11 +91,11 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  image AUROC      {_with_interval(metrics['image']['auroc'])}; "
         f"{metrics['n_healthy']} healthy, {metrics['n_abnormal']} with a lesion",
         f"  best baseline    {best:.3f} ({baseline['name']})",
-        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the healthy-fixed threshold "
+        f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the calibrated threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
         f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
-        f"{study.region_count} regions",
+        f"{count(study.region_count or 0, 'region', 'regions')}",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",

@@ -197,5 +197,5 @@ def bundle_table() -> str:
     for folder in bundle_folders():
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         method = metadata["name"].rpartition(" with ")[2]
-        rows.append((folder.name, method, metadata["task"].partition(" anomalies in ")[2] or metadata["task"]))
+        rows.append((folder.name, method, metadata["task"].rpartition(" in ")[2]))
     return table("bundles", rows) if rows else "A bundle is given by the path of its folder."

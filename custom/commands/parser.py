@@ -228,7 +228,7 @@ def demo(parser: OptionParser) -> None:
 
 def add_bundle(parser: OptionParser) -> None:
     """The bundle."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="name in the list below, or path of a bundle")
+    parser.add_argument("bundle", metavar="BUNDLE", help="name of a bundle, or path of its folder")
 
 
 def add_dataset(group: Group, required: bool = False) -> None:

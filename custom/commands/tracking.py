@@ -16,7 +16,7 @@ def check_tracking(tracking: str) -> None:
 
     Raises:
         NomalyError: if ``tracking`` is neither mlflow nor a file of settings, MLflow is not installed, or its server
-            does not answer.
+            does not respond.
     """
     if tracking != "mlflow" and not is_tracking_file(tracking):
         raise NomalyError(
@@ -29,7 +29,7 @@ def check_tracking(tracking: str) -> None:
     reason = why_unreachable(server) if server.startswith(("http://", "https://")) else ""
     if reason:
         raise NomalyError(
-            f"MLFLOW_TRACKING_URI must be a running server, but {server} does not answer ({reason}): start it, or "
+            f"MLFLOW_TRACKING_URI must be a running server, but {server} does not respond ({reason}): start it, or "
             "unset the variable to use a database beside the logs."
         )
 

@@ -129,7 +129,7 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
     side = image_size_of(network)
     if len(side) != 2:
         raise NomalyError(
-            f"only networks of slices can be exported, got one of volumes, {' x '.join(map(str, side))}: its windows "
+            f"only 2-D networks can be exported, got a 3-D network ({' x '.join(map(str, side))}): its windows "
             "are merged outside the graph. Export a network that was trained without train_3d."
         )
     if any(isinstance(module, LpipsDistance) for module in network.modules()):

@@ -82,8 +82,8 @@ class InputCheck:
         self.has_plane = PROJECTIONS.isdisjoint(modalities or ())
         if network.calibration.is_calibrated and not self.state.is_learned:
             logger.warning(
-                "The calibration is older than the input check, which can check only DICOM tags and orientation: "
-                "calibrate again (nomaly calibrate)."
+                "This calibration has no input check of images: only DICOM tags and orientation are checked. Calibrate "
+                "again (nomaly calibrate)."
             )
 
     @property

@@ -100,7 +100,7 @@ class InputCheckState(nn.Module):
         self.ranges.copy_(torch.from_numpy(ranges(measures)))
         if len(descriptors) < MINIMUM:
             logger.warning(
-                "The input check can check only spacing and size: to check images it needs at least %d healthy "
+                "The input check is limited to spacing and size: to check images, it needs at least %d healthy "
                 "calibration studies, got %d.",
                 MINIMUM,
                 len(descriptors),

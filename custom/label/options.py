@@ -83,7 +83,7 @@ def check_studies(studies: str) -> str:
     if studies.startswith(WEB):
         if reason := why_unreachable(studies):
             raise NomalyError(
-                f"--studies must be a folder or a running DICOMweb server, but {studies} does not answer ({reason}): "
+                f"--studies must be a folder or a running DICOMweb server, but {studies} does not respond ({reason}): "
                 "start it, or correct the address."
             )
         return studies

@@ -20,42 +20,42 @@ WORDS = {
 
 # (path, what this number needs in the order in which it is checked, reason if all of that is available)
 NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("image.*", ("healthy", "abnormal"), "the scores do not define it"),
+    ("image.*", ("healthy", "abnormal"), "it is not defined for these scores"),
     ("false_alarm_rate", ("healthy", "decisions", "healthy_decisions"), ""),
     ("sensitivity", ("abnormal", "decisions", "abnormal_decisions"), ""),
     ("triage", ("decisions",), ""),
     ("triage.healthy", ("healthy", "healthy_decisions"), ""),
     ("triage.abnormal", ("abnormal", "abnormal_decisions"), ""),
-    ("groups.*.auroc", ("healthy",), "the scores do not define it"),
+    ("groups.*.auroc", ("healthy",), "it is not defined for these scores"),
     ("groups.*.sensitivity", ("decisions",), "no study of this group has a p-value"),
     ("groups.*.dice", ("maps", "masks", "threshold"), "no study of this group has a lesion mask"),
     ("pixel", ("maps", "abnormal", "masks"), ""),
-    ("pixel.aupro", (), "all assessed pixels belong to lesions"),
-    ("pixel.*", ("threshold",), "all assessed pixels belong to lesions"),
-    ("lesions", ("maps", "threshold"), "no healthy study, and no lesion mask"),
+    ("pixel.aupro", (), "all evaluated pixels belong to lesions"),
+    ("pixel.*", ("threshold",), "all evaluated pixels belong to lesions"),
+    ("lesions", ("maps", "threshold"), "the test set has no healthy study and no lesion mask"),
     ("lesions.false_positives_per_study", ("healthy",), ""),
     ("lesions.sensitivity", ("abnormal", "masks"), ""),
     ("lesions.by_size.*.sensitivity", ("abnormal", "masks"), "no lesion has this size"),
     (
         "lesions.froc",
         ("healthy", "abnormal", "masks"),
-        "all thresholds of the sweep have more false regions than the operating points allow",
+        "at every threshold tested there are more false regions than the operating points allow",
     ),
     ("ra_detection", ("maps", "abnormal", "masks"), ""),
     (
         "ra_detection.published",
         ("healthy",),
-        "at all thresholds up to 1 more than 5 % of the healthy pixels are flagged",
+        "at every threshold up to 1, more than 5 % of the healthy pixels are flagged",
     ),
     ("ra_detection.scale_free", ("threshold",), ""),
-    ("reconstruction", ("maps",), "no healthy study, and no lesion mask"),
+    ("reconstruction", ("maps",), "the test set has no healthy study and no lesion mask"),
     ("reconstruction.healthy_*", ("healthy",), "the slices are empty or too small for SSIM"),
     ("reconstruction.*", ("abnormal", "masks"), "the slices are too small for SSIM"),
     ("n_without_mask", ("maps",), ""),
     ("baselines.*.pixel_ap", ("maps", "abnormal", "masks"), "this baseline has no map"),
-    ("baselines.*", ("healthy", "abnormal"), "the scores do not define it"),
+    ("baselines.*", ("healthy", "abnormal"), "it is not defined for these scores"),
     ("best_baseline", (), "no baseline was computed"),
-    ("best_baseline.auroc_difference", ("healthy", "abnormal"), "the scores do not define it"),
+    ("best_baseline.auroc_difference", ("healthy", "abnormal"), "it is not defined for these scores"),
     ("best_pixel_baseline", ("maps", "abnormal", "masks"), "no baseline with a map was computed"),
 )
 NEVER = {
@@ -76,7 +76,7 @@ def reasons(evaluation: Evaluation, maps: bool) -> dict[str, str]:
     failed = evaluation["n_failed"]
     for kind, number in (("healthy", failed["healthy"]), ("abnormal", failed["abnormal"])):
         if number and not known[kind]:  # the class is missing because all its studies failed
-            cause = f"all {number} {kind} studies failed" if number > 1 else f"the one {kind} study failed"
+            cause = f"all {number} {kind} studies failed" if number > 1 else f"the only {kind} study failed"
             missing = {path: cause if reason == WORDS[kind] else reason for path, reason in missing.items()}
     return {path: reason for path, reason in missing.items() if reason} | NEVER
 

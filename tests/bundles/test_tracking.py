@@ -103,6 +103,6 @@ def test_server_that_does_not_answer_is_told_at_once(nomaly, tmp_path: Path, mon
         outcome = nomaly("train", "ra_brain", "--output", tmp_path, "--tracking", "mlflow")
     assert outcome.code == 2 and not list(tmp_path.iterdir())
     assert outcome.err.startswith(
-        f"nomaly: MLFLOW_TRACKING_URI must be a running server, but {server} does not answer ("
+        f"nomaly: MLFLOW_TRACKING_URI must be a running server, but {server} does not respond ("
     )
     assert outcome.err.endswith("): start it, or unset the variable to use a database beside the logs.\n")

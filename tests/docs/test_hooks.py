@@ -39,6 +39,13 @@ def test_every_command_and_option_appears(hooks: ModuleType) -> None:
                 assert "%(default)s" not in sections[name]
 
 
+def test_tables_and_examples_of_help_keep_their_lines(hooks: ModuleType) -> None:
+    page = hooks.commands()
+    for line in ("  demo       run a bundle", "  nomaly detect ra_chest IMAGES --output results/chest\n"):
+        assert f"\n{line}" in page
+    assert page.count("```") % 2 == 0 and "\nbundles:" not in page
+
+
 def test_options_are_written_with_underscores(hooks: ModuleType) -> None:
     parser = argparse.ArgumentParser()
     switch = parser.add_argument("--no-input-check", action="store_false")

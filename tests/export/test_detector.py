@@ -159,7 +159,7 @@ def test_empty_foreground_and_a_broken_map_have_neither_score_nor_p_value(grey_d
 
 def test_network_of_volumes_is_rejected() -> None:
     network = SimpleNamespace(reconstructor=SimpleNamespace(image_size=(96, 96, 8)))
-    with pytest.raises(NomalyError, match="only networks of slices can be exported, got one of volumes, 96 x 96 x 8"):
+    with pytest.raises(NomalyError, match=r"only 2-D networks can be exported, got a 3-D network \(96 x 96 x 8\)"):
         exported_detector(SimpleNamespace(detector=network))
 
 

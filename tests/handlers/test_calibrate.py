@@ -240,4 +240,4 @@ def test_gate_of_few_studies_knows_their_spacing_alone(run_grey, grey_detector, 
         int(grey_detector.calibration.input_check.studies) == 4
         and not grey_detector.calibration.input_check.limits.any()
     )
-    assert "The input check can check only spacing and size" in caplog.text
+    assert "The input check is limited to spacing and size" in caplog.text

@@ -126,8 +126,8 @@ def test_brightness_that_preprocessing_leaves_may_vary_but_not_to_white(detector
 
 def test_calibration_before_the_gate_checks_tags_alone_and_says_so(caplog) -> None:
     input_check = InputCheck(Detector(), modalities=["MR"])
-    assert "The calibration is older than the input check" in caplog.text
-    assert "calibrate again (nomaly calibrate)" in caplog.text
+    assert "This calibration has no input check of images" in caplog.text
+    assert "Calibrate again (nomaly calibrate)" in caplog.text
     assert input_check.reasons(study(torch.rand(1, 64, 64, 2), step=50.0)) == []
     assert input_check.reasons(study(tower(1), modality="CT")) == [
         "the modality is CT (DICOM Modality); this detector is made for MR"

@@ -71,7 +71,7 @@ def test_server_of_studies_that_does_not_answer_is_reported(weights):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"
-        with pytest.raises(NomalyError, match=rf"--studies must be .*, but {address} does not answer \(.*\): "):
+        with pytest.raises(NomalyError, match=rf"--studies must be .*, but {address} does not respond \(.*\): "):
             read_options([f"--bundle=ra_chest={weights}", "--studies", address, "--port=18999"])
 
 

@@ -39,7 +39,7 @@ def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
         (
             {"ra_detection": {"published": None}},
             "ra_detection.published",
-            "at all thresholds up to 1 more than 5 % of the healthy pixels are flagged",
+            "at every threshold up to 1, more than 5 % of the healthy pixels are flagged",
         ),
         (
             {"lesions": {"by_size": [{"name": "small", "pixels": [1, None], "sensitivity": None}]}},
@@ -49,7 +49,7 @@ def test_complete_evaluation_lacks_only_what_is_never_there() -> None:
         (
             {"lesions": {"froc": {"sensitivity": [None] * 7}}},
             "lesions.froc",
-            "all thresholds of the sweep have more false regions than the operating points allow",
+            "at every threshold tested there are more false regions than the operating points allow",
         ),
     ],
 )
