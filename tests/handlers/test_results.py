@@ -234,7 +234,7 @@ def test_run_information_tells_calibration_and_weights(results, calibrated, head
         "minimum_region": 1,
         "false_regions_per_study": 0,
         "groups": {},
-        "least_studies_for_alpha": 4,
+        "minimum_studies_for_alpha": 4,
     }
 
 
