@@ -90,7 +90,7 @@ def measure_steps(bundle: str, data: str, threads: str, steps: int, parameters: 
         file = str(path_of(Path(bundle), "train"))
         workflow = ConfigWorkflow(
             config_file=file,
-            **{**parameters, **fixed, "max_epochs": 10**6, "val_interval": 10**6, "train#handlers": []},
+            **{**parameters, **fixed, "max_epochs": 1000, "val_interval": 1000, "train#handlers": []},
         )
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
@@ -135,6 +135,7 @@ def run_once(*arguments: Any) -> tuple[int, float]:
         result = here.recv()
     except EOFError:
         result = "the process ended without a result"
+    process.terminate()  # what it would still do at its end is not measured
     process.join()
     if isinstance(result, str):
         raise NomalyError(f"the training stopped: {result}")
