@@ -17,7 +17,7 @@ from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
 from custom.commands.tracking import check_tracking
-from custom.errors import NomalyError, find_mistake, report_mistake
+from custom.errors import NomalyError, escape_unprintable, find_mistake, report_mistake
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 = done, 1 = some studies failed, 2 = a mistake of the user, reported in one sentence."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = ""
+    escape_unprintable()
     try:
         check_command(words)
         parser = build_parser()

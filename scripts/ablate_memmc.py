@@ -105,7 +105,7 @@ def train_and_evaluate(
     results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
     run_bundle(bundle, ["evaluate"], {**data, **models, **shared["evaluate"], **results})
     best = read_tensors(folder / "models" / "checkpoint.pt")["best"]
-    auroc = json.loads((folder / "evaluation" / "metrics.json").read_text())["image"]["auroc"]
+    auroc = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))["image"]["auroc"]
     return {
         "validation_auroc": best["synthetic_auroc"],
         "healthy_error": best["healthy_error"],
@@ -168,8 +168,8 @@ def run(args: argparse.Namespace, overrides: dict[str, Any]) -> None:
     note = f"{args.bundle}: {source}; parameters {overrides or 'unchanged'}; {args.threads} threads."
     text = table(rows, note)
     args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "ablation.md").write_text(text + "\n")
-    with open(args.output / "ablation.csv", "w", newline="") as file:
+    (args.output / "ablation.md").write_text(text + "\n", encoding="utf-8")
+    with open(args.output / "ablation.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\nLargest relative difference of a loss at the first step: {difference:.1e}, allowed {TOLERANCE:.0e}")
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + "\n")
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if report.get("largest_relative_difference", 0) > TOLERANCE:
         sys.exit("the losses differ: the two implementations do not compute the same step")
 

@@ -51,11 +51,11 @@ def pack(folder: Path, output: Path, url: str | None = None, overwrite: bool = F
     folder = folder.resolve()
     if missing := [name for name in REQUIRED if not (folder / name).is_file()]:
         raise NomalyError(f"a bundle must have {', '.join(missing)}: add it to {folder}.")
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     target = output / f"{folder.name}_v{metadata['version']}.zip"
     if target.exists() and not overwrite:
         raise NomalyError(f"{target} already exists: give --overwrite, or another --output.")
-    check_metadata(metadata, pins((ROOT / "requirements.txt").read_text()))
+    check_metadata(metadata, pins((ROOT / "requirements.txt").read_text(encoding="utf-8")))
     weights = folder / "models" / "model.pt"
     digest = check_weights(folder, weights)
     check_provenance(metadata, weights.with_name("provenance.json"), digest)
@@ -109,7 +109,7 @@ def check_weights(folder: Path, weights: Path) -> str:
 
 def check_provenance(metadata: dict[str, Any], path: Path, digest: str) -> None:
     """Refuse figures in the metadata that were not measured with the weights of this SHA-256."""
-    provenance = json.loads(path.read_text()) if path.is_file() else {}
+    provenance = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if missing := [name for name in PROVENANCE if name not in provenance]:
         raise NomalyError(
             f"{path} must state the origin of the weights, but lacks {', '.join(missing)} "

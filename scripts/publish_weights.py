@@ -60,7 +60,7 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
         "eval_metrics": eval_metrics(measured),
     }
     write_json(models / "provenance.json", provenance)
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     write_json(bundle / "configs" / "metadata.json", metadata | {"eval_metrics": provenance["eval_metrics"]})
     return provenance
 
@@ -76,7 +76,7 @@ def evaluated(bundle: Path, weights: Path, data: str | None, output: Path) -> di
     """Metrics of `nomaly evaluate`."""
     parameters = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
     run_bundle(str(bundle), ["evaluate"], {name: value for name, value in parameters.items() if value})
-    return json.loads((output / "metrics.json").read_text())
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
 def changed_decisions(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -124,7 +124,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         read_tensors(options.weights)
-        facts = json.loads(options.facts.read_text())
+        facts = json.loads(options.facts.read_text(encoding="utf-8"))
         with TemporaryDirectory() as work:
             provenance = publish(find_bundle(options.bundle), options.weights, options.dataset_dir, facts, Path(work))
     except Exception as error:

@@ -35,7 +35,7 @@ Config = dict[str, Any]
 
 def render_bundle(folder: Path) -> dict[str, str]:
     """Text of every config of a bundle by file name."""
-    variant = json.loads((folder / "variant.json").read_text())
+    variant = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
     configs = read_sources(variant["method"], variant["images"])
     overlays = {name for name, config in configs.items() if config.pop("_overlay_", False)}
     if strange := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
@@ -55,7 +55,7 @@ def render_bundle(folder: Path) -> dict[str, str]:
             configs[name] = {key: parameters.get(key, value) for key, value in config.items()}
     texts = {f"{name}.json": dump({"_note_": NOTE, **config}) + "\n" for name, config in configs.items()}
     texts = {name: text.replace("{bundle}", folder.name) for name, text in texts.items()}
-    return texts | {"logging.conf": (BUNDLES / "_base" / "logging.conf").read_text()}
+    return texts | {"logging.conf": (BUNDLES / "_base" / "logging.conf").read_text(encoding="utf-8")}
 
 
 def read_sources(method: str, images: str) -> dict[str, Config]:
@@ -74,7 +74,7 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
 
 def read(path: Path) -> Config:
     """A YAML file."""
-    config: Config = yaml.safe_load(path.read_text())
+    config: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
     return config
 
 
@@ -123,11 +123,11 @@ def main() -> None:
     for variant in sorted(BUNDLES.glob("*/variant.json")):
         for name, text in render_bundle(variant.parent).items():
             path = variant.parent / "configs" / name
-            if not path.exists() or path.read_text() != text:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(str(path.relative_to(BUNDLES.parent)))
                 if not check:
                     path.parent.mkdir(exist_ok=True)
-                    path.write_text(text)
+                    path.write_text(text, encoding="utf-8")
     if check and stale:
         sys.exit("differs from its sources, run python scripts/render_bundles.py: " + ", ".join(stale))
     print("\n".join(stale) if stale else "all configs match their sources")

@@ -75,12 +75,14 @@ def with_weights(folder: Path, scratch: Path) -> tuple[Path, bool]:
     weights = copy / "models" / "model.pt"
     weights.parent.mkdir()
     torch.save(parser.get_parsed_content("network_def").state_dict(), weights)
-    metadata = json.loads((copy / "configs" / "metadata.json").read_text())
+    metadata = json.loads((copy / "configs" / "metadata.json").read_text(encoding="utf-8"))
     metadata.pop("eval_metrics", None)  # nothing was measured with these
-    (copy / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
+    (copy / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4), encoding="utf-8")
     words = dict.fromkeys(("data", "command", "commit", "seed", "hours", "hardware"), "none: random weights")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    weights.with_name("provenance.json").write_text(json.dumps({**words, "eval_metrics": {}, "sha256": digest}))
+    weights.with_name("provenance.json").write_text(
+        json.dumps({**words, "eval_metrics": {}, "sha256": digest}), encoding="utf-8"
+    )
     return copy, True
 
 
@@ -89,7 +91,7 @@ def run(words: list[str | Path], cwd: Path, log: Path) -> tuple[int, float]:
     started = time.perf_counter()
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSTARTUP")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    with open(log, "a") as file:
+    with open(log, "a", encoding="utf-8") as file:
         command = [sys.executable, *map(str, words)]
         options = {"cwd": cwd, "env": environment, "stdout": file, "stderr": subprocess.STDOUT, "timeout": TIMEOUT}
         try:
@@ -102,7 +104,7 @@ def run(words: list[str | Path], cwd: Path, log: Path) -> tuple[int, float]:
 
 def last_line(log: Path) -> str:
     """Last line of output of a failed process."""
-    lines = log.read_text().strip().splitlines()
+    lines = log.read_text(encoding="utf-8").strip().splitlines()
     return lines[-1] if lines else "no output"
 
 
@@ -128,7 +130,7 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
     isolated, result, phantom, log = [ZOO / "alone.py", "."], work / "result.json", work / "phantom", work / "log.txt"
     options = ["--schema", SCHEMA, "--unit_test", unit_test, "--phantom", phantom, "--result", result]
     code, seconds = run([*isolated, ZOO / "run_checks.py", *options], unzipped, log)
-    report.checks += json.loads(result.read_text()) if result.is_file() else []
+    report.checks += json.loads(result.read_text(encoding="utf-8")) if result.is_file() else []
     if code:
         report.add("process", False, seconds, last_line(log))
         return
@@ -145,7 +147,7 @@ def verify(report: Report, folder: Path, archive: Path, scratch: Path, zoo: Path
 
 def none_failed(results: Path) -> bool:
     """Whether a run has results and no failed study."""
-    rows = list(csv.DictReader(results.read_text().splitlines())) if results.is_file() else []
+    rows = list(csv.DictReader(results.read_text(encoding="utf-8").splitlines())) if results.is_file() else []
     return bool(rows) and all(row["status"] != "failed" for row in rows)
 
 
@@ -153,9 +155,11 @@ def run_zoo(report: Report, unzipped: Path, zoo: Path, work: Path) -> tuple[int,
     """The zoo's own check of a bundle, in a copy of its scripts."""
     ci = Path(shutil.copytree(zoo / "ci", work / "ci"))
     if any(check["note"].startswith("traced") for check in report.checks):
-        with open(ci / "bundle_custom_data.py", "a") as file:  # as CONTRIBUTING requires for such a bundle
+        with open(
+            ci / "bundle_custom_data.py", "a", encoding="utf-8"
+        ) as file:  # as CONTRIBUTING requires for such a bundle
             file.write(f'\nexclude_verify_torchscript_list.append("{report.bundle}")\n')
-    (unzipped.parent / "model_info.json").write_text("{}")
+    (unzipped.parent / "model_info.json").write_text("{}", encoding="utf-8")
     (unzipped / "eval").mkdir()
     shutil.copy(SCHEMA, unzipped / "eval" / "schema.json")
     words = [ZOO / "alone.py", unzipped, ci / "verify_bundle.py", "-b", report.bundle, "-p", "models", "-m", "full"]
@@ -221,7 +225,11 @@ def verify_all(args: argparse.Namespace, scratch: Path) -> list[Report]:
         reports.append(Report(folder.name, "RANDOM" if random else "its own"))
     zips = pack_all(sources, scratch, args.weights_url)
     for report in reports:
-        messages = [line for line in (scratch / "pack.log").read_text().splitlines() if f": {report.bundle}: " in line]
+        messages = [
+            line
+            for line in (scratch / "pack.log").read_text(encoding="utf-8").splitlines()
+            if f": {report.bundle}: " in line
+        ]
         report.add("pack", report.bundle in zips, note="" if report.bundle in zips else " ".join(messages))
     packed = [(report, folder) for report, folder in zip(reports, sources) if report.bundle in zips]
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -72,6 +72,7 @@ class BrightnessBaseline(FeatureBaseline):
         self.mean = self._brightness(with_body(train)).mean()
 
     def slice_scores(self, slices: Tensor) -> Tensor:
+        """Absolute difference of the mean intensity (B,) of slices (B, C, H, W), in [0, 1]."""
         return (self._brightness(slices) - self.mean).abs()
 
     @staticmethod
@@ -94,6 +95,7 @@ class HistogramBaseline(FeatureBaseline):
         self.law = LedoitWolf().fit(self._histograms(with_body(train)).cpu().numpy())
 
     def slice_scores(self, slices: Tensor) -> Tensor:
+        """Mahalanobis distance (B,) of slices (B, C, H, W), >= 0."""
         return torch.from_numpy(self.law.mahalanobis(self._histograms(slices).cpu().numpy())).sqrt()
 
     def _histograms(self, slices: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class PcaBaseline(ReconstructionBaseline):
         )
 
     def reconstruct(self, slices: Tensor) -> Tensor:
+        """Projection of slices (B, C, H, W) on the components."""
         centred = slices.flatten(1) - self.mean
         return (self.mean + centred @ self.basis.T @ self.basis).reshape(slices.shape)
 
@@ -100,6 +101,7 @@ class AutoencoderBaseline(ReconstructionBaseline):
         self.network.eval().requires_grad_(False)
 
     def reconstruct(self, slices: Tensor) -> Tensor:
+        """Output of the autoencoder for slices (B, C, H, W), in [0, 1]."""
         return self.network(slices)
 
 

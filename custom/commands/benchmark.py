@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.measured_process import measured
 from custom.commands.overrides import literal
 from custom.errors import NomalyError
 from custom.files import atomic_write
+from custom.threads import available_cores
 
 # Tables, and with them torch, are imported after all models have run: on Linux a process starts with the peak memory of
 # its parent, so this process must stay smaller than those it measures.
@@ -133,16 +133,15 @@ def evaluate(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         The record that is written beside the results: request, exit_code, reason (of a failure, else ""), peak_mib,
-        seconds, stamps of the files that were used, threads.
+        seconds, stamps of the files that were used.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS") or _cores())
-    record: dict[str, Any] = {"request": dict(request), "exit_code": None, "reason": "stopped", "threads": threads}
+    record: dict[str, Any] = {"request": dict(request), "exit_code": None, "reason": "stopped"}
     _write(folder / RECORD, record)  # so that a stopped run is recognised
     for name in LAST_FILES:
         (folder / name).unlink(missing_ok=True)
     started = time.perf_counter()
     with open(folder / LOG, "w", encoding="utf-8") as log:
-        code, peak = measured(command_of(folder, request), log, {"OMP_NUM_THREADS": str(threads)})
+        code, peak = measured(command_of(folder, request), log)
     done = whole(folder, code)
     reason = reason_of(folder, code) if not done else FAILED_STUDIES if code else ""
     record |= {"exit_code": code if done else code or 1, "reason": reason, "peak_mib": peak}
@@ -167,28 +166,13 @@ def command_of(folder: Path, request: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def measured(command: Sequence[str], log: IO[str], environment: Mapping[str, str]) -> tuple[int, float]:
-    """Exit code (negative = number of the signal that ended the process) and peak memory in MiB."""
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": paths, **environment}
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
-    return process.returncode, usage.ru_maxrss / unit
-
-
 def reason_of(folder: Path, code: int) -> str:
     """Why an evaluation failed: the message of the user's mistake, else the error that ended it."""
     log = folder / LOG
     if code < 0:
-        memory = ", often for lack of memory" if -code == signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{memory}; see {log}"
+        name = signal.Signals(-code).name
+        memory = ", often for lack of memory" if name == "SIGKILL" else ""
+        return f"ended by {name}{memory}; see {log}"
     if code == 1 and (folder / "report.html").is_file() and not (folder / "metrics.json").is_file():
         return f"all studies failed; see {log}"
     lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -223,14 +207,14 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
             run,
             seconds=median_seconds(folder) if evaluation else None,
             peak_mib=record.get("peak_mib") if evaluation else None,
-            threads=record["threads"],
+            threads=run.get("threads"),
             parameters=count_parameters(entry.weights or run.get("weights")) if evaluation else None,
             note=record["reason"],
         )
         if evaluation and evaluations[0] and evaluation is not evaluations[0]:
             row["auroc_difference"] = auroc_difference(evaluation, evaluations[0])
         rows.append(row)
-    machine = f"{platform.system()}, {platform.machine()}, {_cores()} cores; {records[0]['threads']} threads per model"
+    machine = f"{platform.system()}, {platform.machine()}, {available_cores()} cores"
     write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
 
 
@@ -265,11 +249,6 @@ def _outcome(record: Mapping[str, Any], kept: bool) -> str:
     """The end of the progress line of a model."""
     word = "kept, evaluated" if kept else "done" if _has_result(record) else "failed"
     return f"{word} in {record['seconds']:.0f} s" + (f", {record['reason']}" if record["reason"] else "")
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stamp(path: Path) -> list[int] | None:

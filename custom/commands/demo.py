@@ -36,7 +36,7 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
         flush=True,
     )
     models = str(folder / "models")
-    config = json.loads(path_of(find_bundle(bundle), "train").read_text())
+    config = json.loads(path_of(find_bundle(bundle), "train").read_text(encoding="utf-8"))
     phantom = find_phantom(config["anatomy"])
     data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
     common = {"ckpt_dir": models, "dataset_dir": data}
@@ -63,7 +63,7 @@ def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[st
         NomalyError: if a name is not a parameter of any of them.
     """
     folder = find_bundle(bundle)
-    known = {config: set(json.loads(path_of(folder, config).read_text())) for config in CONFIGS}
+    known = {config: set(json.loads(path_of(folder, config).read_text(encoding="utf-8"))) for config in CONFIGS}
     every = set().union(*known.values())
     for name in overrides:
         if name.split("#")[0] not in every:
@@ -78,7 +78,7 @@ def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[st
 
 def summary(bundle: str, folder: Path, seconds: float) -> str:
     """The key figures, and where the results are."""
-    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     baseline = metrics["best_baseline"]
     best = metrics["baselines"][baseline["name"]]["auroc"]["value"]
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]

@@ -193,7 +193,9 @@ def description(
         "p_value": {
             "given": calibrated,
             "why_not": module.calibrated_decision.refusal,
-            "studies": ("pictures" if module.calibrated_decision.pictures else "volumes") if calibrated else None,
+            "studies": (
+                ("2-D images" if module.calibrated_decision.single_images else "volumes") if calibrated else None
+            ),
             "healthy_studies": calibration.healthy_count(evaluator.study_group) if calibrated else 0,
             "decision_rule": vars(evaluator.decision_rule) if calibrated else None,
         },

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from custom.earlier_names import PARAMETERS, current_name
+from custom.errors import escape_unprintable
 
 NO = "no_"  # --no_NAME sets NAME to false
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -74,7 +75,8 @@ class OptionParser(argparse.ArgumentParser):
         self._parameters: list[str] = []
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse; what is left are ``--parameter value`` pairs, then words that have no place."""
+        """As argparse; the remainder is ``--parameter value`` pairs, then words that have no place."""
+        escape_unprintable()
         words = [spelled(word) for word in (sys.argv[1:] if args is None else args)]
         own, self._parameters = self._split(words)
         options, rest = super().parse_known_args(own, namespace)

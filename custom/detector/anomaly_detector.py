@@ -57,7 +57,7 @@ class AnomalyDetector(nn.Module):
         return anomaly_map if self.normalisation is None else self.normalisation(anomaly_map), *others
 
     def compare(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """As :meth:`predict`, with the map before its normalisation."""
+        """Results of :meth:`predict` with the anomaly map (B, 1, *S) before its normalisation, to fit the latter."""
         others: tuple[torch.Tensor, ...] = ()
         if hasattr(self.reconstructor, "ensemble_statistics"):
             mean, deviation = self.reconstructor.ensemble_statistics(x)

@@ -21,6 +21,7 @@ from custom.calibration.state import group_name
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.losses.squared_error import squared_error
+from custom.scoring.precision import full_float32
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
 from custom.scoring.settings import ScoringSettings, scoring_settings
@@ -93,12 +94,16 @@ class DetectionEvaluator(SupervisedEvaluator):
 
     # MONAI's evaluators replace ignite's run in the same way.
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Run over all studies; without any, the start and end events are still fired, which MONAI would omit."""
-        if self.state.epoch_length == 0:
-            self.fire_event(Events.STARTED)
-            self.fire_event(Events.COMPLETED)
-        else:
-            super().run(global_epoch)
+        """Run over all studies in full float32.
+
+        Without any study, the start and end events are still fired, which MONAI would omit.
+        """
+        with full_float32():
+            if self.state.epoch_length == 0:
+                self.fire_event(Events.STARTED)
+                self.fire_event(Events.COMPLETED)
+            else:
+                super().run(global_epoch)
 
     # MONAI declares one dictionary of tensors; its handlers accept a list of dictionaries as well.
     def _iteration(self, engine: Engine, batchdata: Sequence[Study]) -> list[Study]:  # type: ignore[override]

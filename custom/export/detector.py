@@ -17,7 +17,7 @@ from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.scoring.anomaly_map import LpipsDistance
-from custom.scoring.score import StudyScore
+from custom.scoring.score import MODES, StudyScore
 
 OUTPUTS = ("map", "reconstruction", "score", "p_value", "decision")
 DECISIONS = {"likely_normal": 0, "uncertain": 1, "flag": 2}
@@ -56,7 +56,7 @@ class CalibratedDecision(nn.Module):
     ) -> None:
         super().__init__()
         self.refusal = refusal
-        self.pictures = int(calibration.slices.max()) == 1
+        self.single_images = int(calibration.slices.max()) == 1
         scores: NDArray[np.float64] = np.zeros(1)
         p: NDArray[np.float64] = np.full(2, float(NONE))
         decisions = [NONE, NONE]
@@ -74,7 +74,7 @@ class CalibratedDecision(nn.Module):
         value = score.double()
         as_large = (self.healthy_scores >= value - TIE * value.abs()).sum()
         single = torch.ones_like(image[:, 0, 0, 0]).sum() < 1.5  # the number of slices, as a value of the graph
-        valid = torch.isfinite(value) & (single if self.pictures else ~single)
+        valid = torch.isfinite(value) & (single if self.single_images else ~single)
         return torch.where(valid, self.p_values[as_large], NONE), torch.where(valid, self.decisions[as_large], NONE)
 
 
@@ -158,7 +158,11 @@ def healthy_scores_of(calibration: CalibrationState, group: str | None) -> NDArr
 
 
 def study_score(score: StudyScore, anomaly_map: Tensor, mask: Tensor, image: Tensor, reconstruction: Tensor) -> Tensor:
-    """`score` of slices (N, ..., X, Y), float32, without branches on values; sums are in float64."""
+    """`score` of slices (N, ..., X, Y), float32, without branches on values; sums are in float64.
+
+    Raises:
+        NomalyError: a mode that has no such form here.
+    """
     if score.similarity is not None and score.mode == "ms_ssim":
         return score.similarity.blended_score(image, reconstruction).mean()
     values = torch.where(mask, anomaly_map, -math.inf).flatten()
@@ -169,4 +173,8 @@ def study_score(score: StudyScore, anomaly_map: Tensor, mask: Tensor, image: Ten
         values = values.sort(descending=True).values
         count = torch.ceil(score.q * count - 1e-6).clamp(min=1)
         counted = torch.arange(values.shape[0], device=values.device) < count
+    elif score.mode != "mean":
+        raise NomalyError(
+            f"score_mode must be one of {', '.join(MODES)} for an export, got {score.mode!r}: choose another."
+        )
     return (torch.where(counted, values, 0).double().sum() / count).float()

@@ -140,10 +140,10 @@ def onnx_runner(path: Path) -> Runner:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(image: Tensor) -> list[Tensor]:
+    def _run(image: Tensor) -> list[Tensor]:
         return [torch.as_tensor(output) for output in session.run(OUTPUTS, {"image": image.numpy()})]
 
-    return run
+    return _run
 
 
 @contextmanager

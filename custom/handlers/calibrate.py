@@ -165,7 +165,8 @@ class Calibrate:
         )
         calibration.fill_scoring(scoring_settings(self.score, self.network).stored())
         calibration.input_check.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
-        self._save(masses)
+        precision = "bfloat16 (autocast)" if getattr(engine, "autocast", False) else "float32"
+        self._save(masses, {"device": str(getattr(engine.state, "device", "cpu")), "precision": precision})
 
     @staticmethod
     def _group(study: Mapping[str, object], field: str) -> str:
@@ -177,15 +178,15 @@ class Calibrate:
             )
         return group_name(study[field])
 
-    def _save(self, masses: list[float]) -> None:
-        """Write the calibration file, and the weights if the calibration is stored in them."""
+    def _save(self, masses: list[float], computed: dict[str, str]) -> None:
+        """Write the calibration file, with how it was computed, and the weights if they contain the calibration."""
         if self.into_weights:
             save_tensors(self.network.state_dict(), self.path)
         rows = [
             {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
             for study, mass in zip(self.studies, masses)
         ]
-        info = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        info = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), **computed}
         write_calibration(self.file, self.network.calibration, model_hash(self.network), rows, info)
         state, n = self.network.calibration, len(self.studies)
         logger.info(

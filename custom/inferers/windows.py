@@ -114,7 +114,7 @@ class WindowInferer(SlidingWindowInferer):
 def joined(network: Callable[..., Any], widths: list[int]) -> Callable[..., torch.Tensor]:
     """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`."""
 
-    def call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         answer = network(windows, *args, **kwargs)
         single = isinstance(answer, torch.Tensor)
         parts = (answer,) if single else tuple(answer)
@@ -122,7 +122,7 @@ def joined(network: Callable[..., Any], widths: list[int]) -> Callable[..., torc
         # always a copy: MONAI applies weights in place, and an answer may be the study itself
         return torch.cat(parts, 1)
 
-    return call
+    return _call
 
 
 def is_out_of_memory(error: BaseException) -> bool:

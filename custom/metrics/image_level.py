@@ -17,11 +17,13 @@ ROUNDING = 1e-9  # far below one study's share of any test set
 
 
 @overload
-def auroc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float: ...
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float:
+    """Without resampling: one value."""
 
 
 @overload
-def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]: ...
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """With weights (R, n): values (R,)."""
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -42,11 +44,13 @@ def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 
 
 @overload
-def auprc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float: ...
+def auprc(labels: ArrayLike, scores: ArrayLike, weights: None = None) -> float:
+    """Without resampling: one value."""
 
 
 @overload
-def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]: ...
+def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """With weights (R, n): values (R,)."""
 
 
 def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -64,13 +68,13 @@ def auprc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 
 
 @overload
-def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = ..., weights: None = None) -> float: ...
+def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = ..., weights: None = None) -> float:
+    """Without resampling: one value."""
 
 
 @overload
-def fpr_at_tpr(
-    labels: ArrayLike, scores: ArrayLike, tpr: float = ..., *, weights: ArrayLike
-) -> NDArray[np.float64]: ...
+def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = ..., *, weights: ArrayLike) -> NDArray[np.float64]:
+    """With weights (R, n): values (R,)."""
 
 
 def fpr_at_tpr(
@@ -88,13 +92,13 @@ def fpr_at_tpr(
 
 
 @overload
-def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float = ..., weights: None = None) -> float: ...
+def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float = ..., weights: None = None) -> float:
+    """Without resampling: one value."""
 
 
 @overload
-def tpr_at_fpr(
-    labels: ArrayLike, scores: ArrayLike, fpr: float = ..., *, weights: ArrayLike
-) -> NDArray[np.float64]: ...
+def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float = ..., *, weights: ArrayLike) -> NDArray[np.float64]:
+    """With weights (R, n): values (R,)."""
 
 
 def tpr_at_fpr(

@@ -39,6 +39,7 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (B, out_channels, *S) of x (B, in_channels, *S)."""
         out = self.activation(convolve_and_normalise(self.conv1, self.norm1, x))
         return self.activation(convolve_and_normalise(self.conv2, self.norm2, out) + self.shortcut(x))
 
@@ -116,6 +117,7 @@ class Decoder(nn.Module):
         self.predict = Conv[Conv.CONV, spatial_dims](channels[0], out_channels, 5, padding=2)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Image (B, out_channels, *S) in [0, 1] from the code z (B, latent_size)."""
         x = self.project(z).unflatten(1, self.bottom_shape)
         for block in self.blocks:
             x = self.upsample(block(x))
@@ -194,6 +196,7 @@ class ReversedAutoencoder(nn.Module):
         return self.decode(reparameterise(mu, logvar, torch.randn_like(mu)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As :meth:`reconstruct`."""
         return self.reconstruct(x)
 
 

@@ -227,24 +227,24 @@ def stat_svg(rows: Sequence[Row], key: str) -> Markup:
     left, width, height, bottom = 170, 300, 26, 20 + 26 * len(rows)
     mark = {"auroc": "best_baseline_auroc", "false_alarm_rate": "alpha"}.get(key)
 
-    def at(value: float) -> float:
+    def _at(value: float) -> float:
         return left + min(max(value, 0), 1) * width
 
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts += [line(at(tick), 8, at(tick), bottom), text(at(tick), bottom + 16, f"{tick:g}", "middle")]
+        parts += [line(_at(tick), 8, _at(tick), bottom), text(_at(tick), bottom + 16, f"{tick:g}", "middle")]
     for i, row in enumerate(rows):
         y = 22 + i * height
         parts.append(text(left - 10, y + 4, _short(row["name"]), "end"))
         if mark and row[mark] is not None:
-            parts.append(line(at(row[mark]), y - 8, at(row[mark]), y + 8, f"stroke:{FLAG};stroke-width:2"))
+            parts.append(line(_at(row[mark]), y - 8, _at(row[mark]), y + 8, f"stroke:{FLAG};stroke-width:2"))
         value, low, high = _ends(row[key])
         if value is None:
             parts.append(text(left + 6, y + 4, "unknown"))
             continue
         if low is not None and high is not None:
-            parts.append(line(at(low), y, at(high), y, f"stroke:{MUTED};stroke-width:2;opacity:.6"))
-        parts.append(dot(at(value), y, ACCENT, f"{row['name']}: {cell(row, key)}", 4.5))
+            parts.append(line(_at(low), y, _at(high), y, f"stroke:{MUTED};stroke-width:2;opacity:.6"))
+        parts.append(dot(_at(value), y, ACCENT, f"{row['name']}: {cell(row, key)}", 4.5))
     return svg(left + width + 20, bottom + 24, f"{TITLES[key]} of each model", parts)
 
 

@@ -41,29 +41,29 @@ def histogram_svg(
     left, top, height, gap = 8, 46, 56, 28
     edges = _edges(np.concatenate([np.asarray(lane[2], float) for lane in lanes]), threshold, bins)
 
-    def at(score: float) -> float:
+    def _at(score: float) -> float:
         return left + (score - edges[0]) / (edges[-1] - edges[0]) * width
 
     # Lane names are on the side that the threshold's line leaves free.
-    crowded = threshold is not None and at(threshold) < left + width / 2
+    crowded = threshold is not None and _at(threshold) < left + width / 2
     name_x, name_anchor = (left + width, "end") if crowded else (left, "start")
     parts: list[str] = []
     names: list[str] = []
     for row, (name, role, scores) in enumerate(lanes):
         base = top + row * (height + gap) + height
-        parts += _lane(np.histogram(scores, edges)[0], [at(edge) for edge in edges], base, height, ROLE_COLOURS[role])
+        parts += _lane(np.histogram(scores, edges)[0], [_at(edge) for edge in edges], base, height, ROLE_COLOURS[role])
         names.append(text(name_x, base - height - 6, f"{name} (n = {len(scores)})", name_anchor))
     bottom = top + len(lanes) * (height + gap) - gap
     if threshold is not None:
-        x = at(threshold)
+        x = _at(threshold)
         anchor = "start" if x < left + width * 0.7 else "end"
         parts.append(line(x, 6, x, bottom, f"stroke:{INK};stroke-dasharray:4 3"))
         parts.append(text(x + (5 if anchor == "start" else -5), 14, "flagged above this score", anchor))
         if lower is not None:
-            parts += _zones([left, at(float(np.clip(lower, edges[0], threshold))), x, left + width], bottom)
+            parts += _zones([left, _at(float(np.clip(lower, edges[0], threshold))), x, left + width], bottom)
     parts += names  # after the line, so that their halo keeps them legible
     for tick in ticks(edges[0], edges[-1]):
-        parts.append(text(at(tick), bottom + 22, f"{tick:.6g}", "middle"))
+        parts.append(text(_at(tick), bottom + 22, f"{tick:.6g}", "middle"))
     parts.append(text(left + width / 2, bottom + 42, "Study score (larger = more abnormal)", "middle"))
     return svg(left + width + 8, bottom + 50, "Histogram of study scores", parts)
 

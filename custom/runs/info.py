@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import torch
 from monai.data import Dataset
 from torch import nn
 
@@ -56,6 +57,7 @@ def run_info(
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": printable(shlex.join(without_studies(sys.argv, private_words))),
         **info,
+        "threads": torch.get_num_threads(),
         "decision_rule": asdict(rule),
         "model_hash": model_hash(network),
         "calibration": {
@@ -65,7 +67,7 @@ def run_info(
             "minimum_region": int(calibration.minimum_region),
             "false_regions_per_study": float(calibration.false_regions_per_study),
             "groups": {name: calibration.healthy_count(name) for name in calibration.group_names},
-            "least_studies_for_alpha": minimum_n(rule.alpha, rule.confidence),
+            "minimum_studies_for_alpha": minimum_n(rule.alpha, rule.confidence),
         },
         "notes": list(notes),
     }

@@ -65,14 +65,14 @@ def _compacted(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
 def _exported(histogram: Tensor, excess: Tensor, limit: int) -> Tensor:
     """As a while_loop for torch.export, which becomes a Loop in ONNX."""
 
-    def pending(counts: Tensor, left: Tensor, start: Tensor) -> Tensor:
+    def _pending(counts: Tensor, left: Tensor, start: Tensor) -> Tensor:
         return unfinished(counts, left, limit).any()
 
-    def body(counts: Tensor, left: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _body(counts: Tensor, left: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return serve_unfinished(counts, left, start, limit)
 
     start = torch.zeros((), dtype=torch.long, device=histogram.device)
-    return torch.while_loop(pending, body, (histogram, excess, start))[0]
+    return torch.while_loop(_pending, _body, (histogram, excess, start))[0]
 
 
 def _scripted(histogram: Tensor, excess: Tensor, start: Tensor, limit: int) -> Tensor:

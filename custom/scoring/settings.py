@@ -50,6 +50,8 @@ class ScoringSettings:
         """The fields in which a calibration's settings differ from these, each with both values; empty if all agree."""
         version = stored.get("version")
         if version == 0:
+            if (mode := self.parts["score"]["mode"]) not in EARLIER_MODES:
+                return [f"score.mode: one of an earlier release at calibration, {json.dumps(mode)} now"]
             same = list(stored["checksum"]) == list(self.checksum())
             return [] if same else ["unknown which, since the calibration is from an earlier release"]
         if version != VERSION:
@@ -61,7 +63,8 @@ class ScoringSettings:
     def checksum(self) -> tuple[float, float]:
         """What releases before version 1 stored of the same settings: mode of the score, and the CRC-32 of a listing.
 
-        For LPIPS maps that listing included the package's layer names, which is not reproduced here.
+        The mode must be one of EARLIER_MODES. For LPIPS maps that listing included the package's layer names, which is
+        not reproduced here.
         """
         score, similarity = self.parts["score"], self.parts["score"].get("similarity")
         detail = float(score.get("q") or 0)

@@ -56,11 +56,11 @@ def without_studies(words: Sequence[str], studies: str | Sequence[str] | None) -
     """The words of a command, with the studies hidden: as a word, in a list or as the value of an option."""
     hidden = {str(study) for study in ([studies] if isinstance(studies, str) else studies or ())}
 
-    def is_hidden(word: str) -> bool:
+    def _is_hidden(word: str) -> bool:
         value = word.partition("=")[2] if word.startswith("--") else word
         return value in hidden or (value.startswith("[") and any(repr(study) in value for study in hidden))
 
-    return ["[studies]" if is_hidden(word) else word for word in words]
+    return ["[studies]" if _is_hidden(word) else word for word in words]
 
 
 def printable(text: str) -> str:

@@ -142,8 +142,8 @@ def _as_volume(
     sides = [1.0 if p is None else float(p) for p in (pixdim if pixdim is not None else (1.0, 1.0, 1.0))]
     spacing = _triple((sides + [1.0])[:3])
 
-    def restore(result: np.ndarray) -> Any:
+    def _restore(result: np.ndarray) -> Any:
         result = result[..., 0] if flat else result
         return convert_to_dst_type(result, image, dtype=np.float32)[0]
 
-    return np.clip(array[..., None] if flat else array, 0.0, 1.0), spacing, restore
+    return np.clip(array[..., None] if flat else array, 0.0, 1.0), spacing, _restore

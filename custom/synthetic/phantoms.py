@@ -101,6 +101,7 @@ class HeadPhantom(Phantom):
     UNSEEN_SPACING = (2.0, 2.4, 3.0)
 
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
+        """A head, see :meth:`Phantom.study`; lesions lie in the slab."""
         volume = np.clip(head_volume(seed, settings["shape"], settings["spacing"]) / self.FULL_SCALE, 0.0, 1.0)
         if lesion is None:
             return volume, None
@@ -122,13 +123,16 @@ class HeadPhantom(Phantom):
         strength: Sequence[float],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> tuple[np.ndarray, np.ndarray]:
+        """A lesion in any head; `spacing` in millimetres."""
         changed, mask = HeadLesion(group, strength)(image, seed, spacing)
         return changed, mask[0] > 0
 
     def write(self, path: Path, image: np.ndarray, settings: Settings) -> None:
+        """Write int16 NIfTI with the values 0 to 1000."""
         self._save(path, np.round(image[0] * 1000.0).astype(np.int16), lps_affine(image.shape[1:], settings["spacing"]))
 
     def write_mask(self, path: Path, mask: np.ndarray, settings: Settings) -> None:
+        """Write uint8 NIfTI with the values 0 and 1."""
         self._save(path, mask.astype(np.uint8), lps_affine(mask.shape, settings["spacing"]))
 
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:
@@ -192,6 +196,7 @@ class ImagePhantom(Phantom):
         }
 
     def study(self, seed: int, settings: Settings, lesion: tuple[str, int] | None) -> tuple[np.ndarray, Any]:
+        """A 2-D image (C, X, Y, 1), see :meth:`Phantom.study`."""
         image = self.healthy_image(seed, settings["size"])[..., None]
         return (image, None) if lesion is None else self.add_lesion(image, *lesion, settings["strength"])
 
@@ -203,16 +208,23 @@ class ImagePhantom(Phantom):
         strength: Sequence[float],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> tuple[np.ndarray, np.ndarray]:
+        """A lesion in any 2-D image (C, X, Y, 1); `spacing` is not used.
+
+        Raises:
+            NomalyError: `image` is not a single 2-D image.
+        """
         if image.ndim != 4 or image.shape[3] != 1:
             raise NomalyError(f"image must be a single 2-D image (C, X, Y, 1), got the shape {image.shape}.")
         changed, mask = self.draw_lesion(image[..., 0], group, seed, tuple(strength))
         return changed[..., None], mask[..., None]
 
     def write(self, path: Path, image: np.ndarray, settings: Settings) -> None:
+        """Write an 8-bit PNG."""
         pixels = np.round(image[..., 0] * 255).astype(np.uint8).T
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
 
     def write_mask(self, path: Path, mask: np.ndarray, settings: Settings) -> None:
+        """Write an 8-bit PNG with the values 0 and 255."""
         Image.fromarray(mask[..., 0].astype(np.uint8).T * 255).save(path)
 
     def write_unseen(self, folder: Path, seeds: tuple[int, int], settings: Settings) -> None:

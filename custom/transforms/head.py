@@ -152,6 +152,7 @@ class CropHeadd(MapTransform, InvertibleTransform):
         return item
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Put the images at `keys` back onto the grid that they were cropped from."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = self.cropper.inverse(item[key])

@@ -43,11 +43,13 @@ def main(settings: Path) -> None:
             return
         try:
             site = site or make_site(
-                rounds=received.total_rounds - 1, name=flare.get_site_name(), **json.loads(settings.read_text())
+                rounds=received.total_rounds - 1,
+                name=flare.get_site_name(),
+                **json.loads(settings.read_text(encoding="utf-8")),
             )
             reply = answer(site, received)
         except Exception as error:
-            settings.with_name(ERROR).write_text(root_cause(error))
+            settings.with_name(ERROR).write_text(root_cause(error), encoding="utf-8")
             raise
         flare.send(reply)
 

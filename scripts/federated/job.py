@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from custom.commands.bundle import find_bundle
+from custom.commands.bundle import UnknownParameter, find_bundle
+from custom.commands.options import OptionParser
 from custom.commands.overrides import parse_overrides
-from custom.errors import NomalyError, report_mistake
+from custom.errors import NomalyError, find_mistake, report_mistake
 from custom.federated.site import ERROR, SELECTION
 from custom.federated.weights import write_initial, write_model
 from custom.studies.datalist import load_datalist
@@ -27,13 +28,13 @@ SERVER = "server"  # NVFlare's own
 FIXED = ("bundle_root", "ckpt_dir", "dataset_dir", "max_epochs", "output_dir", "overwrite")  # set by each site
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         description="Train a bundle at several sites that share weights but no images, with NVFlare's FedAvg: on this "
         "machine, or with --write_job as a job for separate machines.",
-        epilog="Any parameter of the config train.json can also be set, for example --batch_size 8; put them "
-        "last. Research software, not a medical device.",
+        epilog="Any parameter of the config train.json can also be set, for example --batch_size 8. "
+        "Research software, not a medical device.",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="name under bundles/, such as ra_brain, or a path")
     parser.add_argument("--site", action="append", required=True, metavar="NAME=FOLDER", help="a site and its data set")
@@ -125,7 +126,7 @@ def write_settings(options: argparse.Namespace, name: str, dataset_dir: str, par
         "parameters": parameters,
     }
     file = folder / "site.json"
-    file.write_text(json.dumps(settings, indent=4))
+    file.write_text(json.dumps(settings, indent=4), encoding="utf-8")
     return str(file)
 
 
@@ -162,7 +163,7 @@ def simulate(recipe: FedAvgRecipe, names: Sequence[str], output: Path) -> Path:
         recipe.run(SimEnv(clients=list(names), workspace_root=str(output / "nvflare")))
     except RuntimeError as error:
         files = {name: output / "sites" / name / ERROR for name in names}
-        errors = [f"{name}: {file.read_text()}" for name, file in files.items() if file.exists()]
+        errors = [f"{name}: {file.read_text(encoding='utf-8')}" for name, file in files.items() if file.exists()]
         raise NomalyError(
             f"the training stopped before all sites finished. {' '.join(errors) or error} Logs: {output}/nvflare."
         ) from error
@@ -190,11 +191,13 @@ def train(options: argparse.Namespace, parameters: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run; 0 = done, 2 = user error, reported in one sentence."""
-    options, unknown = build_parser().parse_known_args()
+    parser = build_parser()
+    options, unknown = parser.parse_known_args()
     try:
         print(train(options, parse_overrides(unknown)))
-    except NomalyError as error:
-        report_mistake("job.py", error)
+    except Exception as error:
+        mistake = find_mistake(error)
+        report_mistake("job.py", mistake.beside(parser.names()) if isinstance(mistake, UnknownParameter) else error)
         return 2
     return 0
 

@@ -36,14 +36,14 @@ def check_files(folder: Path) -> None:
 
 def check_changelog(folder: Path) -> None:
     """The changelog has the version."""
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     if metadata["version"] not in metadata["changelog"]:
         raise ValueError(f"the changelog has no version {metadata['version']}")
 
 
 def check_card(folder: Path) -> None:
     """docs/README.md has the headings of the zoo's template in their order; others are allowed."""
-    found = iter(headings((folder / "docs" / "README.md").read_text()))
+    found = iter(headings((folder / "docs" / "README.md").read_text(encoding="utf-8")))
     if missing := [name for name in HEADINGS if name not in found]:  # `in` reads on from the heading found last
         raise ValueError(f"docs/README.md lacks the heading {missing[0]}, or has it in the wrong order")
 
@@ -78,9 +78,11 @@ def check_torchscript(folder: Path) -> str:
         return "scripted"
     except Exception as error:  # torch raises many types
         problem = str(error).strip().splitlines()[0]
-    image = json.loads((folder / CONFIG["meta_file"]).read_text())["network_data_format"]["inputs"]["image"]
+    image = json.loads((folder / CONFIG["meta_file"]).read_text(encoding="utf-8"))["network_data_format"]["inputs"][
+        "image"
+    ]
     ckpt_export(**options, use_trace=True, input_shape=[1, image["num_channels"], *image["spatial_shape"]])
-    if "TorchScript" not in (folder / "docs" / "README.md").read_text():
+    if "TorchScript" not in (folder / "docs" / "README.md").read_text(encoding="utf-8"):
         raise ValueError("torch.jit.script fails, tracing works, and docs/README.md does not mention TorchScript")
     return f"traced; scripting fails: {problem}"
 
@@ -143,7 +145,7 @@ def main() -> None:
     }
     results = list(timed(checks))
     unit_test.tiny_phantom(args.phantom, folder)
-    args.result.write_text(json.dumps(results))
+    args.result.write_text(json.dumps(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ NETWORK = {
 
 def read_config(root: Path, name: str) -> dict:
     """A config of the bundle."""
-    return json.loads((root / "configs" / f"{name}.json").read_text())
+    return json.loads((root / "configs" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def tiny_phantom(folder: Path, root: Path) -> Path:
@@ -86,11 +86,11 @@ class TestBundle(unittest.TestCase):
     def test_evaluate(self) -> None:
         # train.json is overridden, thus the workflow is of type "train"
         self.check(["train", "evaluate"], "train", **TRAINING)
-        self.assertIn("image", json.loads((self.folder / "output" / "metrics.json").read_text()))
+        self.assertIn("image", json.loads((self.folder / "output" / "metrics.json").read_text(encoding="utf-8")))
 
     def test_infer(self) -> None:
         self.check(["inference"], "infer")
-        with open(self.folder / "output" / "results.csv") as file:
+        with open(self.folder / "output" / "results.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         self.assertEqual(len(rows), STUDIES["num_test_healthy"] + STUDIES["num_test_abnormal"])
         self.assertEqual([row["note"] for row in rows if row["status"] == "failed"], [])

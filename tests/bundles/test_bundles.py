@@ -91,6 +91,27 @@ def test_committed_configs_equal_what_their_sources_render_to(bundle: str, rende
 
 
 @every_bundle
+def test_every_config_that_runs_sets_its_threads_before_anything_else(bundle: str) -> None:
+    names = [path.stem for path in (BUNDLES / bundle / "configs").glob("*.json")]
+    starting = {name: config(bundle, name) for name in names if "initialize" in config(bundle, name)}
+    assert {*COMPLETE, "multi_gpu_train", "multi_gpu_inference"} == starting.keys()
+    assert {content["initialize"][0] for content in starting.values()} == {"@compute_threads"}
+    for name in COMPLETE:
+        assert starting[name]["threads"] is None
+        assert starting[name]["compute_threads"]["_target_"] == "custom.threads.set_threads"
+
+
+@every_bundle
+def test_name_of_the_tracked_run_is_known_on_every_system(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.uname", raising=False)  # as on Windows
+    monkeypatch.setattr("platform.node", lambda: "ward3")
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / bundle / "configs" / "train.json"))
+    parser["output_dir"] = "out"
+    assert parser.get_parsed_content("run_name").startswith("ward3:")
+
+
+@every_bundle
 def test_bundle_contains_only_settings_and_texts(bundle: str) -> None:
     made_by_use = {"data", "models", "output"}
     files = [path.relative_to(BUNDLES / bundle) for path in (BUNDLES / bundle).rglob("*") if path.is_file()]

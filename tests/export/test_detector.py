@@ -19,7 +19,7 @@ from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 
 def calibrated(scores, slices: int = 1, groups=None) -> CalibrationState:
-    """A calibration on pictures (or on volumes of so many slices) with these healthy scores."""
+    """A calibration on 2-D images (or on volumes of so many slices) with these healthy scores."""
     state = CalibrationState()
     state.fill_healthy(scores, [0.0] * len(scores), groups, None if groups is None else "scanner")
     state.fill(slices=(slices, slices))
@@ -184,3 +184,10 @@ def test_calibration_by_groups_needs_the_name_of_one(grey_detector, group: str |
         NomalyError, match=f"--study_group must be one of a, b, got {group}: the detector is calibrated by scanner"
     ):
         exported_detector(SimpleNamespace(detector=grey_detector, study_group=group))
+
+
+def test_score_mode_without_a_form_for_graphs_is_refused_and_not_replaced_by_the_mean() -> None:
+    score, values = StudyScore("mean"), torch.ones(1, 1, 2, 2)
+    score.mode = "median"
+    with pytest.raises(NomalyError, match="score_mode must be one of top_q, mean, max, ms_ssim for an export, got 'me"):
+        study_score(score, values, values > 0, values, values)

@@ -52,6 +52,12 @@ def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector,
     assert [study["study"] for study in summary["studies"]] == ["h1", "h2", "h3", "h0"]  # ascending by score
     assert (summary["healthy_studies"], summary["alpha"], summary["slices"]) == (4, 0.2, [2, 2])
     assert summary["plane"] == [16, 16]
+    assert (summary["device"], summary["precision"]) == ("cpu", "float32")
+
+
+def test_calibration_in_bfloat16_is_recorded_as_such(run_grey, grey_detector, tmp_path: Path) -> None:
+    run_grey(items(0.9, 0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path)], amp=True)
+    assert json.loads((tmp_path / "calibration.json").read_text())["precision"] == "bfloat16 (autocast)"
 
 
 def test_study_that_failed_is_left_out(run_grey, grey_detector, tmp_path: Path) -> None:

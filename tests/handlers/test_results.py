@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.transforms import Compose, SpatialCrop
 from PIL import Image
 
@@ -226,6 +227,7 @@ def test_results_can_be_written_although_every_study_failed(results, calibrated,
 def test_run_information_tells_calibration_and_weights(results, calibrated, head) -> None:
     run = json.loads((results(head, info={"bundle": "grey", "seed": 3}) / "run.json").read_text())
     assert (run["bundle"], run["seed"], run["model_hash"]) == ("grey", 3, model_hash(calibrated))
+    assert run["threads"] == torch.get_num_threads()
     assert run["decision_rule"] == {"alpha": 0.2, "confidence": None, "likely_normal_p": 0.2}
     assert run["calibration"] == {
         "healthy_studies": 4,
@@ -234,7 +236,7 @@ def test_run_information_tells_calibration_and_weights(results, calibrated, head
         "minimum_region": 1,
         "false_regions_per_study": 0,
         "groups": {},
-        "least_studies_for_alpha": 4,
+        "minimum_studies_for_alpha": 4,
     }
 
 

@@ -13,7 +13,7 @@ from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap
 from custom.scoring.normalisation import HealthyNormalisation
 from custom.scoring.score import StudyScore
-from custom.scoring.settings import scoring_settings
+from custom.scoring.settings import ScoringSettings, scoring_settings
 from custom.scoring.structural_similarity import StructuralSimilarityMap
 from maps import ResidualMap
 from tiny import TINY_AUTOENCODER
@@ -121,3 +121,10 @@ def test_calibrations_of_earlier_releases_are_valid_if_nothing_changed(score, ne
 def test_map_without_settings_is_rejected() -> None:
     with pytest.raises(NomalyError, match=r"Identity has no settings\(\): add a method settings\(\) that returns"):
         scoring_settings(MEAN, detector(map_head=nn.Identity()))
+
+
+def test_calibration_of_an_earlier_release_differs_from_a_score_mode_that_it_did_not_have() -> None:
+    settings = ScoringSettings({"score": {"mode": "median"}})
+    assert settings.differences({"version": 0, "checksum": [1.0, 2300881230.0]}) == [
+        'score.mode: one of an earlier release at calibration, "median" now'
+    ]

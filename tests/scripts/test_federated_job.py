@@ -90,6 +90,13 @@ def test_mistakes_are_told_before_anything_starts(
     assert not (tmp_path / "new").exists()
 
 
+@with_nvflare
+def test_misspelt_option_gets_the_nearest_name_and_options_may_stand_anywhere(job, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    code, message = job("--local-epoch", "2", "--batch_size=1")
+    assert code == 2 and "no parameter is called local_epoch: did you mean --local_epochs?" in message
+
+
 def test_python_whose_path_has_spaces_is_told_before_nvflare_fails(job, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     monkeypatch.setattr(sys, "executable", "/a b/bin/python")
