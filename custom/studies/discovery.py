@@ -164,7 +164,8 @@ class _Search:
             self.twice += 1
             return True
         self._files.add(place)
-        series = self.studies.setdefault((header.study, header.series), _Study([], header.series, is_series=True))
+        identity = header.series or "/".join(header.group)
+        series = self.studies.setdefault(header.group, _Study([], identity, is_series=True))
         series.files.append(str(header.path))
         return True
 
