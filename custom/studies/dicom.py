@@ -20,6 +20,7 @@ from custom.studies.dicom_frames import count_channels, count_frames, plane_of_f
 from custom.studies.dicom_geometry import Plane, numbers, pixel_spacing, stack_affine, stack_order
 from custom.studies.dicom_headers import PROJECTIONS, quiet_dicom
 from custom.studies.dicom_pixels import fill_padding, read_pixels
+from custom.studies.dicom_view import film_affine, turn_note
 from custom.studies.formats import check_memory, load_error
 
 PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -39,7 +40,7 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
 
     Returns:
         float32 with its affine (RAS); `meta` has `source_files` in the order of Z, `dicom`, `modality`, `body_part`,
-        `view`, `spacing_known` and `sides_known`.
+        `view`, `spacing_known`, `sides_known`, and `stored`: how a film was brought upright.
 
     Raises:
         NomalyError: if a file cannot be read, is not an image, or the files do not form one volume.
@@ -66,7 +67,8 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
     meta: dict[str, object] = {name: str(headers[0].get(tag) or "").strip().upper() for name, tag in FACTS.items()}
     meta |= {"source_files": [str(file) for file in files], "dicom": True}
     meta |= {"spacing_known": bool(planes) or spacing is not None, "sides_known": bool(planes)}
-    affine = stack_affine(planes) if planes else _film_affine(spacing)
+    meta["stored"] = "" if planes else turn_note(headers[0])
+    affine = stack_affine(planes) if planes else film_affine(headers[0], spacing)
     return MetaTensor(_stack(files, headers, path), affine=torch.as_tensor(affine), meta=meta)
 
 
@@ -139,12 +141,6 @@ def _all_known(
             "Export it again with its geometry, or as NIfTI.",
         )
     return known
-
-
-def _film_affine(spacing: np.ndarray | None) -> np.ndarray:
-    """Return the affine of an image without a position: as displayed, 1 mm if its spacing is unknown."""
-    rows, columns = (1.0, 1.0) if spacing is None else spacing
-    return np.diag([-columns, -rows, 1.0, 1.0])
 
 
 def _stack(files: Sequence[Path], headers: list[FileDataset], path: Path) -> torch.Tensor:

@@ -79,7 +79,7 @@ def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     if not header.get("Rows") or not header.get("Columns"):
         return "its header does not state their number"
     syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
-    head = 8 if is_implicit(header) else 12  # the element's own header: implicit or explicit VR (PS3.5, 7.1)
+    head = _head_bytes(file, file.stat().st_size - rest)
     if syntax and (syntax.is_deflated or syntax.is_compressed):
         complete = syntax.is_deflated or has_all_fragments(file, file.stat().st_size - rest + head)
         return "" if complete else "it ends within them"
@@ -90,6 +90,11 @@ def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     return "" if rest >= needed else f"of {needed} bytes only {max(0, rest)} follow its header"
 
 
-def is_implicit(header: Dataset) -> bool:
-    """Whether a file has implicit value types; pydicom 2, which MONAI Label needs, has another attribute for it."""
-    return bool(header.original_encoding[0] if hasattr(header, "original_encoding") else header.is_implicit_VR)
+def _head_bytes(file: Path, offset: int) -> int:
+    """Return the length of the header of the element at `offset`: 8 bytes with implicit value type, 12 with explicit.
+
+    Read from the file, as some archives write implicit types in spite of the transfer syntax (PS3.5, 7.1).
+    """
+    with file.open("rb") as stream:
+        stream.seek(offset + 4)
+        return 12 if stream.read(2) in (b"OB", b"OW") else 8

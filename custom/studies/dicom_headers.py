@@ -30,6 +30,7 @@ SCAN_TAGS = [
 ]
 # DICOM PS3.3 C.7.3.1.1.1: a file of these is an image of its own, even if it contains a position.
 PROJECTIONS = frozenset("CR DX MG RG RF XA US IVUS ES XC GM SM OP OPT IO PX DG TG EM".split())
+RADIOGRAPHS = frozenset({"CR", "DX", "RG", "RF", "PX"})  # whose PatientOrientation states how they are displayed
 # Their images are slices, also where the position is lost or in functional groups; others without it are 2-D images.
 CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})
 # Objects with rows and columns that are results, not images of the patient.
@@ -91,7 +92,7 @@ def quiet_dicom() -> Iterator[None]:
 
 
 def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset, int]:
-    """Read a header without pixels; a file that ends in .dcm may lack the "DICM" prefix.
+    """Read a header without pixels; the file may lack the "DICM" prefix.
 
     Returns:
         The header and the number of bytes after it.
@@ -99,9 +100,8 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
     Raises:
         Exception: of any kind, if the file is broken.
     """
-    force = path.suffix.lower() == ".dcm"
     with path.open("rb") as stream:
-        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=force)
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=True)
         rest = path.stat().st_size - stream.tell()
     if not header.get("SOPClassUID") and not header.get("Rows") and "MediaStorageSOPClassUID" not in header.file_meta:
         raise InvalidDicomError("the header specifies neither an object class nor an image")

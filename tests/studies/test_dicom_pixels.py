@@ -58,5 +58,3 @@ def test_copy_in_another_lossless_syntax_is_left_out(tmp_path: Path) -> None:
     copy.save_as(tmp_path / "copy.dcm")
     image = read_dicom([*files, tmp_path / "copy.dcm"], tmp_path)
     assert np.array_equal(image[0], VOLUME) and len(image.meta["source_files"]) == 4
-
-
