@@ -12,6 +12,7 @@ from custom.studies.dicom_headers import has_all_fragments, object_name, read_he
 from custom.studies.formats import check_access, load_error, unreadable
 
 MOSAIC_WORDS = frozenset({"MOSAIC", "VFRAME"})  # ImageType of Siemens and of United Imaging
+SIEMENS_GROUP, SIEMENS_TILES = (0x0019, 0x0010), (0x0019, 0x100A)
 RAW = "FOR PROCESSING"
 
 
@@ -56,12 +57,12 @@ def image_header(file: Path, place: str = "") -> FileDataset:
 
 def _check_kind(file: Path, header: Dataset) -> None:
     """Reject images that are complete, but not as a viewer shows them."""
-    words = {str(word).upper() for word in header.get("ImageType") or ()}
-    if words & MOSAIC_WORDS:
+    mosaic = _mosaic_mark(header)
+    if mosaic:
         raise load_error(
             file,
             "each image must be one slice, but this one is a mosaic: all slices of a volume as tiles of one image "
-            f"(ImageType {', '.join(sorted(words & MOSAIC_WORDS))})",
+            f"({mosaic})",
             "Convert the series to NIfTI, for example with dcm2niix, and use one volume of it.",
         )
     intent = str(header.get("PresentationIntentType") or "").upper()
@@ -72,6 +73,18 @@ def _check_kind(file: Path, header: Dataset) -> None:
             "detector, with another grey scale",
             "Export the image FOR PRESENTATION of the same examination.",
         )
+
+
+def _mosaic_mark(header: Dataset) -> str:
+    """Return what states that an image is a mosaic: ImageType, or the number of its tiles in Siemens' own group; "" if
+    nothing does.
+    """
+    kind = header.get("ImageType") or ()
+    words = {str(word).upper() for word in ([kind] if isinstance(kind, str) else kind)} & MOSAIC_WORDS
+    if words:
+        return f"ImageType {', '.join(sorted(words))}"
+    owner, tiles = header.get(SIEMENS_GROUP), header.get(SIEMENS_TILES)
+    return "NumberOfImagesInMosaic" if tiles is not None and "SIEMENS" in str(getattr(owner, "value", "")) else ""
 
 
 def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:

@@ -33,6 +33,14 @@ def test_mosaic_is_refused_by_name(tmp_path: Path, word: str) -> None:
     refused(write_series(tmp_path, VOLUME, GRID, ImageType=["ORIGINAL", "PRIMARY", word]), f"a mosaic.*{word}")
 
 
+def test_mosaic_whose_image_type_was_removed_is_refused_by_its_number_of_tiles(tmp_path: Path) -> None:
+    (path,) = write_series(tmp_path, VOLUME[..., :1], GRID, ImageType="OTHER")
+    file = pydicom.dcmread(path)
+    file.private_block(0x19, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 9)
+    file.save_as(path)
+    refused([path], "a mosaic.*NumberOfImagesInMosaic")
+
+
 def test_raw_radiograph_is_refused_by_name(tmp_path: Path) -> None:
     refused([write_film(tmp_path / "film.dcm", RAMP, 12, PresentationIntentType="FOR PROCESSING")], "FOR PROCESSING")
 
