@@ -29,7 +29,7 @@ def little_memory(monkeypatch) -> None:
     """Let 6 KiB be free, which hold one kilobyte of float32 and its copies, and let no pixel be read."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=6 * 1024 - 1))
     monkeypatch.setattr(readers, "_read_plain", None)
-    monkeypatch.setattr(dicom, "_pixels", None)
+    monkeypatch.setattr(dicom, "read_pixels", None)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.nii", "a.nrrd", "a.dcm", "series"])

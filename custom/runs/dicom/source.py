@@ -116,6 +116,8 @@ def _read_header(file: str | os.PathLike[str], name: str) -> Dataset:
     """Read the WANTED tags of a file, decoded; errors mention `name`, as a path may identify the patient."""
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(WANTED), force=True)
+        if not any(tag in header for tag in UIDS):
+            raise pydicom.errors.InvalidDicomError("it has no identifiers")
         header.decode()
     except (OSError, pydicom.errors.InvalidDicomError, ValueError, LookupError) as error:
         reason = type(error).__name__
