@@ -173,6 +173,8 @@ def remarks(study: Study) -> Iterator[str]:
     """What a reader of a study's results must know: that the input check rejects it, that only a part was analysed."""
     if study.get("refusals"):
         yield f"Scored although the input check rejects it: {'; '.join(study['refusals'])}."
+    if study["image"].meta.get("stored"):
+        yield f"{study['image'].meta['stored']}."
     if study["image"].shape[-1] > 1:
         seen = to_source(torch.ones(1, *study["image"].shape[1:]), study["image"], "nearest") > 0.5
         spans = [np.flatnonzero(seen.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]

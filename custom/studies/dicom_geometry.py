@@ -17,6 +17,7 @@ from custom.studies.formats import load_error
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ALIKE = 1e-3  # direction cosines and spacings, mm
+ROUNDED = 6e-3  # direction cosines of one orientation, of which some were rounded to two decimals (0.3 degrees)
 SAME_POSITION = 1e-3  # mm
 UNEVEN, ROUNDING = 0.02, 0.01  # of the step between slices, and mm: scanners round their positions
 
@@ -97,7 +98,7 @@ def stack_order(planes: Sequence[Plane], path: Path) -> list[int]:
     if not planes:
         raise load_error(path, "a series must have at least one image, but it has none", "Export it again.")
     _check_alike(planes, path)
-    depths = np.array([plane.position @ planes[0].normal for plane in planes])
+    depths = np.array([plane.position @ _exact(planes).normal for plane in planes])
     order = np.argsort(depths, kind="stable")
     _check_one_image_each(depths[order], path)
     _check_steps(depths[order], path)
@@ -110,20 +111,28 @@ def stack_affine(planes: Sequence[Plane]) -> np.ndarray:
 
     The third column is (last - first) / (n - 1), which is also correct for a tilted gantry.
     """
-    first = planes[0]
+    first, exact = planes[0], _exact(planes)
     affine = np.eye(4)
-    affine[:3, 0] = first.cosines[:3] * first.spacing[1]
-    affine[:3, 1] = first.cosines[3:] * first.spacing[0]
-    affine[:3, 2] = first.normal * first.depth
+    affine[:3, 0] = exact.cosines[:3] * first.spacing[1]
+    affine[:3, 1] = exact.cosines[3:] * first.spacing[0]
+    affine[:3, 2] = exact.normal * first.depth
     if len(planes) > 1:
         affine[:3, 2] = (planes[-1].position - first.position) / (len(planes) - 1)
     affine[:3, 3] = first.position
     return LPS_TO_RAS @ affine
 
 
+def _exact(planes: Sequence[Plane]) -> Plane:
+    """Return the plane with the direction cosines to use: the first, or the least rounded one where they differ."""
+    if len(_kinds([plane.cosines for plane in planes])) == 1:
+        return planes[0]
+    axes = [plane.cosines.reshape(2, 3) for plane in planes]
+    return planes[int(np.argmin([np.abs(pair @ pair.T - np.eye(2)).max() for pair in axes]))]
+
+
 def _check_alike(planes: Sequence[Plane], path: Path) -> None:
     """Reject slices of several orientations, sizes or pixel spacings."""
-    orientations = _kinds([plane.cosines for plane in planes])
+    orientations = _kinds([plane.cosines for plane in planes], ROUNDED)
     if len(orientations) > 1:
         found = " + ".join(str(count) for _, count in orientations[:5])
         raise load_error(
@@ -144,11 +153,11 @@ def _check_alike(planes: Sequence[Plane], path: Path) -> None:
         raise load_error(path, f"all slices must have one PixelSpacing, but they have {found}", step)
 
 
-def _kinds(vectors: Sequence[np.ndarray]) -> list[tuple[np.ndarray, int]]:
+def _kinds(vectors: Sequence[np.ndarray], tolerance: float = ALIKE) -> list[tuple[np.ndarray, int]]:
     """Return the distinct vectors with their counts, most frequent first."""
     kinds: list[list] = []
     for vector in vectors:
-        same = next((kind for kind in kinds if np.abs(kind[0] - vector).max() <= ALIKE), None)
+        same = next((kind for kind in kinds if np.abs(kind[0] - vector).max() <= tolerance), None)
         if same is None:
             kinds.append([vector, 1])
         else:

@@ -30,6 +30,9 @@ SCAN_TAGS = [
 ]
 # DICOM PS3.3 C.7.3.1.1.1: a file of these is an image of its own, even if it contains a position.
 PROJECTIONS = frozenset("CR DX MG RG RF XA US IVUS ES XC GM SM OP OPT IO PX DG TG EM".split())
+RADIOGRAPHS = frozenset({"CR", "DX", "RG", "RF", "PX"})  # whose PatientOrientation states how they are displayed
+# Their images are slices, also where the position is lost or in functional groups; others without it are 2-D images.
+CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})
 # Objects with rows and columns that are results, not images of the patient.
 RESULTS = {"SEG": "SEG", "RTDOSE": "RT", "RTPLAN": "RT", "RTSTRUCT": "RT", "SR": "SR", "PR": "PR", "KO": "KO"}
 RESULT_CLASSES = {
@@ -66,6 +69,11 @@ class DicomFile:
     series: str = ""
     instance: str = ""
 
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What the slices of one series have in common: its UIDs, or their folder where it lost its own."""
+        return (self.study, self.series) if self.series else (self.study, "", str(self.path.parent.resolve()))
+
 
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
@@ -84,7 +92,7 @@ def quiet_dicom() -> Iterator[None]:
 
 
 def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset, int]:
-    """Read a header without pixels; a file that ends in .dcm may lack the "DICM" prefix.
+    """Read a header without pixels; the file may lack the "DICM" prefix.
 
     Returns:
         The header and the number of bytes after it.
@@ -92,9 +100,8 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
     Raises:
         Exception: of any kind, if the file is broken.
     """
-    force = path.suffix.lower() == ".dcm"
     with path.open("rb") as stream:
-        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=force)
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=True)
         rest = path.stat().st_size - stream.tell()
     if not header.get("SOPClassUID") and not header.get("Rows") and "MediaStorageSOPClassUID" not in header.file_meta:
         raise InvalidDicomError("the header specifies neither an object class nor an image")
@@ -102,16 +109,16 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
 
 
 def has_all_fragments(path: Path, offset: int) -> bool:
-    """Whether the compressed pixels, whose element begins at `offset`, are complete (PS3.5 annex A.4)."""
+    """Whether the compressed pixels, whose first fragment begins at `offset`, are complete (PS3.5 annex A.4)."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        stream.seek(offset + 12)
+        stream.seek(offset)
         while stream.tell() < size:
             mark, length = stream.read(4), int.from_bytes(stream.read(4), "little")
             if mark != FRAGMENT:
                 return mark == END_OF_FRAGMENTS
             stream.seek(length, 1)
-        return offset + 12 < stream.tell() == size  # some writers omit the last delimiter
+        return offset < stream.tell() == size  # some writers omit the last delimiter
 
 
 @quiet_dicom()
@@ -121,10 +128,12 @@ def scan_file(path: Path) -> DicomFile | None:
         header, _ = read_header(path, SCAN_TAGS)
         uids = [str(header.get(tag) or "") for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         name, frames = object_name(header), int(header.get("NumberOfFrames") or 1)
-        positioned = bool(header.get("ImagePositionPatient")) and str(header.get("Modality")) not in PROJECTIONS
+        modality = str(header.get("Modality") or "")
+        positioned = bool(header.get("ImagePositionPatient")) and modality not in PROJECTIONS
     except Exception:  # pydicom raises anything on a broken file; reading the study reports the reason
         return None
-    kind = "" if name else "slice" if positioned and frames == 1 and uids[1] else "image"
+    is_slice = frames == 1 and (positioned or modality in CROSS_SECTIONAL)
+    kind = "" if name else "slice" if is_slice else "image"
     return DicomFile(path, kind, name, *uids)
 
 
@@ -174,6 +183,6 @@ def group_files(files: Iterable[DicomFile]) -> dict[tuple[str, ...], list[DicomF
     groups: dict[tuple[str, ...], list[DicomFile]] = {}
     for file in files:
         if file.kind:
-            key = (file.study, file.series) if file.kind == "slice" else (str(file.path),)
+            key = file.group if file.kind == "slice" else (str(file.path),)
             groups.setdefault(key, []).append(file)
     return groups

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from custom.errors import NomalyError
 from custom.studies.case_names import UniqueNames, pseudonym
 from custom.studies.datalist import DATALIST, load_datalist
+from custom.studies.dicom_dir import NAME as DICOMDIR
+from custom.studies.dicom_dir import listed_files
 from custom.studies.dicom_headers import DicomFile, scan_file
 from custom.studies.formats import PAIRS, STUDY_SUFFIXES, UNREAD_FORMATS, case_name, header_of_pair, is_dicom
 from custom.studies.items import StudyItem
@@ -54,7 +56,8 @@ def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identif
 
     An input is an image file; a folder, searched recursively; a text file with one path per line, relative to its
     folder, where lines that begin with # are comments; or `datalist.json` or a folder that contains it, of which the
-    test section is used, or all sections if that is empty. DICOM files are recognised by their content. The files of
+    test section is used, or all sections if that is empty. DICOM files are recognised by their content; a
+    DICOMDIR stands for the files that it lists. The files of
     one cross-sectional series are one study, whose `image` is the list of its files; a film or a multi-frame file is
     a study by itself.
 
@@ -102,8 +105,7 @@ class _Search:
         if not os.path.isdir(path):
             if may_be_list and path.suffix.lower() == LIST_SUFFIX and os.path.isfile(path):
                 return all([self.add(entry, may_be_list=False) or self.add_single(entry) for entry in _read_list(path)])
-            self._add_file(path, named=True)
-            return True
+            return self._add_file(path, named=True)
         if os.path.isfile(path / DATALIST):
             return self._add_datalist(path)
         found, closed, results = _walk(path)
@@ -154,6 +156,8 @@ class _Search:
         header = scan_file(path) if dicom else None
         if header is not None and header.kind == "slice":
             return self._add_slice(header)
+        if named and header is not None and header.name == DICOMDIR:
+            return any([self._add_listed(file) for file in listed_files(path)])
         if (
             named
             or path.name.lower().endswith(tuple(PAIRS))
@@ -164,6 +168,10 @@ class _Search:
         self.skipped[f"DICOM {header.name}" if header is not None else _kind(path)] += 1
         return False
 
+    def _add_listed(self, path: Path) -> bool:
+        """Add a file of a DICOMDIR; one that is missing fails when it is read."""
+        return self._add_file(path, named=False) if os.path.isfile(path) else self.add_single(path)
+
     def _add_slice(self, header: DicomFile) -> bool:
         """Add a file to its series."""
         place = os.path.realpath(header.path)
@@ -171,7 +179,8 @@ class _Search:
             self.twice += 1
             return True
         self._files.add(place)
-        series = self.studies.setdefault((header.study, header.series), _Study([], header.series, is_series=True))
+        identity = header.series or "/".join(header.group)
+        series = self.studies.setdefault(header.group, _Study([], identity, is_series=True))
         series.files.append(str(header.path))
         return True
 

@@ -40,6 +40,7 @@ UNREAD_FORMATS = {
 }
 STUDY_SUFFIXES = (*NIBABEL_SUFFIXES, ".dcm", *ITK_SUFFIXES, *TIFF_SUFFIXES, *IMAGE_SUFFIXES)
 DICOM_MARK, MARK_OFFSET = b"DICM", 128  # PS3.10 section 7.1
+FIRST_ELEMENTS = (0x00, 0x01, 0x02, 0x05, 0x08, 0x10, 0x12, 0x14, 0x16, 0x18)  # of groups 2 and 8
 GIB = 2**30
 COPIES = 6  # of a float32 image in memory at once during processing
 
@@ -91,7 +92,7 @@ def load_error(path: str | PathLike, problem: str, next_step: str) -> NomalyErro
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix or its "DICM" prefix.
+    """Whether a file is DICOM, by its suffix, its "DICM" prefix, or a first element as old archives write it.
 
     Raises:
         OSError: if it cannot be read.
@@ -99,8 +100,19 @@ def is_dicom(path: Path) -> bool:
     if path.suffix.lower() == ".dcm":
         return True
     with path.open("rb") as stream:
-        stream.seek(MARK_OFFSET)
-        return stream.read(len(DICOM_MARK)) == DICOM_MARK
+        head = stream.read(MARK_OFFSET + len(DICOM_MARK))
+    return head[MARK_OFFSET:] == DICOM_MARK or _begins_with_element(head)
+
+
+def _begins_with_element(head: bytes) -> bool:
+    """Whether a file without preamble begins with an element of group 2 or 8, of explicit or implicit value type."""
+    if len(head) <= MARK_OFFSET or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3] != 0:
+        return False
+    length = int.from_bytes(head[4:8], "little")
+    return head[2] in FIRST_ELEMENTS and (
+        head[4:6] in (b"UL", b"OB", b"CS", b"UI", b"DA", b"SH", b"TM")
+        or (length == 4 if head[2] == 0 else length <= 64)
+    )
 
 
 def check_access(path: Path) -> None:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform, Orientation, Transform
 
 from custom.errors import NomalyError
 from custom.studies.formats import IMAGE_SUFFIXES, TIFF_SUFFIXES, case_name, load_error, study_path
@@ -52,7 +52,8 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             f"the affine must be invertible, but it is {own.tolist()}",
             "Fix the header, or export it again.",
         )
-    without_geometry = path.suffix.lower() in (*IMAGE_SUFFIXES, *TIFF_SUFFIXES) and is_2d
+    is_plain = path.suffix.lower() in (*IMAGE_SUFFIXES, *TIFF_SUFFIXES) and not image.meta.get("dicom")
+    without_geometry = is_plain and is_2d
     # A single sagittal or coronal slice has no axial plane to reorient to: the stored plane is kept.
     as_shown = is_2d and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
     affine = _display_affine(own) if as_shown else own
@@ -67,7 +68,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "sides_known": image.meta["sides_known"] and not as_shown,
         "source_files": image.meta.get("source_files", [str(path)]),
         "dicom": image.meta.get("dicom", False),
-        **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view")},
+        **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view", "stored")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
@@ -80,6 +81,11 @@ def _in_plane_shape(image: MetaTensor) -> tuple[int, int]:
     return shape[world_axis_of.index(0)], shape[world_axis_of.index(1)]
 
 
+def upright(film: MetaTensor) -> MetaTensor:
+    """Return a film that is stored turned or mirrored (`stored` in `meta`) upright, traced; other images unchanged."""
+    return cast(MetaTensor, Orientation(axcodes="LPS", labels=None)(film)) if film.meta["stored"] else film
+
+
 class LoadStudy(Transform):
     """Load one study as a (C, X, Y, Z) float32 MetaTensor with the intensities of its file.
 
@@ -87,12 +93,13 @@ class LoadStudy(Transform):
     slice) gets Z = 1. 2-D images without orientation get the affine diag(-1, -1, 1, 1), "already in display
     orientation", which ``Orientationd(axcodes="LPS")`` leaves unchanged. Images stored as negatives (MONOCHROME1) are
     inverted to bone bright. The orientation that an image file states (EXIF, TIFF Orientation) is applied:
-    `spatial_shape` and all results are those of the upright image.
+    `spatial_shape` and all results are those of the upright image. A DICOM film whose PatientOrientation states that
+    it is stored turned or mirrored is brought upright, and its results lie on the pixels as stored.
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
     its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its
     folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), and the DICOM values
-    `modality`, `body_part` and `view`, upper case, else "".
+    `modality`, `body_part` and `view`, upper case, else "", and `stored` (how a film was brought upright, else "").
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey image stored as RGB(A) is accepted for 1, a colour image is not.
@@ -111,7 +118,7 @@ class LoadStudy(Transform):
 
     def __call__(self, image: ImageSource) -> MetaTensor:
         path = study_path(image)
-        study = self._with_channels(_promote(read_study(image), path), path)
+        study = upright(self._with_channels(_promote(read_study(image), path), path))
         self._check_values(study, path)
         self._check_size(study, path)
         return study
@@ -204,6 +211,8 @@ class LoadStudyd(MapTransform):
         """Load a mask and check that it has the grid of the image."""
         path = study_path(source)
         mask = _promote(read_study(source), path)
+        mask.meta["stored"] = image.meta["stored"]  # the mask is on the grid of the file, too
+        mask = upright(mask)
         same_shape = mask.shape[1:] == image.shape[1:]
         if not same_shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
             found, wanted = (tuple(grid.shape[1:]) for grid in (mask, image))

@@ -70,12 +70,6 @@ def test_each_slice_has_its_own_slope(tmp_path: Path) -> None:
     assert np.array_equal(read_dicom(files, tmp_path)[0], expected)
 
 
-def test_padding_value_is_unchanged(tmp_path: Path) -> None:
-    padded = np.where(VOLUME < 0, -2000, VOLUME).astype(np.int16)
-    files = write_series(tmp_path, padded, OBLIQUE, PixelPaddingValue=-2000)
-    assert np.array_equal(read_dicom(files, tmp_path)[0], padded)
-
-
 def test_negative_volume_is_turned(tmp_path: Path) -> None:
     stored = (VOLUME + 1000).astype(np.uint16)
     files = write_series(tmp_path, stored, OBLIQUE, 12, PhotometricInterpretation="MONOCHROME1")

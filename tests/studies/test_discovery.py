@@ -85,9 +85,10 @@ def test_dicom_files_are_grouped_by_series_and_films_are_studies_of_their_own(tm
     assert [item["case"] for item in items][1::4] == [hashed("1.2.5"), hashed("1.2.3")]
 
 
-def test_slices_without_a_position_are_images_each(tmp_path: Path) -> None:
-    write_series(tmp_path, VOLUME, np.eye(4), ImagePositionPatient=None)
-    assert [case for _, case in named(tmp_path)] == ["0000", "0001", "0002"]
+@pytest.mark.parametrize("lost", ["ImagePositionPatient", "SeriesInstanceUID"])
+def test_slices_that_lost_their_position_or_series_are_one_study(tmp_path: Path, lost: str) -> None:
+    write_series(tmp_path / "head", VOLUME, np.eye(4), **{lost: None})
+    assert [case for _, case in named(tmp_path)] == ["head"]
 
 
 def test_series_is_named_after_its_folder_where_names_may_stay(tmp_path: Path) -> None:

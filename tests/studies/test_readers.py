@@ -31,7 +31,7 @@ def little_memory(monkeypatch) -> None:
     monkeypatch.setattr(readers, "_loader", None)
     monkeypatch.setattr(image_files, "_values", None)
     monkeypatch.setattr(nifti, "_channel_first", None)
-    monkeypatch.setattr(dicom, "_pixels", None)
+    monkeypatch.setattr(dicom, "read_pixels", None)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.nii", "a.nrrd", "a.dcm", "series"])

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
 from custom.errors import NomalyError
+from custom.studies.dicom_geometry import ROUNDED
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # The identifiers of patient and study in a PACS; the new objects must carry them to be filed with the source.
@@ -41,7 +42,6 @@ VIEW = ("Modality", "Laterality", "ImageLaterality", "PatientOrientation")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 COPIED = (*VIEW, *UIDS, *PATIENT, *STUDY, *OPTIONAL, *GEOMETRY)
 WANTED = ("SpecificCharacterSet", *COPIED, *GROUPS)
-ORIENTATION_TOLERANCE = 1e-4  # of direction cosines, which are stored with few digits
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def read_source(files: Sequence[str | os.PathLike[str]]) -> DicomSource:
 def _read_header(file: str | os.PathLike[str], name: str) -> Dataset:
     """Read the WANTED tags of a file, decoded; errors mention `name`, as a path may identify the patient."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(WANTED))
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(WANTED), force=True)
+        if not any(tag in header for tag in UIDS):
+            raise pydicom.errors.InvalidDicomError("it has no identifiers")
         header.decode()
     except (OSError, pydicom.errors.InvalidDicomError, ValueError, LookupError) as error:
         reason = type(error).__name__
@@ -171,7 +173,7 @@ def _unite_orientations(headers: list[Dataset]) -> bool:
     planes = [plane for group in groups for plane in group.get("PlaneOrientationSequence", [])]
     planes = planes or [header for header in headers if header.get("ImageOrientationPatient")]
     cosines = [np.array(plane.ImageOrientationPatient, float) for plane in planes]
-    if any(not np.allclose(angles, cosines[0], rtol=0, atol=ORIENTATION_TOLERANCE) for angles in cosines):
+    if any(not np.allclose(angles, cosines[0], rtol=0, atol=ROUNDED) for angles in cosines):
         return False
     for plane in planes[1:]:
         plane.ImageOrientationPatient = planes[0].ImageOrientationPatient

@@ -12,7 +12,8 @@ from pydicom.uid import JPEG2000Lossless
 
 from custom.errors import NomalyError
 from custom.runs.dicom import objects
-from dicom import write_cine
+from custom.runs.dicom.source import read_source
+from dicom import write_cine, write_film
 from dicom_results import RUN, SHAPE, anomaly_map, labels, regions, result, sources, write
 
 KINDS = ("series", "multiframe", "film")
@@ -186,6 +187,12 @@ def test_files_that_are_no_dicom_or_lack_their_uids_are_refused(tmp_path):
         write("film", tmp_path, StudyInstanceUID=None)
     with pytest.raises(NomalyError, match="files must name at least one DICOM file"):
         objects.write_dicom_objects(tmp_path, [], {}, result(), [], RUN)
+
+
+def test_files_without_preamble_are_referred_to(tmp_path):
+    path = write_film(tmp_path / "film.dcm", np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+    path.write_bytes(path.read_bytes()[132:])
+    assert read_source([path]).headers[0].Rows == 64
 
 
 def test_what_highdicom_refuses_is_told_without_the_values_of_the_file(tmp_path):

@@ -1,0 +1,108 @@
+"""Pixels of DICOM files as values of their modality; ITK (GDCM) decodes JPEG, JPEG-LS, JPEG 2000 and RLE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import itk
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileDataset
+
+from custom.studies.dicom_frames import count_frames, rescale_of
+from custom.studies.formats import load_error
+
+
+def read_pixels(file: Path, header: FileDataset) -> np.ndarray:
+    """Decode the pixels of one file.
+
+    Args:
+        file: its path.
+        header: its header.
+
+    Returns:
+        (C, X, Y, frames), X = column, Y = row, in the units of the modality, negatives (MONOCHROME1) inverted. Padding
+        (PixelPaddingValue to PixelPaddingRangeLimit) is NaN.
+
+    Raises:
+        NomalyError: if the pixels cannot be decoded.
+    """
+    is_shifted = header.get("HighBit") is not None and int(header.HighBit) + 1 != int(header.BitsStored)
+    array, applied = _shifted_pixels(file, header) if is_shifted else _decoded_pixels(file, header)
+    # ITK applies one slope per file, not per frame: undo it, exactly, as stored values are integers.
+    stored = np.round((array - applied[1]) / applied[0])
+    wanted = np.array([rescale_of(header, number) for number in range(count_frames(header))])
+    if not np.allclose(wanted, applied, rtol=1e-12, atol=0):
+        array = stored * wanted[:, 0] + wanted[:, 1]
+    padding = _padding(header)
+    return array if padding is None else np.where((stored >= padding[0]) & (stored <= padding[1]), np.nan, array)
+
+
+def fill_padding(values: np.ndarray) -> np.ndarray:
+    """Set NaN, which marks padding, to the lowest other value, as background; in place. 0 if all is padding."""
+    empty = np.isnan(values)
+    if empty.any():
+        values[empty] = 0 if empty.all() else np.nanmin(values)
+    return values
+
+
+def _decoded_pixels(file: Path, header: FileDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels from ITK, (C, X, Y, frames), with the slope and intercept that it applied to them."""
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name files
+    reader = itk.GDCMImageIO.New()
+    try:
+        image = itk.imread(str(file), imageio=reader)
+    except Exception as error:  # ITK raises RuntimeError, its wrapping others
+        syntax = getattr(getattr(header.file_meta, "TransferSyntaxUID", None), "name", "unknown encoding")
+        step = "Export the file again, without compression or with a common one."
+        raise load_error(file, f"the pixels must be readable, but could not be decoded ({syntax})", step) from error
+    array = itk.array_from_image(image)
+    array = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
+    applied = np.array([reader.GetRescaleSlope(), reader.GetRescaleIntercept()])
+    return array.transpose(3, 2, 1, 0), applied
+
+
+def _shifted_pixels(file: Path, header: FileDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels that are not in the lowest bits of their cells, which ITK misreads, and slope 1 and intercept 0."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    shift, bits = int(header.HighBit) + 1 - int(header.BitsStored), int(header.BitsStored)
+    if (syntax and syntax.is_compressed) or shift < 0 or int(header.SamplesPerPixel) != 1:
+        raise load_error(
+            file,
+            f"HighBit must be BitsStored - 1, except in a grey image without compression, but it is {header.HighBit} "
+            f"with {bits} bits",
+            "Export the file again.",
+        )
+    order = ">" if syntax == pydicom.uid.ExplicitVRBigEndian else "<"
+    shape = (1, count_frames(header), int(header.Rows), int(header.Columns))
+    data = pydicom.dcmread(file, force=True).PixelData
+    cells = np.frombuffer(data, f"{order}u{int(header.BitsAllocated) // 8}", int(np.prod(shape))).astype(np.int64)
+    if cells.max() < 2 ** bits and (cells % 2**shift).any():
+        problem = (
+            f"HighBit must be that of the pixels, but it is {header.HighBit} and they have the bits 0 to {bits - 1}"
+        )
+        raise load_error(file, problem, "Correct the tag, or export the file again.")
+    values = (cells >> shift) & (2**bits - 1)
+    if header.PixelRepresentation == 1:
+        values = np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        values = _inverted(values, header)
+    return values.reshape(shape).transpose(0, 3, 2, 1).astype(np.float64), np.array([1.0, 0.0])
+
+
+def _inverted(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """Return stored values of a negative as those of a positive, within the bits stored."""
+    return (-1 if header.PixelRepresentation == 1 else 2 ** int(header.BitsStored) - 1) - values
+
+
+def _padding(header: Dataset) -> tuple[float, float] | None:
+    """Return the lowest and highest stored value of padding, of negatives inverted; None if there is no padding."""
+    limits = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    found = np.array([limit for limit in limits if isinstance(limit, int)], dtype=np.int64)
+    if limits[0] is None or not found.size or int(header.SamplesPerPixel) != 1:
+        return None
+    if header.PixelRepresentation == 1:  # some writers store a negative value as unsigned
+        found = np.where(found >= 2 ** (int(header.BitsAllocated) - 1), found - 2 ** int(header.BitsAllocated), found)
+    if header.get("PhotometricInterpretation") == "MONOCHROME1":
+        found = _inverted(found, header)
+    return float(found.min()), float(found.max())

@@ -1,0 +1,60 @@
+"""Pixels of DICOM files: padding, unusual bits, copies in other syntaxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid
+
+from custom.errors import NomalyError
+from custom.studies.dicom import read_dicom
+from dicom import write_film, write_series
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+VOLUME = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
+GRID = np.diag([-1.5, -2.0, 3.0, 1.0])
+
+
+def refused(files: list[Path], message: str) -> None:
+    with pytest.raises(NomalyError, match=message):
+        read_dicom(files, Path("series"))
+
+
+def test_padding_is_background_at_the_lowest_other_value_of_the_volume(tmp_path: Path) -> None:
+    padded = np.where(VOLUME < 0, -2000, VOLUME).astype(np.int16)
+    files = write_series(tmp_path, padded, GRID, PixelPaddingValue=-2000)
+    assert np.array_equal(read_dicom(files, tmp_path)[0], np.where(VOLUME < 0, VOLUME[VOLUME >= 0].min(), VOLUME))
+
+
+@pytest.mark.parametrize("photometric, padding, limit", [("MONOCHROME2", 4090, 4095), ("MONOCHROME1", 5, 0)])
+def test_padding_range_of_a_film_is_background_also_in_a_negative(
+    tmp_path: Path, photometric: str, padding: int, limit: int
+) -> None:
+    tags = {"PhotometricInterpretation": photometric, "PixelPaddingValue": padding, "PixelPaddingRangeLimit": limit}
+    path = write_film(tmp_path / "film.dcm", RAMP, 12, **tags)
+    bright = RAMP if photometric == "MONOCHROME2" else 4095 - RAMP
+    expected = np.where(bright >= 4090, 0, bright)
+    assert np.array_equal(read_dicom([path], path)[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_pixels_in_the_high_bits_are_shifted(tmp_path: Path, signed: bool) -> None:
+    values = RAMP.astype(np.int16) - 2048 * signed
+    path = write_film(tmp_path / "film.dcm", (values << 4).astype(np.int16 if signed else np.uint16), 12, HighBit=15)
+    assert np.array_equal(read_dicom([path], path)[0, ..., 0], values)
+
+
+def test_wrong_high_bit_is_refused(tmp_path: Path) -> None:
+    refused([write_film(tmp_path / "film.dcm", RAMP, 12, HighBit=15)], "HighBit must be that of the pixels")
+
+
+def test_copy_in_another_lossless_syntax_is_left_out(tmp_path: Path) -> None:
+    files = write_series(tmp_path, VOLUME, GRID)
+    copy = pydicom.dcmread(files[1])
+    copy.compress(uid.RLELossless, generate_instance_uid=False)
+    copy.save_as(tmp_path / "copy.dcm")
+    image = read_dicom([*files, tmp_path / "copy.dcm"], tmp_path)
+    assert np.array_equal(image[0], VOLUME) and len(image.meta["source_files"]) == 4
