@@ -22,6 +22,8 @@ HOW = {
     "the longer side of the head's box, extended by the share head_margin at each end and rounded to pixels; "
     "zeros outside the image.",
     "InvertFilmd": "x -> lowest + highest value of the image - x.",
+    "SubtractLowestd": "x -> x - lowest value of the image, so that 0 is its background; 8-bit image files (PNG, JPEG, "
+    "BMP, TIFF with integers from 0 to 255) are left as they are.",
     "SquareImaged": "CropMargin removes the shares (left, top, right, bottom), each rounded to pixels. PadToSquare "
     "pads X and Y to the longer side with the lowest value: half (rounded down) before, the rest after.",
     "ResizeStudyd": "Each axis that shrinks is first smoothed by a Gaussian of (length / target - 1) / 2 pixels = "
