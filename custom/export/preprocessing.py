@@ -17,11 +17,16 @@ HOW = {
     "axcodes (LPS: left, posterior, superior).",
     "CropHeadd": "A copy, smoothed by a Gaussian of sigma 1.5 mm, is thresholded at p1 + threshold (p99 - p1), with "
     "its 1st and 99th percentiles; the head is the largest component connected by faces. Its vertex is the "
-    "topmost slice whose area is over 0.05 of that of the largest slice; slices of the head at a distance below "
-    "the vertex within slab_mm are kept. In plane: a square in mm around the head in these slices, whose side is "
-    "the longer side of the head's box, extended by the share head_margin at each end and rounded to pixels; "
-    "zeros outside the image.",
+    "topmost slice whose area is over 0.05 of that of the largest slice. If that is the topmost slice of the volume, "
+    "of at most 0.65 of the largest area, a parabola fitted to the areas of the slices of its topmost 40 mm (at least "
+    "3) is followed upwards to 0.05; rounded down to slices, this distance is added if it is at least 5 mm and 2 "
+    "slices. Nomaly rejects heads for which this fails or gives more than the lower value of slab_mm. Slices of the "
+    "head at a distance below the vertex within slab_mm are kept. In plane: a square in mm around the head in these "
+    "slices, whose side is the longer side of the head's box, extended by the share head_margin at each end and "
+    "rounded to pixels; zeros outside the image.",
     "InvertFilmd": "x -> lowest + highest value of the image - x.",
+    "SubtractLowestd": "x -> x - lowest value of the image, so that 0 is its background; 8-bit image files (PNG, JPEG, "
+    "BMP, TIFF with integers from 0 to 255) are left as they are.",
     "SquareImaged": "CropMargin removes the shares (left, top, right, bottom), each rounded to pixels. PadToSquare "
     "pads X and Y to the longer side with the lowest value: half (rounded down) before, the rest after.",
     "ResizeStudyd": "Each axis that shrinks is first smoothed by a Gaussian of (length / target - 1) / 2 pixels = "

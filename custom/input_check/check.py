@@ -20,6 +20,7 @@ from custom.input_check.poses import RATIOS, best_turn
 from custom.input_check.state import InputCheckState
 from custom.input_check.tags import tag_reason
 from custom.studies.dicom_headers import PROJECTIONS
+from custom.transforms.head import cut_reason
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class InputCheck:
 
         The cheap checks come first: the image is checked only if its tags and geometry fit.
         """
-        if reasons := self.tag_reasons(image):
+        if reasons := self.tag_reasons(image) or [*filter(None, [cut_reason(image)])]:
             return reasons
         reasons = self.geometry_reasons(image) or self.image_reasons(image)
         return [*reasons, USUAL] if reasons else []

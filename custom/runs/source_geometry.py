@@ -25,7 +25,7 @@ from custom.studies.formats import IMAGE_SUFFIXES, NIFTI_SUFFIXES, TIFF_SUFFIXES
 from custom.studies.image_files import integer_type, keeps_integers
 from custom.studies.nifti import affine_of, open_volume
 from custom.transforms.head import CropHead
-from custom.transforms.intensity import unscale_intensity
+from custom.transforms.intensity import outside_intensity, unscale_intensity
 
 # The inverse of each takes its parameters from the trace; the arguments here are placeholders.
 INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
@@ -93,15 +93,18 @@ def source_arrays(image: MetaTensor, volumes: Mapping[str, torch.Tensor]) -> dic
         image: the study as given to the network.
         volumes: results (C, X, Y, Z) on the grid of `image`, by name. "labels" (region numbers) use nearest-neighbour
             resampling and also give "mask", 1 inside any region; "pseudo_healthy" is scaled back to the intensities of
-            the file.
+            the file, and has the file's background where the study was cropped.
     """
     arrays = {}
     for name, volume in volumes.items():
         if name == "labels":
             arrays["labels"] = np.rint(to_source(volume.float(), image, "nearest")).astype(np.int32)
             arrays["mask"] = (arrays["labels"] > 0).astype(np.uint8)
+        elif name == "pseudo_healthy":
+            outside = outside_intensity(image)
+            arrays[name] = to_source(unscale_intensity(volume, image) - outside, image) + np.float32(outside)
         else:
-            arrays[name] = to_source(unscale_intensity(volume, image) if name == "pseudo_healthy" else volume, image)
+            arrays[name] = to_source(volume, image)
     return arrays
 
 

@@ -22,6 +22,7 @@ from custom.runs.source_geometry import remove_images, source_arrays, to_source,
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
 from custom.studies.privacy import failure
+from custom.transforms.head import cut_remark
 
 logger = logging.getLogger(__name__)
 
@@ -170,11 +171,12 @@ def place_of(image: MetaTensor) -> dict[str, Any]:
 
 
 def remarks(study: Study) -> Iterator[str]:
-    """What a reader of a study's results must know: that the input check rejects it, that only a part was analysed."""
+    """What a reader of a study's results must know: that it is rejected, cut off, or analysed in part."""
     if study.get("refusals"):
         yield f"Scored although the input check rejects it: {'; '.join(study['refusals'])}."
     if study["image"].meta.get("stored"):
         yield f"{study['image'].meta['stored']}."
+    yield cut_remark(study["image"])
     if study["image"].shape[-1] > 1:
         seen = to_source(torch.ones(1, *study["image"].shape[1:]), study["image"], "nearest") > 0.5
         spans = [np.flatnonzero(seen.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]

@@ -71,7 +71,13 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view", "stored")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
+    meta["eight_bit"] = without_geometry and not meta["dicom"] and _are_bytes(data)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
+
+
+def _are_bytes(values: torch.Tensor) -> bool:
+    """Whether all values are integers from 0 to 255."""
+    return bool(((values >= 0) & (values <= 255) & (values == values.round())).all())
 
 
 def _in_plane_shape(image: MetaTensor) -> tuple[int, int]:
@@ -98,8 +104,9 @@ class LoadStudy(Transform):
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
     its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its
-    folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), and the DICOM values
-    `modality`, `body_part` and `view`, upper case, else "", and `stored` (how a film was brought upright, else "").
+    folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), `eight_bit` (whether it
+    is an image file such as PNG with integers from 0 to 255), the DICOM values `modality`, `body_part` and `view`,
+    upper case, else "", and `stored` (how a film was brought upright, else "").
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey image stored as RGB(A) is accepted for 1, a colour image is not.

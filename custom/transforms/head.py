@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 SMOOTHING_MM = 1.5
 VERTEX_AREA = 0.05  # fraction of the largest slice; a sphere of head size reaches it 2-3 mm below its top
-CUT_AREA = 0.5  # a top slice this large means that the volume does not reach the vertex
+CUT_KEY = "head_cut_mm"
+CUT_AREA = 0.65  # fraction of the largest slice; with a larger top slice the distance of the vertex cannot be estimated
+CUT_MM = 5.0  # a vertex closer to the topmost slice is taken as that slice
+FIT_MM = 40.0  # the areas of the slices in this distance below the topmost one give the vertex above it
 
 
 def head_mask(volume: np.ndarray, spacing: Sequence[float], threshold: float = 0.1) -> np.ndarray:
@@ -46,6 +49,51 @@ def vertex_slice(head: np.ndarray) -> int:
     return int(np.flatnonzero(areas > VERTEX_AREA * areas.max())[-1])
 
 
+def mm_to_vertex(head: np.ndarray, step_mm: float) -> float:
+    """Return the distance in mm from the topmost slice up to the vertex of a head that is cut off there.
+
+    0 if the volume reaches the vertex, to one slice and 5 mm; NaN if the distance cannot be estimated. The areas of an
+    ellipsoid's slices are a quadratic function of height: one is fitted to the topmost 40 mm and followed upwards.
+    """
+    shares = head.sum(axis=(0, 1)) / head.sum(axis=(0, 1)).max()
+    if shares[-1] <= VERTEX_AREA:
+        return 0.0
+    count = max(3, int(FIT_MM / step_mm) + 1)
+    if shares[-1] > CUT_AREA or len(shares) < count:
+        return float("nan")
+    curve = np.polynomial.Polynomial.fit(np.arange(1 - count, 1) * step_mm, shares[-count:], 2)
+    roots = (curve - VERTEX_AREA).roots()
+    above = roots[np.isreal(roots) & (roots.real > 0)].real
+    slices = np.floor(above.min() / step_mm) if above.size else np.nan
+    return 0.0 if slices * step_mm < max(CUT_MM, 2 * step_mm) else float(slices * step_mm)
+
+
+def cut_reason(image: torch.Tensor) -> str:
+    """Return why the slab of a prepared head was not found, "" if it was."""
+    if not np.isnan(_missing_mm(image)):
+        return ""
+    return (
+        "the top of the head is outside the volume, so the slab to analyse cannot be found: use a volume of the head "
+        "up to its vertex"
+    )
+
+
+def cut_remark(image: torch.Tensor) -> str:
+    """Return how the slab of a prepared head was found although its top is cut off, "" if it is complete."""
+    missing = _missing_mm(image)
+    if not missing > 0:
+        return ""
+    return (
+        f"The top of the head is outside the volume: by the shape of the head, the vertex is about {missing:.0f} mm "
+        "above the topmost slice, and the analysed slab is counted from there."
+    )
+
+
+def _missing_mm(image: torch.Tensor) -> float:
+    """What CropHead found: 0 = the head is complete, or the image is not a volume of one."""
+    return float(image.meta.get(CUT_KEY, 0.0)) if isinstance(image, MetaTensor) else 0.0
+
+
 def square_box(plane: np.ndarray, spacing: Sequence[float], margin: float) -> tuple[np.ndarray, np.ndarray]:
     """Return start and end (exclusive) of the box around `plane`'s True pixels, square in millimetres.
 
@@ -66,6 +114,10 @@ class CropHead(CropForeground):
     Along Z, slices with their centre `slab_mm` below the vertex, the topmost slice of the head, are kept. In the plane,
     the box around the head in those slices, widened by `margin`, is made square in millimetres; zeros fill the part
     outside the image. The inverse restores the exact original grid, with zeros outside the box.
+
+    If the head is cut off at the top, the vertex is estimated (see mm_to_vertex), and its distance above the topmost
+    slice is kept in `meta["head_cut_mm"]`. It is NaN where the vertex cannot be estimated or a part of the slab is
+    above the volume: the slab is then counted from the topmost slice, and the input check rejects the study.
 
     Args:
         slab_mm: (a, b) with 0 <= a < b, millimetres below the vertex. None keeps all slices. A study of one
@@ -99,25 +151,36 @@ class CropHead(CropForeground):
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         volume = np.asarray(img.mean(dim=0))
         head = head_mask(volume, spacing, self.threshold)
-        first, last = self._slab(head, float(spacing[2]), str(name))
+        missing = self._missing_mm(head, float(spacing[2]), str(name))
+        if isinstance(img, MetaTensor):
+            img.meta[CUT_KEY] = missing
+        first, last = self._slab(head, float(spacing[2]), float(np.nan_to_num(missing)), str(name))
         plane = np.asarray(head[..., first : last + 1].any(axis=2))
         start, end = square_box(plane, spacing, self.head_margin)
         return np.append(start, first), np.append(end, last + 1)
 
-    def _slab(self, head: np.ndarray, step_mm: float, name: str) -> tuple[int, int]:
+    def _missing_mm(self, head: np.ndarray, step_mm: float, name: str) -> float:
+        """Return the distance from the topmost slice to the vertex above it; NaN if the slab cannot be found."""
+        if head.shape[2] == 1 or self.slab_mm is None:
+            return 0.0
+        missing = mm_to_vertex(head, step_mm)
+        if missing == 0:
+            return missing
+        logger.warning("%s does not reach the top of the head.", name)
+        return missing if missing <= self.slab_mm[0] else float("nan")
+
+    def _slab(self, head: np.ndarray, step_mm: float, missing_mm: float, name: str) -> tuple[int, int]:
         """Return the first and last slice (inclusive) that the slab selects."""
         if head.shape[2] == 1 or self.slab_mm is None:
             return 0, head.shape[2] - 1
-        vertex = vertex_slice(head)
         areas = head.sum(axis=(0, 1))
-        if vertex == head.shape[2] - 1 and areas[-1] > CUT_AREA * areas.max():
-            logger.warning("%s does not reach the top of the head: slab_mm is counted from its topmost slice.", name)
-        below = (vertex - np.arange(head.shape[2])) * step_mm
+        below = (vertex_slice(head) - np.arange(head.shape[2])) * step_mm + missing_mm
         chosen = np.flatnonzero((below >= self.slab_mm[0]) & (below <= self.slab_mm[1]) & (areas > 0))
         if chosen.size == 0:
             raise NomalyError(
-                f"slab_mm {list(self.slab_mm)} selects no slice of {name}: the volume covers 0 to {below[0]:.0f} mm "
-                f"below the vertex in steps of {step_mm:g} mm. Choose another slab_mm, or a volume of the whole head."
+                f"slab_mm {list(self.slab_mm)} selects no slice of {name}: the volume covers {missing_mm:.0f} to "
+                f"{below[0]:.0f} mm below the vertex in steps of {step_mm:g} mm. Choose another slab_mm, or a volume "
+                "of the whole head."
             )
         return int(chosen[0]), int(chosen[-1])
 

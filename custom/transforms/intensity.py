@@ -1,4 +1,4 @@
-"""Intensities: inversion of films stored as negatives, and scaling; both can be undone."""
+"""Intensities: zero point, inversion of films stored as negatives, and scaling; all can be undone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,34 @@ from custom.errors import NomalyError
 
 RANGE_KEY = "intensity_range"
 MIRROR_KEY = "intensity_mirror"
+LOWEST_KEY = "intensity_lowest"
+EIGHT_BIT_KEY = "eight_bit"
+
+
+class SubtractLowest(Transform):
+    """Shift a study, (C, X, Y, Z), so that its lowest intensity is 0, the value of the outside in later steps.
+
+    A constant added to all intensities, such as DICOM RescaleIntercept or the offset of signed data, then changes
+    nothing when a study is padded or smoothed. 8-bit image files (`meta["eight_bit"]`, see LoadStudy) are not shifted:
+    0 is black in each of them. What was subtracted is kept in `meta["intensity_lowest"]` for unscale_intensity.
+    """
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        lowest = 0.0 if _meta(image).get(EIGHT_BIT_KEY) else float(image.min())
+        shifted = image - lowest
+        if isinstance(shifted, MetaTensor):
+            shifted.meta[LOWEST_KEY] = lowest
+        return shifted
+
+
+class SubtractLowestd(MapTransform):
+    """Dictionary version of :py:class:`SubtractLowest`."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = SubtractLowest()(item[key])
+        return item
 
 
 class InvertFilm(Transform):
@@ -85,20 +113,21 @@ class ScaleStudyIntensity(Transform):
         self.source_range = source_range
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        low, white = self.source_range or self._measure(image)
+        lowest = _meta(image).get(LOWEST_KEY, 0.0)
+        low, white = self._measure(image) if self.source_range is None else np.asarray(self.source_range) - lowest
         scaled = ((image - low) / (white - low)).clamp(0.0, 1.0)
         if isinstance(scaled, MetaTensor):
-            scaled.meta[RANGE_KEY] = np.asarray([low, white])
+            scaled.meta[RANGE_KEY] = np.asarray([low, white]) + lowest
         return scaled
 
     def _measure(self, image: torch.Tensor) -> tuple[float, float]:
-        """Intensities of the study that become 0 and 1, from its percentiles."""
+        """Values of the shifted study that become 0 and 1, from its percentiles."""
         low, high = (float(value) for value in np.percentile(np.asarray(image), [self.lower, self.upper]))
         if high <= low:
-            name = image.meta.get("case", "the study") if isinstance(image, MetaTensor) else "the study"
+            name, value = _meta(image).get("case", "the study"), low + _meta(image).get(LOWEST_KEY, 0.0)
             raise NomalyError(
                 f"{name}: the intensities at percentiles {self.lower:g} and {self.upper:g} must differ, but both are "
-                f"{low:g}: nearly the whole image has one value. Check the study, or raise `upper`."
+                f"{value:g}: nearly the whole image has one value. Check the study, or raise `upper`."
             )
         return low, low + (high - low) / self.target
 
@@ -127,7 +156,7 @@ class ScaleStudyIntensityd(MapTransform):
 
 def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     """Convert values in [0, 1] back to the intensities of the file of `image`, a study scaled by ScaleStudyIntensity,
-    possibly after InvertFilm.
+    possibly after InvertFilm and SubtractLowest.
 
     Raises:
         ValueError: if the meta data of `image` lack its range.
@@ -138,3 +167,18 @@ def unscale_intensity(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     intensities = values * (white - low) + low
     mirror = image.meta.get(MIRROR_KEY)
     return intensities if mirror is None else mirror - intensities
+
+
+def outside_intensity(image: MetaTensor) -> float:
+    """Intensity of the file of `image` that the steps assume outside the image: its lowest; of a negative, its highest.
+
+    0 without SubtractLowest.
+    """
+    lowest = float(image.meta.get(LOWEST_KEY, 0.0))
+    mirror = image.meta.get(MIRROR_KEY)
+    return lowest if mirror is None else mirror - lowest
+
+
+def _meta(image: torch.Tensor) -> Mapping[str, Any]:
+    """The meta data of an image; empty for a plain tensor."""
+    return image.meta if isinstance(image, MetaTensor) else {}

@@ -107,13 +107,17 @@ def test_picture_and_volume_are_told_apart_in_the_graph(exported, name: str) -> 
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
-@pytest.mark.parametrize("size", [None, (131, 150), (150, 33), (24, 20)])  # None = of the network's size, 32 x 32
+@pytest.mark.parametrize(
+    ("size", "offset"),  # None = of the network's size, 32 x 32; with an offset the file has 16 bits
+    [(None, 0), ((131, 150), 0), ((150, 33), 0), ((24, 20), 0), ((131, 150), 4000), (None, 4000)],
+)
 def test_documented_code_without_nomaly_says_what_the_detector_says(
-    exported, words, tiny_data, tmp_path, monkeypatch, quiet_process: None, size: tuple[int, int] | None
+    exported, words, tiny_data, tmp_path, monkeypatch, quiet_process: None, size: tuple[int, int] | None, offset: int
 ) -> None:
     data = tiny_data("memmc_pneumonia")
     film = Image.open(data / json.loads((data / "datalist.json").read_text())["test"][-1]["image"])
     film = film if size is None else film.resize(size)
+    film = Image.fromarray(16 * np.asarray(film).astype(np.uint16) + offset) if offset else film
     film.save(tmp_path / "film.png")
     np.save(tmp_path / "film.npy", np.asarray(film))
     (tmp_path / "exported").symlink_to(exported("memmc_pneumonia"))
@@ -151,9 +155,9 @@ def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
     assert record["outputs"]["decision"]["codes"] == {"likely_normal": 0, "uncertain": 1, "flag": 2}
     assert calibration["given"] and calibration["studies"] == "volumes" and calibration["healthy_studies"] == 5
     assert calibration["decision_rule"]["alpha"] == 0.2
-    steps = ["LoadStudyd", "Orientationd", "CropHeadd", "ResizeStudyd", "ScaleStudyIntensityd"]  # and no lesions
-    assert [step["step"] for step in record["preprocessing"]["steps"]] == steps
-    assert "linear interpolation" in record["preprocessing"]["steps"][3]["how"]
+    steps = ["LoadStudyd", "Orientationd", "SubtractLowestd", "CropHeadd", "ResizeStudyd", "ScaleStudyIntensityd"]
+    assert [step["step"] for step in record["preprocessing"]["steps"]] == steps  # and no lesions
+    assert "linear interpolation" in record["preprocessing"]["steps"][4]["how"]
     assert len(record["model_hash"]) == len(record["calibration_hash"]) == 16
     assert {"nomaly", "torch", "monai"} <= set(record["versions"])
     for file in record["files"].values():

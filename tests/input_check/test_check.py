@@ -23,7 +23,7 @@ class Detector(nn.Module):
         self.calibration.fill_healthy([0.1, 0.2], [0.0, 0.0])
 
 
-def study(picture: torch.Tensor, step: float = 1.0, normal: int = 2, **told: str) -> MetaTensor:
+def study(picture: torch.Tensor, step: float = 1.0, normal: int = 2, **told: str | float) -> MetaTensor:
     """A study (1, X, Y, Z) in millimetres whose file's slices are `step` apart, perpendicular to a world axis."""
     affine = np.eye(4)
     affine[:3, :3] = np.roll(np.diag([1.0, 1.0, step]), normal - 2, axis=0)
@@ -62,6 +62,15 @@ def test_lesion_does_not_make_a_study_foreign(detector: Detector) -> None:
     sick = tower(101, 2)
     sick[:, 24:34, 44:54] = 1.0
     assert InputCheck(detector).reasons(study(sick)) == []
+
+
+def test_head_whose_slab_was_not_found_is_rejected_with_that_reason_only(detector: Detector) -> None:
+    cut_off = study(tower(101, 2), head_cut_mm=float("nan"))
+    assert InputCheck(detector).reasons(cut_off) == [
+        "the top of the head is outside the volume, so the slab to analyse cannot be found: use a volume of the head "
+        "up to its vertex"
+    ]
+    assert InputCheck(detector).reasons(study(tower(101, 2), head_cut_mm=24.0)) == []
 
 
 def test_first_what_the_tags_tell_and_no_more(detector: Detector) -> None:

@@ -9,7 +9,16 @@ from monai.data import MetaTensor
 from monai.transforms import Invertd
 
 from custom.errors import NomalyError
-from custom.transforms.head import CropHead, CropHeadd, head_mask, square_box, vertex_slice
+from custom.transforms.head import (
+    CropHead,
+    CropHeadd,
+    cut_reason,
+    cut_remark,
+    head_mask,
+    mm_to_vertex,
+    square_box,
+    vertex_slice,
+)
 
 
 @pytest.fixture
@@ -98,10 +107,40 @@ def test_slab_below_the_volume_is_refused_with_its_extent(head_study):
         CropHead(slab_mm=(200, 220))(head_study())
 
 
-def test_volume_that_cuts_the_vertex_off_is_reported(head_study, caplog):
+@pytest.mark.parametrize("cut", [2, 3, 4])
+def test_head_cut_off_at_the_top_keeps_its_slab_and_the_vertex_is_reported(head_study, cut: int) -> None:
+    study = head_study()
+    vertex = vertex_slice(head_mask(np.asarray(study[0]), (4, 4, 4)))
+    whole = CropHead(slab_mm=(28, 52)).compute_bounding_box(study)
+    cut_off = study[..., : vertex + 1 - cut]
+    assert mm_to_vertex(head_mask(np.asarray(cut_off[0]), (4, 4, 4)), 4.0) == pytest.approx(4 * cut, abs=4)
+    found = CropHead(slab_mm=(28, 52)).compute_bounding_box(cut_off)
+    assert abs(found[0][2] - whole[0][2]) <= 1 and abs(found[1][2] - whole[1][2]) <= 1
+    assert f"the vertex is about {cut_off.meta['head_cut_mm']:.0f} mm above the topmost slice" in cut_remark(cut_off)
+    assert cut_reason(cut_off) == ""
+
+
+@pytest.mark.parametrize(("slices", "slab"), [(13, (45, 75)), (13, (0, 20)), (22, (0, 20)), (2, (0, 20))])
+def test_cut_head_whose_slab_cannot_be_found_is_rejected(head_study, caplog, slices: int, slab) -> None:
+    """The top slice is nearly the largest one, a part of the slab is missing, or there are too few slices."""
+    study = head_study()[..., 22 - min(slices, 9) : 22] if slices == 2 else head_study()[..., :slices]
     with caplog.at_level(logging.WARNING):
-        CropHead(slab_mm=(0, 20))(head_study()[..., :13])
+        cropped = CropHead(slab_mm=slab)(study)
     assert "does not reach the top of the head" in caplog.text
+    assert "the slab to analyse cannot be found" in cut_reason(cropped) and cut_remark(cropped) == ""
+
+
+@pytest.mark.parametrize("options", [{"slab_mm": (20, 40)}, {}])
+def test_complete_head_and_head_without_a_slab_have_no_remark(head_study, options) -> None:
+    study = head_study() if options else head_study()[..., :13]
+    cropped = CropHead(**options)(study)
+    assert cropped.meta["head_cut_mm"] == 0 and cut_reason(cropped) == cut_remark(cropped) == ""
+
+
+def test_head_whose_top_slice_is_a_tip_is_complete(head_study) -> None:
+    study = head_study()
+    vertex = vertex_slice(head_mask(np.asarray(study[0]), (4, 4, 4)))
+    assert mm_to_vertex(head_mask(np.asarray(study[0, ..., : vertex + 1]), (4, 4, 4)), 4.0) == 0
 
 
 def test_study_in_another_orientation_is_refused(head_study):
