@@ -66,7 +66,7 @@ def _check_kind(file: Path, header: Dataset) -> None:
             "Convert the series to NIfTI, for example with dcm2niix, and use one volume of it.",
         )
     intent = str(header.get("PresentationIntentType") or "").upper()
-    if intent == RAW or header.SOPClassUID.name.endswith("For Processing"):
+    if intent == RAW or getattr(header.get("SOPClassUID"), "name", "").endswith("For Processing"):
         raise load_error(
             file,
             f"a radiograph must be for presentation, but this one is {RAW} (PresentationIntentType): raw values of the "
