@@ -183,7 +183,7 @@ def test_series_have_their_outcome(folder: str, result: str) -> None:
 @pytest.mark.slow
 def test_pixels_equal_those_of_pydicom() -> None:
     compared = [name for name, result in outcomes("pydicom").items() if result.startswith("ok") and is_same(name)]
-    assert len(compared) >= 80
+    assert len(compared) >= 75
 
 
 def is_same(name: str) -> bool:
@@ -191,7 +191,7 @@ def is_same(name: str) -> bool:
     path = COLLECTIONS["pydicom"] / name
     with quiet_dicom():
         header = pydicom.dcmread(path)
-        if header.PhotometricInterpretation == "PALETTE COLOR":
+        if header.PhotometricInterpretation == "PALETTE COLOR" or "PixelPaddingValue" in header:  # padding is replaced
             return False
         try:
             pixels = apply_rescale(header.pixel_array, header).astype(np.float64)
