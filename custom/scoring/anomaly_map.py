@@ -96,7 +96,7 @@ class AdaptiveHistogramPerceptualMap(nn.Module):
 
         factors = []
         if self.residual != "none":
-            x, x_hat = (equalised if self.residual == "clahe" else raw).chunk(2)
+            x, x_hat = (equalised if self.residual == "clahe" else raw).unflatten(0, (2, -1))
             difference = self.blur(x - x_hat) if self.residual == "smooth" else x - x_hat
             factors.append(difference.abs().mean(1, keepdim=True))
         if self.perceptual_raw:

@@ -27,7 +27,8 @@ def read_pixels(file: Path, header: FileDataset) -> np.ndarray:
     Raises:
         NomalyError: if the pixels cannot be decoded.
     """
-    is_shifted = header.get("HighBit") is not None and int(header.HighBit) + 1 != int(header.BitsStored)
+    high, bits = header.get("HighBit"), header.get("BitsStored")
+    is_shifted = high is not None and bits is not None and int(high) + 1 != int(bits)
     array, applied = _shifted_pixels(file, header) if is_shifted else _decoded_pixels(file, header)
     # ITK applies one slope per file, not per frame: undo it, exactly, as stored values are integers.
     stored = np.round((array - applied[1]) / applied[0])

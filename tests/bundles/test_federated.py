@@ -193,7 +193,7 @@ def test_average_of_another_network_is_refused(
     for wrong, message in (
         (
             {key: average[key] for key in others},
-            "do not fit this network (of its tensors 1 missing, such as",
+            "do not fit this network (tensors: 1 missing, such as",
         ),
         ([1, 2], "do not fit this network (the file contains a list, not tensors by name): use the same bundle"),
         (broken, f"must be finite, but {first} is not: the training of a site has diverged"),

@@ -336,7 +336,7 @@ def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_ne
     done = nomaly("benchmark", *words, **parameters)
     rows = table_of(output)
     assert done.code == 1 and list(rows) == ["memmc_pneumonia", "covid_max", "broken"]
-    assert rows["broken"]["note"].startswith("weights file none.pt must exist")
+    assert rows["broken"]["note"].startswith("weights file not found: none.pt")
     for name, weights in (("memmc_pneumonia", pneumonia), ("covid_max", covid)):
         row, metrics = rows[name], json.loads((output / name / "metrics.json").read_text())
         assert (

@@ -253,13 +253,16 @@ def test_earlier_export_stays_where_the_next_one_fails(nomaly, words, tmp_path) 
 def test_file_in_place_of_the_folder_is_told_first(nomaly, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     done = nomaly("export", "ra_brain", "--output", tmp_path / "file", "--format", "torchscript")
-    assert done.code == 2 and f"--output must be a folder, but {tmp_path / 'file'} is a file: give another." in done.err
+    assert (
+        done.code == 2
+        and f"--output must be a folder, but {tmp_path / 'file'} is a file: give another path." in done.err
+    )
 
 
 def test_wrong_weights_are_told_before_a_phantom_is_made(nomaly, tmp_path) -> None:
     parameters = {"weights": "no.pt", "phantom_dir": tmp_path / "phantom", "format": "torchscript"}
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o", **parameters)
-    assert done.code == 2 and "weights file no.pt must exist" in done.err and not (tmp_path / "phantom").exists()
+    assert done.code == 2 and "weights file not found: no.pt" in done.err and not (tmp_path / "phantom").exists()
 
 
 @pytest.mark.parametrize(("test", "got"), [([], "got none"), (None, "got no such section")])

@@ -183,7 +183,7 @@ def test_series_have_their_outcome(folder: str, result: str) -> None:
 @pytest.mark.slow
 def test_pixels_equal_those_of_pydicom() -> None:
     compared = [name for name, result in outcomes("pydicom").items() if result.startswith("ok") and is_same(name)]
-    assert len(compared) >= 75
+    assert len(compared) >= 70
 
 
 def is_same(name: str) -> bool:
