@@ -28,8 +28,13 @@ def available_cores(system: Path = Path("/")) -> int:
     Args:
         system: root of the file system that has /proc and /sys.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _affinity() or os.cpu_count() or 1
     return max(1, int(min([cores, *container_limits(system)])))
+
+
+def _affinity() -> int | None:
+    """Cores that the system lets this process run on; None where it does not state them, as on Windows and macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def container_limits(system: Path = Path("/")) -> Iterator[float]:
@@ -112,5 +117,4 @@ def default_numbers() -> set[int]:
     """Numbers of threads that PyTorch may begin with: all cores, physical ones, or those of the affinity."""
     import psutil
 
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {number for number in (os.cpu_count(), psutil.cpu_count(logical=False), affinity) if number}
+    return {number for number in (os.cpu_count(), psutil.cpu_count(logical=False), _affinity()) if number}

@@ -110,8 +110,8 @@ COMMANDS = (
         "benchmark",
         DEVELOP,
         "evaluate several models on one data set, in one table: quality with intervals, speed, memory",
-        "Each model runs in its own process with OMP_NUM_THREADS threads. Run the command again to resume: finished "
-        "models are kept, and a model that fails gets a row with the reason.",
+        "Each model runs in its own process; --threads N sets its CPU threads. Run the command again to resume: "
+        "finished models are kept, and a model that fails gets a row with the reason.",
         "ENTRY ... --dataset_dir FOLDER --output FOLDER",
         (
             "nomaly benchmark ra_chest memmc_pneumonia --dataset_dir DATA --output results/benchmark",

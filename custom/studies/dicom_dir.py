@@ -14,7 +14,8 @@ NAME = "DICOMDIR"
 
 @quiet_dicom()
 def listed_files(directory: Path) -> list[Path]:
-    """Return the images that a DICOMDIR lists, each once, in its order; also those that do not exist. None if broken.
+    """Return the images that a DICOMDIR lists, each once, in its order, also those that do not exist; none if it is
+    broken.
 
     A name that does not exist as it is listed is also sought in lower case, as some systems mount discs.
     """

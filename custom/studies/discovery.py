@@ -56,10 +56,9 @@ def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identif
 
     An input is an image file; a folder, searched recursively; a text file with one path per line, relative to its
     folder, where lines that begin with # are comments; or `datalist.json` or a folder that contains it, of which the
-    test section is used, or all sections if that is empty. DICOM files are recognised by their content; a
-    DICOMDIR stands for the files that it lists. The files of
-    one cross-sectional series are one study, whose `image` is the list of its files; a film or a multi-frame file is
-    a study by itself.
+    test section is used, or all sections if that is empty. DICOM files are recognised by their content; a DICOMDIR
+    stands for the files that it lists. The files of one cross-sectional series are one study, whose `image` is the list
+    of its files; a film or a multi-frame file is a study by itself.
 
     Files in folders that are not images are skipped, and so are results of earlier runs. Files and folders named by
     the user, and unreadable ones, stay in the list: they fail with their reason when they are read, without stopping

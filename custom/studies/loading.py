@@ -71,7 +71,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view", "stored")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
-    meta["eight_bit"] = without_geometry and not meta["dicom"] and _are_bytes(data)
+    meta["eight_bit"] = without_geometry and _are_bytes(data)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
 
 

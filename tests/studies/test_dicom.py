@@ -16,19 +16,12 @@ from pydicom import uid
 from custom.errors import NomalyError
 from custom.studies.dicom import read_dicom
 from custom.studies.readers import read_study
-from dicom import write_cine, write_film, write_multiframe, write_series
+from dicom import RAMP, VOLUME, refused, write_cine, write_film, write_multiframe, write_series
 
-RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-VOLUME = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
 COSINE, SINE = np.cos(0.3), np.sin(0.3)
 # Spacings 1.5, 2 and 3 mm, turned by 0.3 rad around the x axis.
 OBLIQUE = np.array([[-1.5, 0, 0, 7], [0, -2 * COSINE, 3 * SINE, -8], [0, 2 * SINE, 3 * COSINE, 9], [0, 0, 0, 1]])
 SERIES_OF_PLANES = np.diag([-1.0, -1.0, 2.0, 1.0])
-
-
-def refused(files: list[Path], message: str) -> None:
-    with pytest.raises(NomalyError, match=message):
-        read_dicom(files, Path("series"))
 
 
 @pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "RLELossless", "JPEGLSLossless", "JPEG2000Lossless"])

@@ -16,16 +16,7 @@ from custom.errors import NomalyError
 from custom.studies.dicom import read_dicom
 from custom.studies.discovery import find_studies
 from custom.studies.readers import read_study
-from dicom import write_film, write_multiframe, write_series
-
-RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-VOLUME = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
-GRID = np.diag([-1.5, -2.0, 3.0, 1.0])
-
-
-def refused(files: list[Path], message: str) -> None:
-    with pytest.raises(NomalyError, match=message):
-        read_dicom(files, Path("series"))
+from dicom import GRID, RAMP, VOLUME, refused, write_film, write_multiframe, write_series
 
 
 @pytest.mark.parametrize("word", ["MOSAIC", "VFRAME"])

@@ -9,18 +9,8 @@ import pydicom
 import pytest
 from pydicom import uid
 
-from custom.errors import NomalyError
 from custom.studies.dicom import read_dicom
-from dicom import write_film, write_series
-
-RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-VOLUME = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
-GRID = np.diag([-1.5, -2.0, 3.0, 1.0])
-
-
-def refused(files: list[Path], message: str) -> None:
-    with pytest.raises(NomalyError, match=message):
-        read_dicom(files, Path("series"))
+from dicom import GRID, RAMP, VOLUME, refused, write_film, write_series
 
 
 def test_padding_is_background_at_the_lowest_other_value_of_the_volume(tmp_path: Path) -> None:

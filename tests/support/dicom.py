@@ -13,12 +13,19 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pytest
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.valuerep import format_number_as_ds
 
+from custom.errors import NomalyError
+from custom.studies.dicom import read_dicom
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+VOLUME = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
+GRID = np.diag([-1.5, -2.0, 3.0, 1.0])
 PATIENT = "Doe^Jane"
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 STUDY_TAGS = {
@@ -209,3 +216,9 @@ def _compress_jpeg_2000(file: Dataset, pixels: np.ndarray) -> None:
     file.PixelData = encapsulate([stream.getvalue()])
     file["PixelData"].is_undefined_length = True
     file.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+
+
+def refused(files: list[Path], message: str) -> None:
+    """Check that the reader rejects the files of a series with this message, a regular expression."""
+    with pytest.raises(NomalyError, match=message):
+        read_dicom(files, Path("series"))

@@ -49,13 +49,6 @@ def test_every_group_changes_what_its_mask_marks(group, size):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_same_seed_repeats_and_another_seed_differs(group, film):
-    first, again, other = (draw_lesion(film, group, seed)[0] for seed in (7, 7, 8))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 0.02
-
-
-@pytest.mark.parametrize("group", GROUPS)
 def test_the_film_away_from_the_lesion_stays_as_it_is(group, film):
     image, mask = draw_lesion(film, group, 3)
     far = ndimage.distance_transform_edt(~mask) > 16
@@ -63,12 +56,6 @@ def test_the_film_away_from_the_lesion_stays_as_it_is(group, film):
         far &= ~ndimage.binary_dilation(chest_with_lungs(7, 64)[1].any(0), iterations=6)
     assert far.any()
     np.testing.assert_array_equal(image[:, far], film[:, far])
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_more_strength_changes_more(group, film):
-    faint, plain = (np.abs(changed(film, group, 5, (s, s))[0]).sum() for s in (0.4, 1.0))
-    assert plain > 1.2 * faint
 
 
 @pytest.mark.parametrize("group", IN_LUNGS)
@@ -113,31 +100,6 @@ def test_a_nodule_is_small_and_round():
         low, high = np.linalg.eigvalsh(spread)
         assert high < 1.8 * low  # axes of an ellipse within a factor of 1.34
         assert 2.0 * np.sqrt(high) < 0.07 * 128  # a disc of radius r has a variance of r^2 / 4
-
-
-def test_a_colour_film_changes_alike_in_all_channels(film):
-    one, mask = draw_lesion(film, "consolidation", 2)
-    three, same = draw_lesion(np.repeat(film, 3, 0), "consolidation", 2)
-    np.testing.assert_allclose(three, np.repeat(one, 3, 0), atol=1e-5)
-    np.testing.assert_array_equal(mask, same)
-
-
-def test_a_film_that_is_not_square_can_hold_every_group():
-    film = chest_image(9, 96)[:, :, ::2]
-    for group in GROUPS:
-        image, mask = draw_lesion(film, group, 1)
-        assert image.shape == film.shape and mask.any()
-
-
-def test_an_unknown_group_is_rejected(film):
-    with pytest.raises(NomalyError, match="group must be one of consolidation, .*, device, got 'fracture'"):
-        draw_lesion(film, "fracture", 0)
-
-
-@pytest.mark.parametrize("strength", [(0.0, 0.5), (0.8, 0.4), (0.5, 1.5)])
-def test_a_strength_out_of_bounds_is_rejected(strength, film):
-    with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
-        draw_lesion(film, "nodule", 0, strength)
 
 
 def test_a_white_film_has_no_place_for_a_lesion():

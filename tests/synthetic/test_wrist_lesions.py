@@ -42,25 +42,12 @@ def test_every_group_changes_what_its_mask_marks(group, size):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_same_seed_repeats_and_another_seed_differs(group, film):
-    first, again, other = (draw_lesion(film, group, seed)[0] for seed in (7, 7, 8))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 0.02
-
-
-@pytest.mark.parametrize("group", GROUPS)
 def test_the_film_away_from_the_lesion_stays_as_it_is(group, film):
     for seed in range(4):
         image, mask = draw_lesion(film, group, seed)
         far = ndimage.distance_transform_edt(~mask) > 16
         assert far.any()
         np.testing.assert_array_equal(image[:, far], film[:, far])
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_more_strength_changes_more(group, film):
-    faint, plain = (np.abs(changed(film, group, 5, (s, s))[0]).sum() for s in (0.4, 1.0))
-    assert plain > 1.2 * faint
 
 
 @pytest.mark.parametrize("group", ["fracture", "metal", "bone_lesion"])
@@ -125,31 +112,6 @@ def test_a_cast_is_a_sleeve_around_the_forearm():
 
 def test_a_foreign_body_is_small(film):
     assert all(changed(film, "foreign_body", seed)[1].mean() < 0.01 for seed in range(6))
-
-
-def test_a_colour_film_changes_alike_in_all_channels(film):
-    one, mask = draw_lesion(film, "cast", 2)
-    three, same = draw_lesion(np.repeat(film, 3, 0), "cast", 2)
-    np.testing.assert_allclose(three, np.repeat(one, 3, 0), atol=1e-5)
-    np.testing.assert_array_equal(mask, same)
-
-
-def test_a_film_that_is_not_square_can_hold_every_group():
-    film = wrist_image(9, 96)[:, 12:84]
-    for group in GROUPS:
-        image, mask = draw_lesion(film, group, 1)
-        assert image.shape == film.shape and mask.any()
-
-
-def test_an_unknown_group_is_rejected(film):
-    with pytest.raises(NomalyError, match="group must be one of cast, .*, foreign_body, got 'nodule'"):
-        draw_lesion(film, "nodule", 0)
-
-
-@pytest.mark.parametrize("strength", [(0.0, 0.5), (0.8, 0.4), (0.5, 1.5)])
-def test_a_strength_out_of_bounds_is_rejected(strength, film):
-    with pytest.raises(NomalyError, match=r"strength must be an increasing range within \(0, 1\], got"):
-        draw_lesion(film, "fracture", 0, strength)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
