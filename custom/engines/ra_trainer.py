@@ -1,4 +1,4 @@
-"""Training of RA: a plain VAE warm-up, then the adversarial (introspective) phase of encoder and decoder."""
+"""Training of RA: a VAE warm-up, then the adversarial (introspective) phase of encoder and decoder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
+from custom.engines.coarse_noise import CoarseNoise
 from custom.engines.trainer import ReconstructionTrainer
 from custom.losses.reversed_autoencoder import IntrospectiveObjective, Posterior
 from custom.networks.reversed_autoencoder import ReversedAutoencoder, reparameterise
@@ -34,6 +35,7 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         decoder_optimizer: optimiser of the reconstructor's decoder.
         objective: the losses.
         warmup_epochs: epochs of plain VAE training before the introspective phase.
+        input_noise: noise that is added to the encoder's input in the warm-up; None = none.
         kwargs: further arguments of :class:`ReconstructionTrainer`.
     """
 
@@ -45,12 +47,14 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         decoder_optimizer: torch.optim.Optimizer,
         objective: IntrospectiveObjective,
         warmup_epochs: int = 0,
+        input_noise: CoarseNoise | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoder_optimizer = encoder_optimizer
         self.decoder_optimizer = decoder_optimizer
         self.objective = objective
         self.warmup_epochs = warmup_epochs
+        self.input_noise = input_noise
         if is_2d(network):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this call
         super().__init__(network=network, optimizer=encoder_optimizer, loss_function=objective, **kwargs)
@@ -83,8 +87,10 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         return noise[:, rank::world]
 
     def warmup_step(self, x: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
-        """One step of plain VAE training of both networks; returns x_hat, loss and terms."""
-        posterior, _ = self._encode(x)
+        """One step of VAE training of both networks, which sees noisy images if there is ``input_noise`` and must return
+        the clean ones; returns x_hat, loss and terms.
+        """
+        posterior, _ = self._encode(x if self.input_noise is None else self.input_noise(x))
         x_hat = self.model.decoder(reparameterise(*posterior, noise[0]))
         loss, terms = self.objective.warmup(x, x_hat, posterior)
         self._update(loss, self.encoder_optimizer, self.decoder_optimizer)

@@ -24,6 +24,30 @@ from custom.scoring.clahe import equalize_adapthist
 Embed = Callable[[Tensor], Sequence[Tensor]]
 
 
+class SmoothResidualMap(nn.Module):
+    """Size of the blurred difference between image and reconstruction, mean over the channels: A = mean |G(x - x_hat)|.
+
+    The difference is blurred before its absolute value is taken, so that errors of fine texture, whose signs alternate,
+    cancel, while an anomaly of several pixels remains. Values in [0, 1]. (Not part of either published method.)
+
+    Args:
+        sigma: standard deviation of the blur G in pixels; 0 = no blur.
+    """
+
+    def __init__(self, sigma: float = 2.0) -> None:
+        super().__init__()
+        self.blur = GaussianBlur(sigma)
+
+    def forward(self, image: Tensor, reconstruction: Tensor, embed: Embed | None = None) -> Tensor:
+        """Map of (B, C, *S) images against their reconstructions, both clamped to [0, 1] first; `embed` is not used."""
+        difference = image.float().clamp(0, 1) - reconstruction.float().clamp(0, 1)
+        return self.blur(difference).abs().mean(1, keepdim=True)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that scores of this map depend on, see custom.scoring.settings."""
+        return {"kind": "smooth_residual", "sigma": self.blur.sigma}
+
+
 class AdaptiveHistogramPerceptualMap(nn.Module):
     """Product of a residual and of blurred perceptual distances (RA, Bercea et al., arXiv 2401.10637, anomaly score).
 

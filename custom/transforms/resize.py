@@ -22,7 +22,8 @@ class ResizeStudyd(MapTransform):
     three axes takes a quarter of a minute for a film of 2000 x 2000 pixels.
 
     Args:
-        plane: sides (X, Y) in pixels; None = no resizing.
+        plane: sides (X, Y) in pixels; one number = length of the shorter side, with the aspect ratio kept; None = no
+            resizing.
         depth: number of slices, for volumes; None = unchanged.
         keys: images and masks on one grid; missing keys are skipped.
         mask_key: key of the mask.
@@ -33,13 +34,13 @@ class ResizeStudyd(MapTransform):
 
     def __init__(
         self,
-        plane: Sequence[int] | None,
+        plane: int | Sequence[int] | None,
         keys: Sequence[Hashable] = ("image", "mask"),
         mask_key: Hashable = "mask",
         depth: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
-        self.plane = None if plane is None else (plane[0], plane[1])
+        self.plane = plane
         self.mask_key = mask_key
         self.depth = depth
 
@@ -48,8 +49,9 @@ class ResizeStudyd(MapTransform):
         if self.plane is None:
             return item
         for key in self.key_iterator(item):
-            size = (*self.plane, item[key].shape[3] if self.depth is None else self.depth)
-            if item[key].shape[3] == 1 and size[2] > 1:
+            width, height, depth = item[key].shape[1:]
+            size = (*plane_size(self.plane, width, height), depth if self.depth is None else self.depth)
+            if depth == 1 and size[2] > 1:
                 raise NomalyError(
                     f"only a volume can be resized to {size[2]} slices, but this study has one slice: give the whole "
                     "volume, or use the configs without the 3-D overlay for 2-D images."
@@ -59,6 +61,14 @@ class ResizeStudyd(MapTransform):
             else:
                 item[key] = Resize(size, mode="trilinear")(smoothed(item[key], size))
         return item
+
+
+def plane_size(plane: int | Sequence[int], width: int, height: int) -> tuple[int, int]:
+    """Sides (X, Y) of a resized slice of width x height pixels; a single number is the length of the shorter side."""
+    if not isinstance(plane, int):
+        return plane[0], plane[1]
+    shorter = min(width, height)
+    return round(width * plane / shorter), round(height * plane / shorter)
 
 
 def smoothed(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
