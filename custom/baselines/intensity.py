@@ -120,7 +120,7 @@ class IntensityBaseline(Baseline):
     """
 
     def __init__(self, rule: ScoreRule, steps: int = 4096) -> None:
-        self.rule = StudyScore("top_q") if getattr(rule, "mode", None) == "ms_ssim" else rule
+        self.rule = StudyScore("top_q") if getattr(rule, "mode", None) in ("ms_ssim", "fused") else rule
         self.steps = steps
 
     def _fit(self, train: Tensor) -> None:

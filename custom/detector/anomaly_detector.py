@@ -1,4 +1,4 @@
-"""The deployable module: reconstruction, anomaly map and calibration in one state_dict."""
+"""The deployable module: reconstruction, anomaly map, healthy statistics and calibration in one state_dict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from custom.calibration.state import CalibrationState
-from custom.scoring.normalisation import HealthyNormalisation
+from custom.scoring.code_distance import CodeDistance
+from custom.scoring.expected_residual import ExpectedResidual
+from custom.scoring.part_statistics import PartStatistics
 
 
 class Reconstructor(Protocol):
@@ -17,47 +19,79 @@ class Reconstructor(Protocol):
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """Pseudo-healthy image of x, both (B, C, *S) in [0, 1]."""
 
+    def latent(self, x: torch.Tensor) -> torch.Tensor:
+        """Code (B, L) of x (B, C, *S); only needed for the distance of codes."""
+
 
 class AnomalyDetector(nn.Module):
-    """A reconstructor, the head that compares input and reconstruction, and the calibration on healthy studies.
+    """A reconstructor, the head that compares input and reconstruction, and what both usually give on healthy studies.
 
     ``forward`` and ``reconstruct`` are deterministic. The state_dict is flat and contains only tensors: one file stores
-    the model with its calibration.
+    the model with its healthy statistics and its calibration.
 
     Args:
-        reconstructor: network with ``reconstruct(x)`` and optionally ``embed(x)`` for the head and
-            ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's reconstructions.
+        reconstructor: network with ``reconstruct(x)`` and optionally ``embed(x)`` for the head, ``latent(x)`` for the
+            distance of codes and ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's
+            reconstructions.
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
-        normalisation: normalisation of that map; None = none.
+        normalisation: makes that map relative to the expected residual; None = the map as it is.
+        code_distance: distance of the latent code from those of healthy images; None = not computed.
     """
 
     reconstructor: Reconstructor
-    normalisation: HealthyNormalisation | None
+    normalisation: ExpectedResidual | None
+    code_distance: CodeDistance | None
 
     def __init__(
-        self, reconstructor: Reconstructor, map_head: nn.Module, normalisation: HealthyNormalisation | None = None
+        self,
+        reconstructor: Reconstructor,
+        map_head: nn.Module,
+        normalisation: ExpectedResidual | None = None,
+        code_distance: CodeDistance | None = None,
     ) -> None:
         super().__init__()
         self.reconstructor = reconstructor
         self.map_head = map_head
         self.normalisation = normalisation
+        self.code_distance = code_distance
+        self.part_statistics = PartStatistics()
         self.calibration = CalibrationState()
+        self.register_load_state_dict_pre_hook(complete_statistics)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """Pseudo-healthy image of x, both (B, C, *S) in [0, 1]."""
         return self.reconstructor.reconstruct(x)
 
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Anomaly map (B, 1, *S) and pseudo-healthy image (B, C, *S) of x in one pass, float32.
+        """Results for x (B, C, *S) in one pass, float32, in the order of :attr:`outputs`.
 
-        If the reconstructor is an ensemble, the third output is the standard deviation of its members (B, 1, *S), mean
-        over the channels: the uncertainty of each pixel.
+        - map: anomaly map (B, 1, *S), larger = more abnormal;
+        - reconstruction: pseudo-healthy image (B, C, *S);
+        - code_distance: distance of the latent code, the same at every pixel (B, 1, *S), so that windows and slices of
+          a study can be merged;
+        - deviation: if the reconstructor is an ensemble, the standard deviation of its members (B, 1, *S), mean over
+          the channels: the uncertainty of each pixel.
         """
-        anomaly_map, *others = self.compare(x)
-        return anomaly_map if self.normalisation is None else self.normalisation(anomaly_map), *others
+        anomaly_map, x_hat, *deviation = self.compare(x)
+        if self.normalisation is not None:
+            anomaly_map = self.normalisation(anomaly_map, x_hat)
+        distance = [] if self.code_distance is None else [self.code_distance(self.latent(x))]
+        spread = [value.view(-1, *[1] * (x.ndim - 1)).expand_as(anomaly_map) for value in distance]
+        return anomaly_map, x_hat, *spread, *deviation
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the results of :meth:`predict`."""
+        distance = () if self.code_distance is None else ("code_distance",)
+        deviation = ("deviation",) if hasattr(self.reconstructor, "ensemble_statistics") else ()
+        return "map", "reconstruction", *distance, *deviation
+
+    def latent(self, x: torch.Tensor) -> torch.Tensor:
+        """Code (B, L) of x (B, C, *S), float32."""
+        return self.reconstructor.latent(x).float()
 
     def compare(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Results of :meth:`predict` with the anomaly map (B, 1, *S) before its normalisation, to fit the latter."""
+        """Anomaly map (B, 1, *S) before its normalisation, pseudo-healthy image and, of an ensemble, the deviation."""
         others: tuple[torch.Tensor, ...] = ()
         if hasattr(self.reconstructor, "ensemble_statistics"):
             mean, deviation = self.reconstructor.ensemble_statistics(x)
@@ -67,6 +101,29 @@ class AnomalyDetector(nn.Module):
         anomaly_map = self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float()
         return anomaly_map, x_hat, *others
 
+    def reset_statistics(self) -> None:
+        """Return to the state before the fit of healthy statistics, and without a calibration."""
+        for part in (self.normalisation, self.code_distance):
+            if part is not None:
+                part.images.zero_()
+        self.part_statistics.reset()
+        self.calibration = CalibrationState().to(self.part_statistics.mean.device)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Anomaly map (B, 1, *S) of x (B, C, *S), float32, larger = more abnormal."""
         return self.predict(x)[0]
+
+
+def complete_statistics(detector: AnomalyDetector, state: dict, prefix: str, *others: object) -> None:
+    """Make weights load that have other healthy statistics than the detector, such as those of earlier releases.
+
+    Statistics that the detector does not use are dropped; those that the weights lack remain without a fit.
+    """
+    own = {f"{prefix}{name}": value for name, value in detector.state_dict().items()}
+    parts = tuple(f"{prefix}{name}." for name in ("normalisation", "code_distance", "part_statistics"))
+    for part in parts:
+        names = {name for name in own if name.startswith(part)}
+        if names != {name for name in state if name.startswith(part)}:
+            for name in [name for name in state if name.startswith(part)]:
+                del state[name]
+            state.update({name: own[name] for name in names})

@@ -21,6 +21,7 @@ from custom.calibration.state import group_name
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.losses.squared_error import squared_error
+from custom.scoring.part_statistics import PARTS
 from custom.scoring.precision import full_float32
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
@@ -146,9 +147,10 @@ class DetectionEvaluator(SupervisedEvaluator):
 
     def score_study(self, study: Study, x: torch.Tensor, parts: Sequence[torch.Tensor]) -> Study:
         """Return the study with the results of its image x (C, X, Y, Z): map, reconstruction and deviation as given."""
-        anomaly_map, reconstruction, *deviation = parts
+        named = dict(zip(self.detector.outputs, parts, strict=True))
+        anomaly_map, reconstruction = named["map"], named["reconstruction"]
         mask = foreground(x, self.foreground_threshold, reconstruction)
-        score = float(self.score(anomaly_map, mask, x, reconstruction))
+        score, standardised = self.score_parts(named, mask, x)
         # black in both images is air or the border of a view: there is nothing to compare
         anomaly_map = anomaly_map.where(mask, 0).cpu()
         scored: Study = {
@@ -160,9 +162,22 @@ class DetectionEvaluator(SupervisedEvaluator):
             "squared_error": float(squared_error(x.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()),
             **self.decide(score, anomaly_map, self.group_of(study)),
         }
-        if deviation:
-            scored["deviation"] = deviation[0].cpu()
+        if standardised:
+            scored["score_parts"] = standardised
+        if "deviation" in named:
+            scored["deviation"] = named["deviation"].cpu()
         return scored
+
+    def score_parts(
+        self, named: Mapping[str, torch.Tensor], mask: torch.Tensor, x: torch.Tensor
+    ) -> tuple[float, dict[str, float]]:
+        """Score of a study, and its standardised parts by name if the score is fused."""
+        distance = named.get("code_distance")
+        arguments = (named["map"], mask, x, named["reconstruction"], None if distance is None else distance.mean())
+        if self.score.mode != "fused":
+            return float(self.score(*arguments)), {}
+        parts = self.score.standardised(self.score.parts(*arguments))
+        return float(parts.sum()), dict(zip(PARTS, parts.tolist()))
 
     @cached_property
     def scoring(self) -> ScoringSettings:

@@ -17,7 +17,7 @@ from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.scoring.anomaly_map import LpipsDistance
-from custom.scoring.score import MODES, StudyScore
+from custom.scoring.score import MODES, SMALLEST, StudyScore
 
 OUTPUTS = ("map", "reconstruction", "score", "p_value", "decision")
 DECISIONS = {"likely_normal": 0, "uncertain": 1, "flag": 2}
@@ -109,11 +109,12 @@ class ExportedDetector(nn.Module):
             (N, C, X, Y); the score (), NaN without a foreground or with a map that is not finite; the p-value (),
             float64, -1 = none; the decision (), int64: 0 likely normal, 1 uncertain, 2 flag, -1 none.
         """
-        anomaly_map, reconstruction = self.detector.predict(image)[:2]
+        named = dict(zip(self.detector.outputs, self.detector.predict(image), strict=True))
+        anomaly_map, reconstruction = named["map"], named["reconstruction"]
         brightest = torch.maximum(image.amax(1, keepdim=True), reconstruction.amax(1, keepdim=True))
         mask = brightest > self.foreground_threshold
         masked = torch.where(mask, anomaly_map, 0)
-        score = study_score(self.score, anomaly_map, mask, image, reconstruction)
+        score = study_score(self.score, anomaly_map, mask, image, reconstruction, named.get("code_distance"))
         score = torch.where(mask.any() & torch.isfinite(masked).all(), score, math.nan)
         return masked, reconstruction, score, *self.calibrated_decision(score, image)
 
@@ -157,19 +158,46 @@ def healthy_scores_of(calibration: CalibrationState, group: str | None) -> NDArr
     return scores[calibration.healthy_groups.cpu().numpy() == names.index(str(group))] if names else scores
 
 
-def study_score(score: StudyScore, anomaly_map: Tensor, mask: Tensor, image: Tensor, reconstruction: Tensor) -> Tensor:
-    """`score` of slices (N, ..., X, Y), float32, without branches on values; sums are in float64.
+def study_score(
+    score: StudyScore,
+    anomaly_map: Tensor,
+    mask: Tensor,
+    image: Tensor,
+    reconstruction: Tensor,
+    code_distance: Tensor | None = None,
+) -> Tensor:
+    """`score` of slices (N, ..., X, Y), float32, or float64 if fused, without branches on values.
 
     Raises:
         NomalyError: a mode that has no such form here.
     """
-    if score.similarity is not None and score.mode == "ms_ssim":
-        return score.similarity.blended_score(image, reconstruction).mean()
+    if score.mode == "ms_ssim":
+        return dissimilarity(score, image, reconstruction)
+    if score.mode == "fused":
+        parts = [pooled(score, anomaly_map, mask), dissimilarity(score, image, reconstruction)]
+        if code_distance is not None:
+            parts.append(code_distance.mean())
+        return score.standardised(torch.stack([part.double() for part in parts]).add(SMALLEST).log()).sum()
+    return pooled(score, anomaly_map, mask)
+
+
+def dissimilarity(score: StudyScore, image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Blended structural dissimilarity () of slices (N, C, X, Y)."""
+    assert score.similarity is not None  # checked by StudyScore for the modes that use it
+    return score.similarity.blended_score(image, reconstruction).mean()
+
+
+def pooled(score: StudyScore, anomaly_map: Tensor, mask: Tensor) -> Tensor:
+    """One number () of a map (N, 1, X, Y) over its foreground; sums are in float64.
+
+    Raises:
+        NomalyError: a mode that has no such form here.
+    """
     values = torch.where(mask, anomaly_map, -math.inf).flatten()
     if score.mode == "max":
         return values.amax()
     counted, count = mask.flatten(), mask.sum().double()
-    if score.mode == "top_q":
+    if score.mode in ("top_q", "fused"):
         values = values.sort(descending=True).values
         count = torch.ceil(score.q * count - 1e-6).clamp(min=1)
         counted = torch.arange(values.shape[0], device=values.device) < count

@@ -70,7 +70,7 @@ class StudyEvaluation:
         self.baselines: dict[str, Baseline] = {}
         if self.training:
             slices = load_slices(self.training, self.transform, self.window)
-            self.baselines = fit_baselines(slices, self.baseline_epochs, self.seed, self.score)
+            self.baselines = fit_baselines(slices, self.baseline_epochs, self.seed, self.score.for_baselines())
         else:
             logger.warning("No healthy training studies: the baselines are left out.")
         self.studies: list[StudyRow] = []

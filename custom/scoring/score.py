@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from custom.errors import NomalyError
+from custom.scoring.part_statistics import PARTS, PartStatistics
 from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 
@@ -30,68 +31,133 @@ def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | 
     return mask
 
 
-MODES = ("top_q", "mean", "max", "ms_ssim")
+MODES = ("fused", "top_q", "mean", "max", "ms_ssim")
+SMALLEST = 1e-6  # added before a logarithm: a perfect reconstruction has a finite score
 
 
 class StudyScore:
     """Reduce a study to its score; larger = more abnormal, never clamped.
 
+    The mode "fused" adds up to three parts that see different anomalies, each the logarithm of a value and standardised
+    by healthy studies: "map" (as "top_q": something small and strong), "structure" (as "ms_ssim": a changed texture or
+    shape) and "code" (distance of the latent code: something large or diffuse). Their sum is the score; 0 is the mean
+    of healthy studies. The rule is fixed in advance; nothing is learned from abnormal studies. (Ours.)
+
     Args:
-        mode: "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean" or "max"
-            of the foreground, or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their absolute
-            difference, over whole slices; a study has the mean of its slices).
+        mode: "fused"; "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean"
+            or "max" of the foreground; or "ms_ssim" (1 - MS-SSIM of the study and its reconstruction blended with their
+            absolute difference, over whole slices; a study has the mean of its slices).
         q: share of the foreground's pixels that "top_q" averages, in (0, 1]; at least one pixel is taken.
-        similarity: map with ``blended_score``; only for "ms_ssim".
+        similarity: map with ``blended_score``; only for "fused" and "ms_ssim".
+        statistics: of the parts over healthy studies; only for "fused". None = parts are not standardised.
 
     Raises:
-        NomalyError: unknown mode, q out of range or similarity missing for "ms_ssim"; at the call, an empty foreground,
-            a map that is not finite, or image or reconstruction missing for "ms_ssim".
+        NomalyError: unknown mode, q out of range or similarity missing; at the call, an empty foreground, a map that is
+            not finite, or image or reconstruction missing where they are needed.
     """
 
-    def __init__(self, mode: str = "top_q", q: float = 0.02, similarity: StructuralSimilarityMap | None = None) -> None:
+    def __init__(
+        self,
+        mode: str = "top_q",
+        q: float = 0.02,
+        similarity: StructuralSimilarityMap | None = None,
+        statistics: PartStatistics | None = None,
+    ) -> None:
         if mode not in MODES:
             raise NomalyError(f"score_mode must be one of {', '.join(MODES)}, got {mode!r}.")
         if not 0 < q <= 1:
             raise NomalyError(f"q must be in (0, 1], got {q}.")
-        if mode == "ms_ssim" and similarity is None:
+        if mode in ("fused", "ms_ssim") and similarity is None:
             raise NomalyError(
-                "score_mode 'ms_ssim' needs a map of structural similarity, got none: choose another score_mode."
+                f"score_mode {mode!r} needs a map of structural similarity, got none: choose another score_mode."
             )
         self.mode = mode
         self.q = q
         self.similarity = similarity
+        self.statistics = statistics
 
     def __call__(
-        self, anomaly_map: Tensor, mask: Tensor, image: Tensor | None = None, reconstruction: Tensor | None = None
+        self,
+        anomaly_map: Tensor,
+        mask: Tensor,
+        image: Tensor | None = None,
+        reconstruction: Tensor | None = None,
+        code_distance: Tensor | None = None,
     ) -> Tensor:
-        """Score () float32.
+        """Score (), float32, or float64 if fused.
 
         Args:
             anomaly_map: (1, *S).
             mask: bool foreground (1, *S).
-            image: study (C, X, Y, Z); only for "ms_ssim".
-            reconstruction: pseudo-healthy study (C, X, Y, Z); only for "ms_ssim".
+            image: study (C, X, Y, Z); only for "fused" and "ms_ssim".
+            reconstruction: pseudo-healthy study (C, X, Y, Z); only for "fused" and "ms_ssim".
+            code_distance: distance () of the latent code; only for "fused". None = without this part.
         """
-        values = anomaly_map[mask.bool()].float()
-        if values.numel() == 0:
-            raise NomalyError("foreground must contain at least one pixel, got an empty mask: the study shows no body.")
-        if not torch.isfinite(values).all():
-            raise NomalyError(
-                "anomaly_map must have finite values, got NaN or infinity: check the model and the study."
-            )
-        if self.similarity is not None and self.mode == "ms_ssim":
-            if image is None or reconstruction is None:
-                raise NomalyError("score_mode 'ms_ssim' needs the image and its reconstruction, got only the map.")
-            return self.similarity.blended_score(image.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()
+        if self.mode == "fused":
+            return self.standardised(self.parts(anomaly_map, mask, image, reconstruction, code_distance)).sum()
+        values = checked_values(anomaly_map, mask)
+        if self.mode == "ms_ssim":
+            return self.dissimilarity(image, reconstruction)
+        return self.pooled(values)
+
+    def parts(
+        self,
+        anomaly_map: Tensor,
+        mask: Tensor,
+        image: Tensor | None,
+        reconstruction: Tensor | None,
+        code_distance: Tensor | None = None,
+    ) -> Tensor:
+        """Logarithms (K,) float64 of the parts of "fused", in the order of PARTS; arguments as in a call."""
+        values = [self.pooled(checked_values(anomaly_map, mask)), self.dissimilarity(image, reconstruction)]
+        if code_distance is not None:
+            values.append(code_distance)
+        return torch.stack([value.double() for value in values]).add(SMALLEST).log()
+
+    def standardised(self, parts: Tensor) -> Tensor:
+        """Parts (K,) in standard deviations above the mean of healthy studies."""
+        return parts if self.statistics is None else self.statistics(parts)
+
+    def pooled(self, values: Tensor) -> Tensor:
+        """One number () of the map's values (N,) over the foreground."""
         if self.mode == "max":
             return values.max()
-        if self.mode == "top_q":
+        if self.mode in ("top_q", "fused"):
             # the tolerance keeps 0.02 * 50 pixels at 1 despite rounding of the product
             values = values.topk(max(math.ceil(self.q * values.numel() - 1e-6), 1), sorted=False).values
         return values.mean()
 
+    def dissimilarity(self, image: Tensor | None, reconstruction: Tensor | None) -> Tensor:
+        """1 - MS-SSIM () of a study and its reconstruction, blended with their difference, mean over slices."""
+        if image is None or reconstruction is None or self.similarity is None:
+            raise NomalyError(f"score_mode {self.mode!r} needs the image and its reconstruction, got only the map.")
+        return self.similarity.blended_score(image.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()
+
+    def for_baselines(self) -> StudyScore:
+        """The same score for detectors without statistics of healthy studies."""
+        return StudyScore(self.mode, self.q, self.similarity)
+
     def settings(self) -> dict[str, Any]:
         """The settings that the score depends on, see custom.scoring.settings."""
-        if self.similarity is not None and self.mode == "ms_ssim":
-            return {"mode": self.mode, "similarity": self.similarity.settings()}
-        return {"mode": self.mode, "q": self.q} if self.mode == "top_q" else {"mode": self.mode}
+        settings: dict[str, Any] = {"mode": self.mode}
+        if self.mode == "fused":
+            settings["parts"] = PARTS
+        if self.mode in ("fused", "top_q"):
+            settings["q"] = self.q
+        if self.similarity is not None and self.mode in ("fused", "ms_ssim"):
+            settings["similarity"] = self.similarity.settings()
+        return settings
+
+
+def checked_values(anomaly_map: Tensor, mask: Tensor) -> Tensor:
+    """Values (N,) float32 of a map over the foreground.
+
+    Raises:
+        NomalyError: an empty foreground, or values that are not finite.
+    """
+    values = anomaly_map[mask.bool()].float()
+    if values.numel() == 0:
+        raise NomalyError("foreground must contain at least one pixel, got an empty mask: the study shows no body.")
+    if not torch.isfinite(values).all():
+        raise NomalyError("anomaly_map must have finite values, got NaN or infinity: check the model and the study.")
+    return values

@@ -1,4 +1,4 @@
-"""What makes scores comparable: the settings of score, map, normalisation and ensemble.
+"""What makes scores comparable: the settings of score, map, normalisation, code and ensemble.
 
 A calibration stores them as a small dictionary, and a study is compared with the healthy studies only if both were
 scored with the same settings. Each part returns its own from ``settings()``, under names that do not change when
@@ -35,7 +35,7 @@ class ScoringSettings:
     """The settings of one detector and score.
 
     Attributes:
-        parts: "score", "map", "normalisation", "ensemble" -> its settings, without the parts that the detector lacks.
+        parts: "score", "map", "normalisation", "code", "ensemble" -> its settings, without the parts that the detector lacks.
         masks: visible patches of each mask of the ensemble, which the checksum of version 0 includes.
     """
 
@@ -52,6 +52,8 @@ class ScoringSettings:
         if version == 0:
             if (mode := self.parts["score"]["mode"]) not in EARLIER_MODES:
                 return [f"score.mode: one of an earlier release at calibration, {json.dumps(mode)} now"]
+            if "normalisation" in self.parts or "code" in self.parts:
+                return ["normalisation and code: none or those of an earlier release at calibration"]
             same = list(stored["checksum"]) == list(self.checksum())
             return [] if same else ["unknown which, since the calibration is from an earlier release"]
         if version != VERSION:
@@ -71,7 +73,7 @@ class ScoringSettings:
         if similarity is not None:
             keys = ("window", "weights", "sigma", "l1_weight")
             detail = float(zlib.crc32(repr(tuple(similarity[key] for key in keys)).encode()))
-        listing = [*_earlier_map(self.parts.get("map")), *_earlier_normalisation(self.parts.get("normalisation"))]
+        listing = _earlier_map(self.parts.get("map"))
         number = zlib.crc32(repr((detail, listing, self.masks)).encode())
         return float(EARLIER_MODES.index(score["mode"])), float(number)
 
@@ -88,6 +90,7 @@ def scoring_settings(score: HasSettings, network: nn.Module) -> ScoringSettings:
         "score": score,
         "map": getattr(network, "map_head", None),
         "normalisation": getattr(network, "normalisation", None),
+        "code": getattr(network, "code_distance", None),
         "ensemble": None if ensemble is None else reconstructor,
     }
     parts = {name: _stated(name, part) for name, part in found.items() if part is not None}
@@ -122,15 +125,12 @@ def _earlier_map(settings: Mapping[str, Any] | None) -> list[list[tuple[str, Any
     """Listing of a map: its own values, then those of the modules in it."""
     if settings is None:
         return []
+    if settings["kind"] == "smooth_residual":
+        return [_present(settings, ("sigma",))]
     if settings["kind"] == "ahe_perceptual":
         keys = ("clip_limit", "kernel_size", "perceptual_clahe", "perceptual_power", "perceptual_raw", "residual")
         return [_present(settings, keys), _present(settings, ("levels",)), _present(settings, ("sigma",))]
     return [_present(settings, ("l1_weight", "sigma", "weights", "window"))]
-
-
-def _earlier_normalisation(settings: Mapping[str, Any] | None) -> list[list[tuple[str, Any]]]:
-    """Listing of a normalisation: its own value, then that of its blur."""
-    return [] if settings is None else [_present(settings, ("floor",)), _present(settings, ("sigma",))]
 
 
 def _present(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple[str, Any]]:

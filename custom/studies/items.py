@@ -103,6 +103,7 @@ class _Found(Decision, total=False):
         deviation: standard deviation of the reconstructions (1, X, Y, Z); ensembles only.
         foreground: pixels of the body (1, X, Y, Z), bool.
         score: study score, larger = more abnormal.
+        score_parts: parts of a fused score by name, in standard deviations above the mean of healthy studies.
         squared_error: squared reconstruction error, summed over each slice, mean over slices.
     """
 
@@ -116,6 +117,7 @@ class _Found(Decision, total=False):
     deviation: torch.Tensor
     foreground: torch.Tensor
     score: float
+    score_parts: dict[str, float]
     squared_error: float
 
 

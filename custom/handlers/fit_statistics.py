@@ -1,0 +1,117 @@
+"""Fits what a trained detector compares new studies with: expected residual, latent codes and parts of the score."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from custom.data.slices import SliceDataset
+from custom.detector.anomaly_detector import AnomalyDetector
+from custom.detector.weights import read_tensors, save_tensors
+from custom.engines.detection_evaluator import DetectionEvaluator
+from custom.errors import NomalyError
+from custom.handlers.engine_output import studies_of
+from custom.processes import is_main_process
+
+logger = logging.getLogger(__name__)
+
+
+class FitStatistics:
+    """Fit the statistics of healthy studies to the trained network, and store them in its weights.
+
+    At the start of a run of the evaluator, the expected residual and the distance of codes are fitted on the healthy
+    training images, without augmentation. During the run the parts of the score of its healthy studies are collected,
+    which the network was not trained on; at the end their mean and deviation are fitted and the weights written.
+    An earlier calibration is removed, since its scores are no longer comparable.
+
+    The result depends only on weights, data and settings. The network itself is not changed.
+
+    Args:
+        network: the detector.
+        weights: file of its weights, which is loaded first.
+        training: healthy slices.
+        output: file for the weights with statistics; None = ``weights``, which is replaced.
+        max_images: maximum number of training images, spread evenly.
+        steps: training steps of the expected residual.
+        batch_size: images per forward pass.
+
+    Raises:
+        NomalyError: too few healthy images or studies.
+    """
+
+    def __init__(
+        self,
+        network: AnomalyDetector,
+        weights: str,
+        training: SliceDataset,
+        output: str | None = None,
+        max_images: int = 2048,
+        steps: int = 250,
+        batch_size: int = 16,
+    ) -> None:
+        self.network = network
+        self.weights = Path(weights)
+        self.training = training
+        self.output = self.weights if output is None else Path(output)
+        self.max_images = max_images
+        self.steps = steps
+        self.batch_size = batch_size
+        self.parts: list[list[float]] = []
+
+    def attach(self, engine: DetectionEvaluator) -> None:
+        """Register on the evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: DetectionEvaluator) -> None:
+        """Load the weights, and fit what is fitted on training images."""
+        network, device = self.network, engine.state.device
+        network.load_state_dict(read_tensors(self.weights, device))
+        network.to(device).eval()
+        network.reset_statistics()
+        self.parts = []
+        if network.normalisation is None and network.code_distance is None:
+            return
+        maps, reconstructions, codes = self.results(device)
+        if network.normalisation is not None:
+            network.normalisation.fit(maps, reconstructions, self.steps)
+        if network.code_distance is not None:
+            network.code_distance.fit(codes)
+        logger.info("Fitted expected residual and latent codes on %d healthy training images.", len(maps))
+
+    @torch.no_grad()
+    def results(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Maps before normalisation, reconstructions and codes of training images."""
+        images = self.training.images()
+        chosen = torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()
+        batches = images[chosen].split(self.batch_size)
+        maps, reconstructions, codes = [], [], []
+        for batch in tqdm(batches, desc="Healthy statistics", unit="batch", mininterval=1.0):
+            x = batch.to(device)
+            anomaly_map, x_hat = self.network.compare(x)[:2]
+            maps.append(anomaly_map)
+            reconstructions.append(x_hat)
+            codes.append(x.new_zeros(len(x), 0) if self.network.code_distance is None else self.network.latent(x))
+        return torch.cat(maps), torch.cat(reconstructions), torch.cat(codes)
+
+    def collect(self, engine: DetectionEvaluator) -> None:
+        """Keep the parts of the score of this iteration's healthy studies."""
+        for study in studies_of(engine):
+            if "score_parts" in study and not study.get("label") and "synthetic" not in study:
+                self.parts.append(list(study["score_parts"].values()))
+
+    def finish(self, engine: DetectionEvaluator) -> None:
+        """Fit the statistics of the parts, and write the weights."""
+        if engine.score.mode == "fused":
+            if engine.score.statistics is not self.network.part_statistics:
+                raise NomalyError("score must use the part_statistics of the network, got others: set statistics to it.")
+            self.network.part_statistics.fit(self.parts)
+            logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))
+        if is_main_process():
+            save_tensors(self.network.state_dict(), self.output)
+            logger.info("Saved the weights with statistics of healthy studies: %s", self.output)
