@@ -195,6 +195,8 @@ def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
 class GreyDetector(nn.Module):
     """A detector whose answers are known by hand: health is mid grey, the map is |x - 0.5|."""
 
+    outputs = ("map", "reconstruction")
+
     def __init__(self) -> None:
         super().__init__()
         self.calibration = CalibrationState()

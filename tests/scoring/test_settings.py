@@ -10,8 +10,9 @@ from torch import nn
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
-from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap
-from custom.scoring.normalisation import HealthyNormalisation
+from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, SmoothResidualMap
+from custom.scoring.code_distance import CodeDistance
+from custom.scoring.expected_residual import ExpectedResidual
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import ScoringSettings, scoring_settings
 from custom.scoring.structural_similarity import StructuralSimilarityMap
@@ -34,12 +35,14 @@ def detector(**parts) -> AnomalyDetector:
 
 
 def test_each_part_has_its_settings_under_its_own_name() -> None:
-    score, network = StudyScore("top_q", 0.05), detector(normalisation=HealthyNormalisation(16, sigma=1.0))
+    score = StudyScore("top_q", 0.05)
+    network = detector(normalisation=ExpectedResidual(floor=0.5), code_distance=CodeDistance(8, shrinkage=0.01))
     assert scoring_settings(score, network).stored() == {
         "version": 1,
         "score": {"mode": "top_q", "q": 0.05},
         "map": {"kind": "residual"},
-        "normalisation": {"kind": "healthy_z", "sigma": 1.0, "floor": 0.1},
+        "normalisation": {"kind": "expected_residual", "floor": 0.5},
+        "code": {"kind": "mahalanobis", "shrinkage": 0.01},
         "ensemble": {"kind": "complementary_masks", "masks": 4, "mask_ratio": 0.75, "mask_seed": 0},
     }
 
@@ -50,7 +53,9 @@ def test_each_part_has_its_settings_under_its_own_name() -> None:
         (StudyScore("max"), {}, 'score.mode: "mean" at calibration, "max" now'),
         (MEAN, {"reconstructor": autoencoder(masks=8)}, "ensemble.masks: 4 at calibration, 8 now"),
         (MEAN, {"reconstructor": autoencoder(mask_seed=1)}, "ensemble.mask_seed: 0 at calibration, 1 now"),
-        (MEAN, {"normalisation": HealthyNormalisation(16)}, "normalisation.sigma: none at calibration, 1.5 now"),
+        (MEAN, {"normalisation": ExpectedResidual()}, "normalisation.floor: none at calibration, 0.3 now"),
+        (MEAN, {"code_distance": CodeDistance(8)}, "code.shrinkage: none at calibration, 0.001 now"),
+        (MEAN, {"map_head": SmoothResidualMap(1.5)}, "map.sigma: none at calibration, 1.5 now"),
         (MEAN, {"map_head": StructuralSimilarityMap()}, 'map.kind: "residual" at calibration, "ms_ssim" now'),
     ],
 )
@@ -90,32 +95,25 @@ def test_settings_read_back_from_a_file_equal_those_written() -> None:
     [
         (MEAN, detector(), [1.0, 2300881230.0]),
         (
-            StudyScore("top_q", 0.05),
-            detector(
-                reconstructor=nn.Identity(),
-                map_head=product_map(levels=(0, 2), kernel_size=8, sigma=1.5),
-                normalisation=HealthyNormalisation(16, sigma=2.0),
-            ),
-            [0.0, 1638638082.0],
-        ),
-        (
-            StudyScore("ms_ssim", similarity=StructuralSimilarityMap(window=7)),
-            detector(map_head=StructuralSimilarityMap(l1_weight=0.5), normalisation=HealthyNormalisation(16)),
-            [3.0, 1636558626.0],
-        ),
-        (
             StudyScore("max"),
             detector(reconstructor=nn.Identity(), map_head=product_map(residual="smooth", perceptual_power=0.25)),
             [2.0, 4095307938.0],
         ),
     ],
-    ids=["residual", "product and normalisation", "similarity", "smooth residual"],
+    ids=["residual", "smooth residual"],
 )
 def test_calibrations_of_earlier_releases_are_valid_if_nothing_changed(score, network, checksum: list[float]) -> None:
     stored = {"version": 0, "checksum": checksum}
     assert scoring_settings(score, network).differences(stored) == []
     unknown = "unknown which, since the calibration is from an earlier release"
     assert scoring_settings(StudyScore("top_q", 0.5), network).differences(stored) == [unknown]
+
+
+def test_calibrations_of_earlier_releases_have_no_healthy_statistics() -> None:
+    settings = scoring_settings(MEAN, detector(code_distance=CodeDistance(8)))
+    assert settings.differences({"version": 0, "checksum": [1.0, 2300881230.0]}) == [
+        "normalisation and code: none or those of an earlier release at calibration"
+    ]
 
 
 def test_map_without_settings_is_rejected() -> None:

@@ -130,7 +130,7 @@ def test_polarity_sign_and_offset_of_stored_pixels_leave_score_p_value_and_decis
     assert len(rows) == 10 and set(columns["status"]) == {"ok"}
     assert len(set(columns["p_value"])) == len(set(columns["decision"])) == 1 and columns["p_value"][0]
     scores = [float(score) for score in columns["score"]]
-    assert scores == pytest.approx([scores[0]] * 10, rel=1e-4)
+    assert scores == pytest.approx([scores[0]] * 10, abs=1e-3)  # in standard deviations
 
 
 def test_black_of_eight_bit_image_files_is_zero_whatever_their_lowest_value(save_picture) -> None:
@@ -143,7 +143,7 @@ def test_black_of_eight_bit_image_files_is_zero_whatever_their_lowest_value(save
 
 def test_frames_keep_their_fixed_range(tmp_path: Path) -> None:
     """Colour frames mean the same in every study: an equal image that is darker is another image."""
-    frame = np.random.default_rng(0).integers(60, 200, (80, 80, 3), dtype=np.uint8)
+    frame = np.random.default_rng(0).integers(60, 200, (96, 96, 3), dtype=np.uint8)
     Image.fromarray(frame).save(tmp_path / "frame.png")
     Image.fromarray(frame - 50).save(tmp_path / "darker.png")
     plain, darker = (prepared("memmc_colonoscopy", tmp_path / f"{name}.png") for name in ("frame", "darker"))
