@@ -75,6 +75,12 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"), options.tracking)
 
 
+def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Fit the statistics of healthy studies."""
+    overrides = overrides | given(options, "dataset_dir", "weights", output="output_dir")
+    run_bundle(options.bundle, ["adapt", *options.overlay], overrides)
+
+
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Calibrate."""
     overrides = overrides | given(options, "studies", "dataset_dir", "weights", "keep_identifiers", "overwrite")
@@ -165,6 +171,7 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
 
 RUN = {
     "train": run_train,
+    "adapt": run_adapt,
     "calibrate": run_calibrate,
     "evaluate": run_evaluate,
     "detect": run_detect,

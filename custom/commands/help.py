@@ -85,6 +85,16 @@ COMMANDS = (
         exit_codes=f"0 = done, {MISTAKE}",
     ),
     Command(
+        "adapt",
+        DEVELOP,
+        "fit expected residual, latent codes and parts of the score to a site's healthy studies; the network stays",
+        "Uses the training and validation sections of the data set; takes minutes. Calibrate afterwards.",
+        "BUNDLE",
+        ("nomaly adapt ra_chest --dataset_dir DATA --output runs/site",),
+        "--fit_steps 400",
+        exit_codes=f"0 = done, {MISTAKE}",
+    ),
+    Command(
         "calibrate",
         DEVELOP,
         "estimate the distribution of healthy scores, for p-values and decisions",

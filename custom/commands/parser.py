@@ -95,6 +95,15 @@ def train(parser: OptionParser) -> None:
     )
 
 
+def adapt(parser: OptionParser) -> None:
+    """Options of the adaptation to a site."""
+    add_bundle(parser)
+    group = parser.add_argument_group("data, weights and results")
+    add_dataset(group)
+    add_weights(group)
+    group.add_argument("--output", metavar="FOLDER", help="weights go to FOLDER/model.pt (default: in the bundle)")
+
+
 def calibrate(parser: OptionParser) -> None:
     """Options of calibration."""
     add_bundle(parser)
@@ -287,5 +296,5 @@ def add_detector(parser: OptionParser) -> Group:
 
 
 OPTIONS = {
-    function.__name__: function for function in (demo, train, calibrate, evaluate, benchmark, detect, export, monitor)
+    function.__name__: function for function in (demo, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
 }

@@ -16,6 +16,7 @@ from custom.rendering.case_view import CaseView
 from custom.rendering.images import data_uri
 from custom.reporting.wording import DECISIONS, UNITS, count, decimals, headed, p_value, size
 from custom.runs.tables import RegionResult, StudyResult
+from custom.scoring.part_statistics import PARTS
 
 # Reductions, in this order, if the views of a run are too large to be mailed: slices, quality, pixels.
 _REDUCTIONS: tuple[dict[str, int], ...] = (
@@ -59,6 +60,7 @@ class Case:
         truth: label or group as shown; None if unknown.
         thumbnail: data URI; None without a view.
         score, p_value, extent, unit: as shown.
+        parts: of a fused score, as shown; empty without.
         data: of the case view; None if it has nothing to show.
     """
 
@@ -70,6 +72,7 @@ class Case:
     truth: str | None
     thumbnail: str | None
     score: str
+    parts: str
     p_value: str
     extent: str
     unit: str
@@ -168,6 +171,7 @@ def worklist(
                 truth=None if truth is None else _truth(truth),
                 thumbnail=None if view is None else data_uri(view.thumbnail),
                 score="–" if study.score is None else f"{study.score:.{places}f}",
+                parts=parts_of(study),
                 p_value=p_value(study.p_value),
                 extent=size(study.region_size),
                 unit=UNITS.get(study.region_unit or "", ""),
@@ -175,6 +179,12 @@ def worklist(
             )
         )
     return cases
+
+
+def parts_of(study: StudyResult) -> str:
+    """Parts of a fused score, in standard deviations above the mean of healthy studies; empty without."""
+    values = {name: getattr(study, f"score_{name}") for name in PARTS}
+    return ", ".join(f"{name} {value:+.1f}".replace("-", "−") for name, value in values.items() if value is not None)
 
 
 def fit_views(views: Mapping[str, CaseView], order: Iterable[str], budget: int) -> dict[str, CaseView]:

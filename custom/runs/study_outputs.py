@@ -118,6 +118,7 @@ class StudyOutputs:
             p_value=study["p_value"],
             decision=study["decision"],
             group=study["calibration_group"],
+            **{f"score_{name}": value for name, value in study.get("score_parts", {}).items()},
             seconds=study["seconds"],
             note=study["note"],
         )

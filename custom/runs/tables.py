@@ -21,11 +21,13 @@ from custom.earlier_names import COLUMNS as EARLIER_COLUMNS
 from custom.earlier_names import current_name
 from custom.errors import NomalyError
 from custom.files import atomic_write
+from custom.scoring.part_statistics import PARTS
 
 STATUSES = ("ok", "failed", "not_assessable")
 DECISIONS = ("flag", "uncertain", "likely_normal")
 SIZE_UNITS = ("ml", "mm2", "px")
 POSITION_UNITS = ("mm", "px")
+SCORE_PARTS = tuple(f"score_{name}" for name in PARTS)
 
 
 @dataclass
@@ -40,6 +42,10 @@ class StudyResult:
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
         group: calibration group that the p-value refers to, such as a scanner; None without groups.
+        score_map: part of a fused score for the highest values of the map, in standard deviations above the mean of
+            healthy studies; None if the score is not fused.
+        score_structure: part for the dissimilarity of the structure, likewise.
+        score_code: part for the distance of the latent code, likewise.
         region_count: number of connected regions above the pixel threshold.
         region_size: their total size in `region_unit`.
         region_unit: "ml" for volumes, "mm2" for 2-D images of known pixel size, "px" otherwise.
@@ -57,6 +63,9 @@ class StudyResult:
     p_value: float | None = None
     decision: str | None = None
     group: str | None = None
+    score_map: float | None = None
+    score_structure: float | None = None
+    score_code: float | None = None
     region_count: int | None = None
     region_size: float | None = None
     region_unit: str | None = None
@@ -66,7 +75,7 @@ class StudyResult:
 
     def __post_init__(self) -> None:
         """Convert 0-d tensors and numpy numbers to plain ones, and check the values."""
-        for name in ("score", "p_value", "region_size", "seconds"):
+        for name in ("score", "p_value", *SCORE_PARTS, "region_size", "seconds"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else float(value))
         self.region_count = None if self.region_count is None else int(float(self.region_count))
