@@ -101,12 +101,21 @@ class AnomalyDetector(nn.Module):
         anomaly_map = self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float()
         return anomaly_map, x_hat, *others
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether any healthy statistics were fitted."""
+        fitted = [part.images for part in (self.normalisation, self.code_distance) if part is not None]
+        return any(int(count) > 0 for count in [*fitted, self.part_statistics.studies])
+
     def reset_statistics(self) -> None:
-        """Return to the state before the fit of healthy statistics, and without a calibration."""
+        """Return to the state before the fit of healthy statistics."""
         for part in (self.normalisation, self.code_distance):
             if part is not None:
                 part.images.zero_()
         self.part_statistics.reset()
+
+    def reset_calibration(self) -> None:
+        """Remove the calibration, whose scores are no longer comparable."""
         self.calibration = CalibrationState().to(self.part_statistics.mean.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

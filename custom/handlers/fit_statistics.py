@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,9 +40,11 @@ class FitStatistics:
         max_images: maximum number of training images, spread evenly.
         steps: training steps of the expected residual.
         batch_size: images per forward pass.
+        required: whether data that do not suffice are an error; false: a warning, and that part is not fitted, so that
+            a finished training is not lost.
 
     Raises:
-        NomalyError: too few healthy images or studies.
+        NomalyError: too few healthy images or studies, if ``required``.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class FitStatistics:
         max_images: int = 2048,
         steps: int = 250,
         batch_size: int = 16,
+        required: bool = True,
     ) -> None:
         self.network = network
         self.weights = Path(weights)
@@ -60,7 +65,9 @@ class FitStatistics:
         self.max_images = max_images
         self.steps = steps
         self.batch_size = batch_size
+        self.required = required
         self.parts: list[list[float]] = []
+        self.fitted = False
 
     def attach(self, engine: DetectionEvaluator) -> None:
         """Register on the evaluator."""
@@ -73,16 +80,20 @@ class FitStatistics:
         network, device = self.network, engine.state.device
         network.load_state_dict(read_tensors(self.weights, device))
         network.to(device).eval()
+        self.parts, self.fitted = [], False
+        if not self.required and network.has_statistics:  # this training had nothing to do
+            engine.terminate()
+            return
         network.reset_statistics()
-        self.parts = []
         if network.normalisation is None and network.code_distance is None:
             return
         maps, reconstructions, codes = self.results(device)
-        if network.normalisation is not None:
-            network.normalisation.fit(maps, reconstructions, self.steps)
-        if network.code_distance is not None:
-            network.code_distance.fit(codes)
-        logger.info("Fitted expected residual and latent codes on %d healthy training images.", len(maps))
+        with self.enough():
+            if network.normalisation is not None:
+                network.normalisation.fit(maps, reconstructions, self.steps)
+            if network.code_distance is not None:
+                network.code_distance.fit(codes)
+            logger.info("Fitted expected residual and latent codes on %d healthy training images.", len(maps))
 
     @torch.no_grad()
     def results(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -107,11 +118,24 @@ class FitStatistics:
 
     def finish(self, engine: DetectionEvaluator) -> None:
         """Fit the statistics of the parts, and write the weights."""
-        if engine.score.mode == "fused":
+        if engine.score.mode == "fused" and self.parts:
             if engine.score.statistics is not self.network.part_statistics:
                 raise NomalyError("score must use the part_statistics of the network, got others: set statistics to it.")
-            self.network.part_statistics.fit(self.parts)
-            logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))
-        if is_main_process():
+            with self.enough():
+                self.network.part_statistics.fit(self.parts)
+                logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))
+        if self.fitted and is_main_process():
+            self.network.reset_calibration()
             save_tensors(self.network.state_dict(), self.output)
             logger.info("Saved the weights with statistics of healthy studies: %s", self.output)
+
+    @contextmanager
+    def enough(self) -> Iterator[None]:
+        """Turn data that do not suffice for a fit into a warning, unless it is required."""
+        try:
+            yield
+            self.fitted = True
+        except NomalyError as error:
+            if self.required:
+                raise
+            logger.warning("Not fitted: %s Then run nomaly adapt.", error)

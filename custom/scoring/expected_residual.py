@@ -50,7 +50,7 @@ class ExpectedResidual(nn.Module):
             raise NomalyError(f"width must be a multiple of 8, got {width}.")
         self.floor = floor
         self.plan = {"spatial_dims": spatial_dims, "in_channels": in_channels + spatial_dims, "init_filters": width}
-        self.network = self._new_network()
+        self.network = self._new_network(seed=0)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("images", torch.zeros((), dtype=torch.int64))
 
@@ -93,7 +93,7 @@ class ExpectedResidual(nn.Module):
                 f"maps of healthy images must be finite with a mean > 0, got a mean of {scale.item():g}: check the "
                 "weights and the training images."
             )
-        self._restart(seed)
+        self.network.load_state_dict(self._new_network(seed).state_dict())
         self.scale.copy_(scale)
         self.images.fill_(len(maps))
         optimizer = torch.optim.AdamW(self.network.parameters(), 2e-3)
@@ -116,15 +116,11 @@ class ExpectedResidual(nn.Module):
         """The settings that scores of a relative map depend on, see custom.scoring.settings."""
         return {"kind": "expected_residual", "floor": self.floor}
 
-    def _new_network(self) -> nn.Module:
-        """E before the fit."""
-        return SegResNet(out_channels=1, blocks_down=(1, 1, 1), blocks_up=(1, 1), **self.plan)
-
-    def _restart(self, seed: int) -> None:
-        """Random weights that depend on the seed only."""
+    def _new_network(self, seed: int) -> nn.Module:
+        """E before the fit, with random weights that depend on the seed only."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network.load_state_dict(self._new_network().state_dict())
+            return SegResNet(out_channels=1, blocks_down=(1, 1, 1), blocks_up=(1, 1), **self.plan)
 
 
 def check_images(count: int, what: str) -> None:

@@ -43,7 +43,7 @@ WORKFLOWS = {
     "inference": (["inference"], "infer"),
     "inference+inference_trt": (["inference", "inference_trt"], "infer"),
 }
-COMPLETE = ("train", "calibrate", "evaluate", "inference")
+COMPLETE = ("adapt", "train", "calibrate", "evaluate", "inference")
 SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 
 every_bundle = pytest.mark.parametrize("bundle", NAMES)
@@ -170,7 +170,8 @@ def test_misspelt_name_of_an_overlay_is_refused(bundle: str, render: ModuleType,
 
 def test_overlay_for_other_kinds_of_images_is_not_rendered(render: ModuleType, copied: Path) -> None:
     overlay = copied / "_base" / "ra" / "extra.yaml"
-    for kinds, expected in (("[head]", {"ra_brain"}), ("[head, film]", {"ra_brain", "ra_chest", "ra_wrist"})):
+    heads = {"ra_brain", "ra_brain_flair"}
+    for kinds, expected in (("[head]", heads), ("[head, film]", heads | {"ra_chest", "ra_wrist"})):
         overlay.write_text(f"_overlay_: true\n_images_: {kinds}\nseed: 1\n")
         assert {name for name in NAMES if "extra.json" in render.render_bundle(copied / name)} == expected
 
