@@ -81,7 +81,7 @@ class ResultsFolder:
         resume: bool = False,
         private_words: str | Sequence[str] | None = None,
     ) -> None:
-        self.run = RunFolder(output_dir, items, overwrite, resume, resumable=evaluation is None)
+        self.run = RunFolder(output_dir, items, overwrite, resume, evaluation is None, write_images)
         self.network = network
         self.title = title
         self.notes = [note for note in notes if note]
@@ -120,6 +120,7 @@ class ResultsFolder:
         run = run_info(self.network, self.rule, self.info, self.notes, self.private_words)
         outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
         run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
+        run["files"] = self.run.files
         self.run.check(run["fingerprint"])
         wait_for_all()
         if is_main_process():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from custom.files import WriteError
 from custom.rendering.case_view import CaseView, case_view, input_view
 from custom.runs.records import StudyRecord
 from custom.runs.regions import study_regions
-from custom.runs.source_geometry import remove_images, source_arrays, to_source, write_images
+from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
+from custom.studies.own_files import remove_own, writing
 from custom.studies.privacy import failure
 
 logger = logging.getLogger(__name__)
 
 OPPOSITE = dict(zip("LRAPSI", "RLPAIS"))
-DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
 
 
 class StudyOutputs:
@@ -63,11 +63,13 @@ class StudyOutputs:
         Raises:
             WriteError: if the disk is full or not available. Any other error only fails this study.
         """
-        remove_outputs(self.folder / study["case"])  # of an earlier run, or of one that was killed while writing
+        folder = self.folder / study["case"]
+        remove_own(folder)  # of an earlier run, or of one that was killed while writing
         if "error" in study:
             return StudyRecord(failed_row(study), [])
         try:
-            return self._rejected(study) if "score" not in study else self._scored(study)
+            with writing(folder) if self.images else nullcontext():
+                return self._rejected(study) if "score" not in study else self._scored(study)
         except Exception as error:
             if isinstance(error, WriteError) and error.disk_gone:
                 raise
@@ -185,14 +187,6 @@ def remarks(study: Study) -> Iterator[str]:
 def joined(*sentences: str) -> str:
     """One text of the sentences that are not empty."""
     return " ".join(filter(None, sentences))
-
-
-def remove_outputs(folder: Path) -> None:
-    """Remove the images and DICOM objects from a study's folder, and nothing else."""
-    remove_images(folder)
-    for name in DICOM_FILES:
-        with suppress(OSError):
-            (folder / name).unlink()
 
 
 def failed_row(study: Study) -> StudyResult:

@@ -29,6 +29,7 @@ from custom.runs.tables import read_results_csv
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 from custom.studies.loading import LoadStudyd
+from custom.studies.own_files import STUDY_FILES, list_own
 from custom.transforms.intensity import ScaleStudyIntensityd
 
 PREPROCESSING = Compose([LoadStudyd(min_size=4), ScaleStudyIntensityd(lower=0, upper=100, target=1.0)])
@@ -127,7 +128,6 @@ def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results
 
 def test_results_of_an_earlier_run_do_not_stand_beside_new_ones(results, calibrated, head) -> None:
     folder = results(head)
-    (folder / "metrics.json").write_text("{}")
     calibrated.calibration.fill_healthy([], [])  # no longer calibrated: neither lesions nor a mask
     results(head, overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -356,6 +356,7 @@ def test_nothing_of_an_earlier_run_stands_beside_a_refused_or_failed_study(resul
     for case in ("head", "gone"):
         (folder / case).mkdir(exist_ok=True)
         (folder / case / earlier).write_text("of an earlier run")
+        list_own(folder / case, STUDY_FILES)
     for record in (folder / "records").glob("*.json"):
         record.unlink()  # as after a kill between images and record
     calibrated.input_check = lambda image: ["it is a chest"]
