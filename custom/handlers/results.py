@@ -27,6 +27,7 @@ from custom.runs.folder import RunFolder
 from custom.runs.info import Evaluator, fingerprint, run_info
 from custom.runs.notes import WEIGHTS
 from custom.runs.records import StudyRecord, source_digest
+from custom.runs.regions import significant
 from custom.runs.study_outputs import StudyOutputs, failed_row
 from custom.runs.tables import StudyResult, write_regions_csv, write_results_csv, write_run_info
 from custom.studies.items import Study, StudyItem
@@ -182,7 +183,7 @@ class ResultsFolder:
             rows,
             self.run.views([row.study for row in sorted(rows, key=worklist_key)][:MOST_VIEWS]),
             evaluation,
-            regions=regions,
+            regions={case: significant(found, self.rule.alpha) for case, found in regions.items()},
             alpha=self.rule.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
         )

@@ -17,7 +17,7 @@ from custom.errors import NomalyError
 from custom.files import WriteError
 from custom.rendering.case_view import CaseView, case_view, input_view
 from custom.runs.records import StudyRecord
-from custom.runs.regions import study_regions
+from custom.runs.regions import only, significant, study_regions
 from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
@@ -89,15 +89,21 @@ class StudyOutputs:
         """The record of a study that was scored."""
         arrays = source_arrays(study["image"], self._volumes(study))
         regions = study_regions(study, arrays["labels"]) if "labels" in arrays else []
+        findings = significant(regions, self.run["alpha"])
+        if "labels" in arrays:
+            arrays["labels"] = only(arrays["labels"], findings)
+            arrays["mask"] = (arrays["labels"] > 0).astype(np.uint8)
         row = self._row(study)
         row.note = joined(self.remark, row.note, *remarks(study))
-        if self.threshold is not None:
-            row.region_count = len(regions)
-            row.region_size = sum(region.size for region in regions)
-            row.region_unit = regions[0].unit if regions else None
+        if study.get("region_p_values") is None:  # a mask without findings would look like a normal result
+            arrays.pop("mask", None)
+        else:
+            row.region_count = len(findings)
+            row.region_size = sum(region.size for region in findings)
+            row.region_unit = findings[0].unit if findings else None
         if self.images:
             write_images(self.folder / row.study, study["image"], arrays)
-        return self._recorded(study, arrays, row, regions, self._view(study))
+        return self._recorded(study, arrays, row, regions, self._view(study, findings))
 
     def _volumes(self, study: Study) -> dict[str, torch.Tensor]:
         """The results of a study that go into files or the table, on the network's grid."""
@@ -107,7 +113,7 @@ class StudyOutputs:
             if "deviation" in study:
                 volumes["deviation"] = study["deviation"]
         if self.threshold is not None and study["regions"] is not None:
-            volumes["labels"] = study["regions"]
+            volumes["labels"] = torch.where(study["foreground"], study["regions"], 0)  # nothing outside of the body
         return volumes
 
     @staticmethod
@@ -145,7 +151,8 @@ class StudyOutputs:
         chosen = {name: arrays[name] for name in ("map", "labels") if name in arrays}
         try:
             files = study["image"].meta["source_files"]
-            write_dicom_objects(self.folder / row.study, files, chosen, row, regions, self.run)
+            findings = significant(regions, self.run["alpha"])
+            write_dicom_objects(self.folder / row.study, files, chosen, row, findings, self.run)
         except WriteError:
             raise
         except NomalyError as error:
@@ -153,15 +160,17 @@ class StudyOutputs:
             return f"No DICOM objects were written: {error}"
         return ""
 
-    def _view(self, study: Study) -> CaseView:
-        """Layers of the study for the report, with the truth where it is known."""
+    def _view(self, study: Study, findings: list[RegionResult]) -> CaseView:
+        """Layers of the study for the report with outlines of its findings, and with the truth where it is known."""
         # With a calibrated detector all maps have the same colour scale, so that they can be compared; strong ones
         # saturate.
         vmax = None if self.threshold is None else 3 * self.threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the displayed image must not be.
-        return case_view(*parts, study.get("regions"), truth, vmax, **place_of(study["image"]))
+        labels = study.get("regions")
+        outlined = None if labels is None else only(torch.where(study["foreground"], labels, 0).numpy(), findings)
+        return case_view(*parts, outlined, truth, vmax, **place_of(study["image"]))
 
 
 def place_of(image: MetaTensor) -> dict[str, Any]:
