@@ -100,7 +100,7 @@ class StudyOutputs:
         else:
             row.region_count = len(findings)
             row.region_size = sum(region.size for region in findings)
-            row.region_unit = findings[0].unit if findings else None
+            row.region_unit = regions[0].unit if regions else None
         if self.images:
             write_images(self.folder / row.study, study["image"], arrays)
         return self._recorded(study, arrays, row, regions, self._view(study, findings))
