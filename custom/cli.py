@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 CALIBRATION = "calibration.json"
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
-    "train": ": it resumes where it stopped.",
-    "demo": ": its training resumes where it stopped.",
+    "train": ": it resumes after the last completed epoch, or starts from the beginning if there is none.",
+    "demo": ": its training resumes after the last completed epoch, or starts from the beginning if there is none.",
     "benchmark": ": finished models are kept.",
 }
 

@@ -406,5 +406,12 @@ def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
     assert capsys.readouterr().err.startswith(
-        "nomaly: stopped. Run the same command again: it resumes where it stopped."
+        "nomaly: stopped. Run the same command again: it resumes after the last completed epoch, or starts from the beg"
     )
+
+
+def test_weights_that_do_not_exist_are_reported_before_anything_is_made(tmp_path: Path, capsys) -> None:
+    words = ["--weights", str(tmp_path / "gone.pt"), "--output", str(tmp_path / "out"), "--phantom_dir", str(tmp_path)]
+    assert cli.main(["evaluate", "ra_brain", *words]) == 2
+    assert f"weights file not found: {tmp_path}/gone.pt. Train the bundle first" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -103,6 +103,11 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top."""
     from monai.bundle import ConfigWorkflow
 
+    from custom.detector.weights import check_exists
+
+    weights = overrides.get("weights")
+    if isinstance(weights, str) and not weights.startswith(("$", "@")):
+        check_exists(weights)  # now, not after a phantom has been made
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), tracking=tracking, **overrides)

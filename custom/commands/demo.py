@@ -83,7 +83,7 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
     best = metrics["baselines"][baseline["name"]]["auroc"]["value"]
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]
     study = read_results_csv(folder / "unseen_study" / "results.csv")[0]
-    map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
+    maps = [str(path.resolve()) for path in (folder / "unseen_study" / study.study).glob("map.*")]
     lines = [
         "",
         f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: this shows that "
@@ -94,12 +94,11 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the calibrated threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
-        f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
-        f"{count(study.region_count or 0, 'region', 'regions')}",
+        f"  unseen study     {_outcome(study)}",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",
-        f"  its map          {map_file.resolve()}",
+        f"  its map          {maps[0] if maps else 'none'}",
         f"  TensorBoard      tensorboard --logdir {shlex.quote(str((folder / 'train').resolve()))}",
     ]
     return "\n".join(lines)
@@ -109,6 +108,14 @@ def _with_interval(stat: dict[str, float | None]) -> str:
     """A value and its interval; no interval where there are too few studies."""
     interval = "" if stat["low"] is None else f" (95 % CI {stat['low']:.3f} to {stat['high']:.3f})"
     return f"{stat['value']:.3f}{interval}"
+
+
+def _outcome(study: StudyResult) -> str:
+    """Key figures of a study, or the reason why it has none."""
+    if study.score is None:
+        return study.error or study.note
+    found = "" if study.region_count is None else f", {study.region_count} significant regions"
+    return f"score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}{found}"
 
 
 def _p_value(study: StudyResult) -> str:

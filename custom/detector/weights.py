@@ -37,11 +37,7 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     Raises:
         NomalyError: if the file was not found, is damaged, or contains anything but tensors and plain values.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise NomalyError(
-            f"weights file not found: {path}. Train the bundle first (nomaly train), or give the path of its weights."
-        )
+    check_exists(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for truncated files and those of other programs
@@ -49,6 +45,18 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
             f"{path} cannot be read as a weights file ({type(error).__name__}): it may be truncated or from another "
             "program. Copy it again, or train again."
         ) from error
+
+
+def check_exists(path: str | Path) -> None:
+    """Refuse weights that do not exist.
+
+    Raises:
+        NomalyError: if there is no such file.
+    """
+    if not Path(path).is_file():
+        raise NomalyError(
+            f"weights file not found: {path}. Train the bundle first (nomaly train), or give the path of its weights."
+        )
 
 
 def load_detector(

@@ -148,7 +148,7 @@ def test_names_of_files_are_kept_if_asked(nomaly, parameters, hospital, tmp_path
     assert [row.study for row in untimed(tmp_path / "out")] == ["Doe_Jane_chest"]
     assert not (tmp_path / "out" / "key.csv").exists()
     assert sorted(path.name for path in (tmp_path / "out" / "Doe_Jane_chest").iterdir()) == [
-        *("map.nii.gz", "mask.nii.gz", "pseudo_healthy.nii.gz")
+        *("map.nii.gz", "pseudo_healthy.nii.gz")  # no mask: a film has no p-value of heads
     ]
 
 

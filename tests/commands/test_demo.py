@@ -75,7 +75,8 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
     (folder / "evaluation").mkdir()
     (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
     (folder / "unseen_study" / study.study).mkdir(parents=True)
-    (folder / "unseen_study" / study.study / "map.png").touch()
+    if study.score is not None:
+        (folder / "unseen_study" / study.study / "map.png").touch()
     write_results_csv([study], folder / "unseen_study" / "results.csv")
     return demo.summary("ra_brain", folder, 90)
 
@@ -87,17 +88,29 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
             "No p-value: calibrated on 2-D images, but this is a volume.",
             "no p-value: calibrated on 2-D images, but this is ",
         ),
-        ("", "score 2, no p-value, no decision, 1 region\n"),
+        ("", "score 2, no p-value, no decision, 1 significant regions"),
     ],
 )
 def test_summary_gives_the_reason_for_a_missing_p_value(note: str, reason: str, tmp_path: Path) -> None:
     assert reason in summary_of(tmp_path, StudyResult("head", score=2.0, region_count=1, note=note))
 
 
+@pytest.mark.parametrize(
+    "study",
+    [StudyResult("a", "not_assessable", note="Not assessable: rotated."), StudyResult("a", "failed", error="rotated")],
+)
+def test_summary_of_a_study_that_was_not_scored_gives_the_reason(study: StudyResult, tmp_path: Path) -> None:
+    text = summary_of(tmp_path, study)
+    assert f"unseen study     {study.error or study.note}\n" in text
+
+
 def test_summary_gives_p_value_and_interval(tmp_path: Path) -> None:
     study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", region_count=1)
     text = summary_of(tmp_path, study)
-    assert "score 2, p = 0.020, flag, 1 region\n" in text and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
+    assert (
+        "score 2, p = 0.020, flag, 1 significant regions" in text
+        and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
+    )
 
 
 def test_summary_accepts_a_number_without_interval(tmp_path: Path) -> None:
