@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 CALIBRATION = "calibration.json"
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
-    "train": ": it resumes after the last completed epoch, or starts from the beginning if there is none.",
-    "demo": ": its training resumes after the last completed epoch, or starts from the beginning if there is none.",
+    "train": ": it resumes after the last completed epoch; without one, it starts from the beginning.",
+    "demo": ": its training resumes after the last completed epoch; without one, it starts from the beginning.",
     "benchmark": ": finished models are kept.",
 }
 

@@ -30,7 +30,7 @@ from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
 from custom.synthetic.dataset import make_phantom
-from tiny import TINY_NETWORK, TINY_TRAINING
+from tiny import ALPHA_OF_FINDINGS, TINY_NETWORK, TINY_TRAINING
 
 pytest_plugins = ["study_files"]
 
@@ -178,14 +178,13 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
 
 @pytest.fixture(scope="session")
 def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
-    """Copy a bundle to a folder, with its tiny network and the weights of that, and its input check off."""
+    """Copy a bundle to a folder, with its tiny network and the weights of that, its input check off and findings."""
 
     def copy(bundle: str, folder: Path) -> Path:
         shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
         inference = folder / "configs" / "inference.json"
-        inference.write_text(
-            json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | {"input_check": False})
-        )
+        settings = {"input_check": False, "alpha": ALPHA_OF_FINDINGS}
+        inference.write_text(json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | settings))
         shutil.copytree(trained(bundle) / "models", folder / "models")
         return folder
 

@@ -406,7 +406,7 @@ def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
     assert capsys.readouterr().err.startswith(
-        "nomaly: stopped. Run the same command again: it resumes after the last completed epoch, or starts from the beg"
+        "nomaly: stopped. Run the same command again: it resumes after the last completed epoch; without one, it starts"
     )
 
 

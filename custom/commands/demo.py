@@ -114,8 +114,9 @@ def _outcome(study: StudyResult) -> str:
     """Key figures of a study, or the reason why it has none."""
     if study.score is None:
         return study.error or study.note
-    found = "" if study.region_count is None else f", {study.region_count} significant regions"
-    return f"score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}{found}"
+    found = study.region_count
+    regions = "" if found is None else f", {count(found, 'significant region', 'significant regions')}"
+    return f"score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}{regions}"
 
 
 def _p_value(study: StudyResult) -> str:

@@ -15,7 +15,7 @@ from custom.detector.weights import read_tensors
 from custom.inferers.volumes import VolumeInferer
 from custom.runs.source_geometry import to_source
 from custom.runs.tables import read_results_csv
-from tiny import TINY_NETWORK, TINY_TRAINING
+from tiny import ALPHA_OF_FINDINGS, TINY_NETWORK, TINY_TRAINING
 
 CONFIGS = {path.parent.name: path for path in sorted(BUNDLES.glob("*/configs"))}
 VOLUMETRIC = [name for name, folder in CONFIGS.items() if (folder / "train_3d.json").is_file()]
@@ -59,7 +59,7 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
         (
             ("detect", "ra_brain", tiny_phantom / "unseen" / "head_with_lesion.nii.gz", "--overlay", "inference_3d")
             + ("--weights", weights, "--output", folder / "unseen"),
-            {"alpha": ALPHA},
+            {"alpha": ALPHA_OF_FINDINGS},
         ),
     ]
     for words, parameters in steps:
@@ -91,7 +91,8 @@ def test_results_lie_on_the_grid_of_the_oblique_head(run: Path, tiny_phantom: Pa
         written = nib.load(path)
         assert written.shape == source.shape, name
         np.testing.assert_allclose(written.affine, source.affine, atol=1e-6)
-        assert np.isfinite(written.get_fdata()).all() and written.get_fdata().max() > 0, name
+        assert np.isfinite(written.get_fdata()).all(), name
+        assert name == "mask" or written.get_fdata().max() > 0, name  # even at this alpha, p = 1 is no finding
 
 
 def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_images: Path, tmp_path: Path) -> None:

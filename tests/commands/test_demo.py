@@ -88,7 +88,7 @@ def summary_of(folder: Path, study: StudyResult, low: float | None = 0.8) -> str
             "No p-value: calibrated on 2-D images, but this is a volume.",
             "no p-value: calibrated on 2-D images, but this is ",
         ),
-        ("", "score 2, no p-value, no decision, 1 significant regions"),
+        ("", "score 2, no p-value, no decision, 1 significant region"),
     ],
 )
 def test_summary_gives_the_reason_for_a_missing_p_value(note: str, reason: str, tmp_path: Path) -> None:
@@ -107,10 +107,8 @@ def test_summary_of_a_study_that_was_not_scored_gives_the_reason(study: StudyRes
 def test_summary_gives_p_value_and_interval(tmp_path: Path) -> None:
     study = StudyResult("head", score=2.0, p_value=0.02, decision="flag", region_count=1)
     text = summary_of(tmp_path, study)
-    assert (
-        "score 2, p = 0.020, flag, 1 significant regions" in text
-        and "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
-    )
+    assert "score 2, p = 0.020, flag, 1 significant region\n" in text
+    assert "0.900 (95 % CI 0.800 to 1.000); 4 healthy" in text
 
 
 def test_summary_accepts_a_number_without_interval(tmp_path: Path) -> None:
