@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,10 +36,9 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     if missing := [name for name in FACTS if name not in facts]:
         raise NomalyError(f"facts must give {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
     exact, rounded = work / "exact.pt", work / "rounded.pt"
-    shutil.copy(weights, exact)
-    network = calibrated(bundle, exact, data)
-    save_tensors(halved(network), rounded)
-    network = calibrated(bundle, rounded, data)
+    network = calibrated(bundle, weights, data, exact)
+    save_tensors(halved(network), work / "halved.pt")
+    network = calibrated(bundle, work / "halved.pt", data, rounded)
     save_tensors(halved(network), rounded)  # the same weights: calibration wrote them with four bytes
     found, wanted = (evaluated(bundle, path, data, work / path.stem) for path in (rounded, exact))
     changed = changed_decisions(found, wanted)
@@ -65,9 +63,9 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     return provenance
 
 
-def calibrated(bundle: Path, weights: Path, data: str | None) -> Any:
-    """Calibrate these weights; returns the detector."""
-    parameters = {"weights": str(weights), "dataset_dir": data}
+def calibrated(bundle: Path, weights: Path, data: str | None, output: Path) -> Any:
+    """Calibrate these weights into the file ``output``; returns the detector."""
+    parameters = {"weights": str(weights), "dataset_dir": data, "into_weights": str(output), "overwrite": True}
     workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in parameters.items() if value})
     return workflow.parser.get_parsed_content("network")
 

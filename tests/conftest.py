@@ -169,8 +169,9 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
         output = tmp_path_factory.mktemp(bundle)
         assert train_tiny(bundle, tiny_data(bundle), output).code == 0
         weights = output / "models" / "model.pt"
-        parameters = {"dataset_dir": tiny_data(bundle), "weights": weights, **CALIBRATION, **tiny_network(bundle)}
-        assert nomaly("calibrate", bundle, **parameters).code == 0
+        source = weights.rename(weights.with_name("uncalibrated.pt"))
+        words = ("--dataset_dir", tiny_data(bundle), "--weights", source, "--into_weights", weights)
+        assert nomaly("calibrate", bundle, *words, **CALIBRATION, **tiny_network(bundle)).code == 0
         return output
 
     return folder

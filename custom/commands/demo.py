@@ -39,15 +39,16 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     config = json.loads(path_of(find_bundle(bundle), "train").read_text(encoding="utf-8"))
     phantom = find_phantom(config["anatomy"])
     data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
-    common = {"ckpt_dir": models, "dataset_dir": data}
+    common: dict[str, Any] = {"ckpt_dir": models, "dataset_dir": data}
     run_bundle(bundle, ["train", "demo"], {**common, **given["train"], "output_dir": str(folder / "train")})
-    run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"]})
-    results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
+    calibration = {"calibration_file": str(folder / "calibration" / "calibration.json"), "overwrite": True}
+    run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"], **calibration})
+    common |= calibration
+    results = {"output_dir": str(folder / "evaluation")}
     run_bundle(bundle, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / f"{phantom.unseen}{phantom.suffix}")
     results = {
         "output_dir": str(folder / "unseen_study"),
-        "overwrite": True,
         "studies": unseen,
         "keep_identifiers": True,
     }

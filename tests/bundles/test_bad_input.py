@@ -269,7 +269,7 @@ def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Cal
 
     def run(command: str, weights: Path, **parameters):
         words = [*COMMANDS[command](tiny_phantom), "--weights", weights]
-        words += [] if command == "calibrate" else ["--output", tmp_path / "results"]
+        words += ["--output", tmp_path / "results"]
         return nomaly(*words, **tiny_network(BUNDLE) | parameters)
 
     return run
@@ -457,8 +457,8 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_full_disk_while_calibrating_keeps_the_weights(run_command, models: Path, full_disk) -> None:
     before = files_of(models)
     full_disk()
-    done = run_command("calibrate", models / "model.pt", alpha=0.2)
-    says(done, 2, f"Cannot write {models}/model.pt: No space left on device.", "unchanged", "free some space")
+    done = run_command("calibrate", models / "model.pt", alpha=0.2, into_weights=models / "calibrated.pt")
+    says(done, 2, f"Cannot write {models}/calibrated.pt: No space left on device.", "unchanged", "free some space")
     assert files_of(models) == before
 
 

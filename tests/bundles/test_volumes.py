@@ -47,10 +47,14 @@ def test_both_overlays_make_one_and_the_same_network(bundle: str) -> None:
 def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
     """Folder of a tiny 3-D network: trained, calibrated, evaluated on the phantom, and asked about the unseen head."""
     folder = tmp_path_factory.mktemp("volumes")
-    weights, data = folder / "models" / "model.pt", ("--dataset_dir", tiny_phantom)
+    weights, data = folder / "calibrated.pt", ("--dataset_dir", tiny_phantom)
     steps = [
         (("train", "ra_brain", "--overlay", "train_3d", *data, "--output", folder), TINY_TRAINING),
-        (("calibrate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", weights), CALIBRATION),
+        (
+            ("calibrate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", folder / "models" / "model.pt")
+            + ("--into_weights", weights),
+            CALIBRATION,
+        ),
         (
             ("evaluate", "ra_brain", "--overlay", "inference_3d", *data, "--weights", weights)
             + ("--output", folder / "evaluation"),
@@ -69,9 +73,9 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
 
 
 def test_network_has_three_axes_and_is_calibrated_on_the_whole_slab(run: Path) -> None:
-    state = read_tensors(run / "models" / "model.pt")
+    state = read_tensors(run / "calibrated.pt")
     assert state["reconstructor.encoder.stem.0.weight"].shape == (4, 1, 5, 5, 5)
-    summary = json.loads((run / "models" / "calibration.json").read_text())
+    summary = json.loads((run / "calibration.json").read_text())
     assert (summary["slices"], summary["plane"], summary["healthy_studies"]) == ([6, 6], 2 * [32 * 32], 5)
 
 
@@ -97,7 +101,7 @@ def test_results_lie_on_the_grid_of_the_oblique_head(run: Path, tiny_phantom: Pa
 
 def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_images: Path, tmp_path: Path) -> None:
     words = ("detect", "ra_brain", tiny_images / "abnormal_000.png", "--overlay", "inference_3d")
-    done = nomaly(*words, "--weights", run / "models" / "model.pt", "--output", tmp_path, alpha=ALPHA, **WINDOW)
+    done = nomaly(*words, "--weights", run / "calibrated.pt", "--output", tmp_path, alpha=ALPHA, **WINDOW)
     (row,) = read_results_csv(tmp_path / "results.csv")
     assert (done.code, row.status) == (1, "failed")
     assert "only a volume can be resized to 6 slices, but this study has one slice" in row.error

@@ -50,6 +50,8 @@ def test_all_runs_share_weights_and_write_into_the_output_folder(ran, bundle: st
     assert {parameters["ckpt_dir"] for parameters in ran.values()} == {str(Path("out/models"))}
     folders = [parameters["output_dir"] for parameters in ran.values() if "output_dir" in parameters]
     assert folders == [str(Path("out") / name) for name in ("train", "evaluation", "unseen_study")]
+    files = [parameters.get("calibration_file") for parameters in ran.values()]
+    assert files == [None, *3 * [str(Path("out/calibration/calibration.json"))]]
     assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen") / unseen
 
 
