@@ -44,7 +44,7 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     calibration = {"calibration_file": str(folder / "calibration" / "calibration.json"), "overwrite": True}
     run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"], **calibration})
     common |= calibration
-    results = {"output_dir": str(folder / "evaluation")}
+    results: dict[str, Any] = {"output_dir": str(folder / "evaluation")}
     run_bundle(bundle, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / f"{phantom.unseen}{phantom.suffix}")
     results = {

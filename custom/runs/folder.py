@@ -6,14 +6,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from custom.errors import NomalyError
 from custom.files import WriteError
+from custom.locks import FolderLock
 from custom.processes import is_main_process
 from custom.rendering.case_view import CaseView
 from custom.runs.records import StudyRecords
@@ -33,7 +31,6 @@ from custom.studies.privacy import write_key
 
 KEY_FILE = "key.csv"
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of files that are being written
-LOCK = ".nomaly.lock"
 
 
 class RunFolder:
@@ -69,7 +66,7 @@ class RunFolder:
         self.resumable = resumable
         self.images = images
         self.records = StudyRecords(folder)
-        self._held: FileLock | None = None
+        self.lock = FolderLock(folder)
 
     @property
     def private(self) -> bool:
@@ -102,7 +99,7 @@ class RunFolder:
             self._check_same(fingerprint)
         refuse_to_replace(self._users_files(), f"output_dir {self.folder}")
         if is_main_process():
-            self._lock()
+            self.lock.acquire("output_dir")
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Remove what is not kept, and write ``run.json`` and the key of the pseudonyms.
@@ -155,11 +152,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Unlock the folder for other runs."""
-        if self._held is not None:
-            self._held.release()
-            with suppress(OSError):  # another process may hold it by now
-                (self.folder / LOCK).unlink(missing_ok=True)
-            self._held = None
+        self.lock.release()
 
     def _users_files(self) -> list[Path]:
         """Files that this run would replace, but that no run of ours wrote."""
@@ -178,20 +171,6 @@ class RunFolder:
         except NomalyError:
             return False
         return all(row.status == "failed" for row in rows)
-
-    def _lock(self) -> None:
-        """Lock the folder until this process ends, however it ends; a disk without file locks is left unlocked."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.folder / LOCK)
-            held.acquire(blocking=False)
-        except Timeout:
-            raise NomalyError(
-                f"another run is using output_dir {self.folder}: wait until it ends, or choose another output_dir."
-            ) from None
-        except (OSError, NotImplementedError):  # a folder that cannot be written to is reported by the first write
-            return
-        self._held = held
 
     def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse to resume results of another model, calibration or setting."""
