@@ -24,6 +24,7 @@ class FolderLock:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._held: FileLock | None = None
+        self._made = False
 
     def acquire(self, parameter: str) -> None:
         """Lock the folder; nothing happens if this object holds it already.
@@ -37,6 +38,7 @@ class FolderLock:
         if self._held is not None:
             return
         try:
+            self._made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.folder / LOCK)
             held.acquire(blocking=False)
@@ -49,9 +51,12 @@ class FolderLock:
         self._held = held
 
     def release(self) -> None:
-        """Unlock the folder for other runs."""
+        """Unlock the folder for other runs; one that was made for the lock and is empty is removed."""
         if self._held is not None:
             self._held.release()
             with suppress(OSError):  # another process may hold it by now
                 (self.folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # it has results
+                if self._made:
+                    self.folder.rmdir()
             self._held = None

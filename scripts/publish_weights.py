@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
+from custom.commands.from_weights import parameters_from_weights
 from custom.commands.options import OptionParser
 from custom.detector.weights import halved, read_tensors, save_tensors
 from custom.errors import NomalyError, report_mistake
@@ -31,10 +32,17 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     """Round, calibrate, evaluate, compare and write; returns the provenance.
 
     Raises:
-        NomalyError: if a fact is missing.
+        NomalyError: if a fact is missing, or the weights were made with other parameters than the bundle's.
     """
     if missing := [name for name in FACTS if name not in facts]:
         raise NomalyError(f"facts must give {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
+    config = str(bundle / "configs" / "inference.json")
+    if other := parameters_from_weights(bundle, [config], {"weights": str(weights)}):
+        raise NomalyError(
+            f"weights to publish must be made with the bundle's own parameters, but {weights} have "
+            f"{', '.join(f'{name} {value}' for name, value in other.items())}: set these in variant.json, or train "
+            "again."
+        )
     exact, rounded = work / "exact.pt", work / "rounded.pt"
     network = calibrated(bundle, weights, data, exact)
     save_tensors(halved(network), work / "halved.pt")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from custom.calibration.state import CalibrationState
+from custom.detector.configuration import Configuration
 from custom.scoring.normalisation import HealthyNormalisation
 
 
@@ -29,19 +31,25 @@ class AnomalyDetector(nn.Module):
             ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's reconstructions.
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
         normalisation: normalisation of that map; None = none.
+        configuration: the parameters that all of this was made with, see custom.detector.configuration; None = unknown.
     """
 
     reconstructor: Reconstructor
     normalisation: HealthyNormalisation | None
 
     def __init__(
-        self, reconstructor: Reconstructor, map_head: nn.Module, normalisation: HealthyNormalisation | None = None
+        self,
+        reconstructor: Reconstructor,
+        map_head: nn.Module,
+        normalisation: HealthyNormalisation | None = None,
+        configuration: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.reconstructor = reconstructor
         self.map_head = map_head
         self.normalisation = normalisation
         self.calibration = CalibrationState()
+        self.configuration = Configuration(configuration)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """Pseudo-healthy image of x, both (B, C, *S) in [0, 1]."""

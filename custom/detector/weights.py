@@ -13,9 +13,12 @@ from torch import nn
 
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.calibration_file import load_calibration
+from custom.detector.configuration import PREFIX, STORED, check_configuration
 from custom.detector.ownership import check_owner
 from custom.errors import NomalyError
 from custom.files import atomic_write
+
+NOT_LEARNED = ("calibration.", PREFIX)  # entries of a detector's state
 
 
 def save_tensors(state: dict[str, Any], path: str | Path) -> None:
@@ -77,12 +80,13 @@ def load_detector(
 
     Raises:
         NomalyError: as :func:`read_tensors`, and if the device is not available, the weights belong to another bundle
-            or architecture, or the calibration was made with other weights.
+            or architecture or were made with other parameters, or the calibration was made with other weights.
     """
     check_device(device)
     if bundle is not None:
         check_owner(Path(bundle), path)
     state = read_tensors(path, device)
+    check_configuration(network.state_dict(), state, path)
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -99,6 +103,7 @@ def difference(own: Mapping[str, torch.Tensor], other: Any) -> str:
     """How the content of a file differs from a network's state; empty if names and shapes are the same."""
     if not isinstance(other, Mapping):
         return f"the file contains a {type(other).__name__}, not tensors by name"
+    own, other = ({name: part for name, part in state.items() if name != STORED} for state in (own, other))
     if "optimizers" in other:
         return "the file is a training checkpoint; the network is in model.pt beside it"
     shared = [name for name in own if name in other]
@@ -148,9 +153,9 @@ def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 
 def model_hash(network: nn.Module) -> str:
-    """Fingerprint of a detector without its calibration: the same before and after calibration."""
+    """Fingerprint of a detector without calibration and parameters: the same before and after calibration."""
     state = network.state_dict()
-    return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith("calibration.")})
+    return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith(NOT_LEARNED)})
 
 
 def halved(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim import Optimizer
 
+from custom.detector.configuration import check_configuration
 from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.locks import FolderLock
@@ -39,7 +40,7 @@ class TrainingCheckpoint:
 
     Raises:
         NomalyError: when training starts, if another training is using ``directory``, or it contains a network without
-            its checkpoint, or a checkpoint of another identity or architecture.
+            its checkpoint, or a checkpoint of another identity, other parameters or another architecture.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class TrainingCheckpoint:
             return
         state = read_tensors(self.checkpoint)
         self._check_identity(state.get("identity", {}))
+        check_configuration(self.network.state_dict(), state["network"], self.checkpoint)
         try:
             self.network.load_state_dict(state["network"])
             for name, optimizer in self.optimizers.items():

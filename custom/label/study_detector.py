@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from custom import __version__
+from custom.commands.from_weights import parameters_from_weights
 from custom.detector.weights import model_hash
 from custom.errors import NomalyError, find_mistake, root_cause
 from custom.runs.notes import data_notes
@@ -55,8 +56,9 @@ class StudyDetector:
         own = {"bundle_root": str(folder), "weights": str(weights), **fixed, **overrides}
         try:
             self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-            config = ConfigParser.load_config_file(str(folder / "configs" / "inference.json"))
-            parser = ConfigParser({**config, **own})
+            file = str(folder / "configs" / "inference.json")
+            config = ConfigParser.load_config_file(file)
+            parser = ConfigParser({**config, **parameters_from_weights(folder, [file], own), **own})
             parser.get_parsed_content("initialize")
             self.evaluator = parser.get_parsed_content("evaluator")
         except Exception as error:  # MONAI wraps a component's error in its own

@@ -279,7 +279,12 @@ def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Cal
 def test_weights_of_another_architecture_are_refused(command: str, run_command, models: Path, tmp_path: Path) -> None:
     before = files_of(models)
     done = run_command(command, models / "model.pt", latent_size=4)
-    says(done, 2, f"{models}/model.pt do not fit this network: use the bundle")
+    says(
+        done,
+        2,
+        f"{models}/model.pt were made with other parameters: latent_size is 8, not 4. Use the",
+        "give --latent_size 8.",
+    )
     assert files_of(models) == before and not (tmp_path / "results").exists()
 
 
@@ -300,7 +305,7 @@ def test_truncated_weights_are_refused(command: str, run_command, models: Path) 
 def test_run_of_another_size_is_not_continued(train_tiny, models: Path, tiny_phantom: Path) -> None:
     before = files_of(models)
     done = train_tiny(BUNDLE, tiny_phantom, models.parent, max_epochs=3, latent_size=4)
-    says(done, 2, f"{models}/checkpoint.pt is a checkpoint of another architecture")
+    says(done, 2, f"{models}/checkpoint.pt were made with other parameters: latent_size is 8, not 4.")
     assert files_of(models) == before
 
 

@@ -110,7 +110,7 @@ def test_picture_is_refused_by_a_network_of_volumes(run: Path, nomaly, tiny_imag
 def test_weights_of_slices_do_not_pass_for_weights_of_volumes(nomaly, trained, unseen, tmp_path: Path) -> None:
     words = ("detect", "ra_brain", unseen("ra_brain"), "--overlay", "inference_3d", "--output", tmp_path)
     done = nomaly(*words, "--weights", trained("ra_brain") / "models" / "model.pt", **WINDOW)
-    assert done.code == 2 and "do not fit this network: use the bundle and overlays" in done.err
+    assert done.code == 2 and "spatial_dims is 2, not 3. Use the overlays" in done.err
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "ASL"])

@@ -273,9 +273,15 @@ def test_missing_and_other_weights_are_refused(tmp_path, trained):
     with pytest.raises(Exception) as missing:
         StudyDetector(BUNDLES / "ra_chest", tmp_path / "model.pt")
     assert "Train the bundle first" in str(missing.value.__cause__ or missing.value)
-    with pytest.raises(Exception) as foreign:  # of a tiny network
-        StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
-    assert "do not fit this network" in str(foreign.value.__cause__ or foreign.value)
+    with pytest.raises(Exception) as foreign:
+        StudyDetector(BUNDLES / "ra_chest", trained("ra_brain") / "models" / "model.pt")
+    assert "must be of the bundle ra_chest" in str(foreign.value.__cause__ or foreign.value)
+
+
+def test_parameters_of_a_training_are_taken_from_its_weights(trained, films):
+    detector = StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
+
+    assert detector.model_hash == films.model_hash
 
 
 def test_nothing_learns_while_serving(films, film, tmp_path):
