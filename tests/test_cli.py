@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import fire
 import pytest
+import torch
 
 from custom import __version__, cli
 from custom.commands import bundle
@@ -430,6 +431,13 @@ def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err.startswith(
         "nomaly: stopped. Run the same command again: it resumes after the last completed epoch; without one, it starts"
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+@pytest.mark.parametrize("words", [["train", "ra_brain"], ["detect", "ra_brain", "a.png", "--output", "out"]])
+def test_cuda_that_is_not_available_is_reported_in_one_sentence(words: list[str], capsys) -> None:
+    assert cli.main([*words, "--device", "cuda"]) == 2
+    assert re.fullmatch(r"nomaly: device cuda is not available \(.*\): give --device cpu.\n", capsys.readouterr().err)
 
 
 def test_weights_that_do_not_exist_are_reported_before_anything_is_made(tmp_path: Path, capsys) -> None:

@@ -105,8 +105,11 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top."""
     from monai.bundle import ConfigWorkflow
 
-    from custom.detector.weights import check_exists
+    from custom.detector.weights import check_device, check_exists
 
+    device = overrides.get("device")
+    if isinstance(device, str) and not device.startswith(("$", "@")):
+        check_device(device)
     weights = overrides.get("weights")
     if isinstance(weights, str) and not weights.startswith(("$", "@")):
         check_exists(weights)  # now, not after a phantom has been made

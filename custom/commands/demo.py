@@ -19,6 +19,7 @@ from custom.synthetic.phantoms import find_phantom
 
 logger = logging.getLogger(__name__)
 
+CALIBRATION_STUDIES = 60  # with fewer, the false-alarm rate differs much from one calibration set to another
 CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
@@ -38,7 +39,9 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     models = str(folder / "models")
     config = json.loads(path_of(find_bundle(bundle), "train").read_text(encoding="utf-8"))
     phantom = find_phantom(config["anatomy"])
-    data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
+    data = make_phantom(
+        folder / "phantom", config["anatomy"], groups=config["lesion_groups"], num_calibration=CALIBRATION_STUDIES
+    )
     common: dict[str, Any] = {"ckpt_dir": models, "dataset_dir": data}
     run_bundle(bundle, ["train", "demo"], {**common, **given["train"], "output_dir": str(folder / "train")})
     calibration = {"calibration_file": str(folder / "calibration" / "calibration.json"), "overwrite": True}

@@ -127,6 +127,7 @@ def check_device(device: torch.device | str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = "no such kind of device" if reason.startswith("Expected one of") else reason
         raise NomalyError(f"device {device} is not available ({reason}): give --device cpu.") from None
 
 

@@ -18,7 +18,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Overrides by config; nothing is run."""
     calls: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(demo, "run_bundle", lambda bundle, configs, overrides: calls.update({configs[0]: overrides}))
-    monkeypatch.setattr(demo, "make_phantom", lambda folder, anatomy, groups: str(folder))
+    monkeypatch.setattr(demo, "make_phantom", lambda folder, anatomy, **settings: str(folder))
     monkeypatch.setattr(demo, "summary", lambda bundle, folder, seconds: "done")
     return calls
 
@@ -53,6 +53,13 @@ def test_all_runs_share_weights_and_write_into_the_output_folder(ran, bundle: st
     files = [parameters.get("calibration_file") for parameters in ran.values()]
     assert files == [None, *3 * [str(Path("out/calibration/calibration.json"))]]
     assert Path(ran["inference"]["studies"]) == Path("out/phantom/unseen") / unseen
+
+
+def test_demo_calibrates_on_enough_studies_for_a_stable_false_alarm_rate(ran, monkeypatch) -> None:
+    made = {}
+    monkeypatch.setattr(demo, "make_phantom", lambda folder, anatomy, **settings: str(made.update(settings) or folder))
+    demo.run("ra_brain", "out", {})
+    assert made["num_calibration"] >= 60
 
 
 def test_parameter_of_no_run_is_refused_before_the_training(ran) -> None:

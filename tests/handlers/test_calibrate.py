@@ -69,7 +69,7 @@ def test_study_that_failed_is_left_out(run_grey, grey_detector, tmp_path: Path) 
 
 
 def test_too_few_studies_write_nothing(run_grey, grey_detector, tmp_path: Path) -> None:
-    message = "must hold at least 4 studies for alpha = 0.2, got 3: add healthy studies or choose a larger alpha"
+    message = "calibration needs at least 4 healthy studies for alpha = 0.2, got 3: add healthy studies or"
     with pytest.raises(NomalyError, match=message):
         run_grey(items(0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path)])
     assert not grey_detector.calibration.is_calibrated and list(tmp_path.iterdir()) == []
@@ -141,7 +141,7 @@ def test_rule_is_stored_with_the_weights(run_grey, grey_detector, tmp_path: Path
 
 
 def test_confident_mode_asks_for_more_studies(run_grey, grey_detector, tmp_path: Path) -> None:
-    message = "must hold at least 14 studies for alpha = 0.2 with confidence 0.95, got 4"
+    message = "calibration needs at least 14 healthy studies for alpha = 0.2 with confidence 0.95, got 4"
     with pytest.raises(NomalyError, match=message):
         rule = DecisionRule(0.2, 0.95)
         run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule)])
@@ -198,7 +198,7 @@ def test_groups_are_calibrated_apart(run_grey, grey_detector, tmp_path: Path) ->
 
 def test_group_that_is_too_small_is_named(run_grey, grey_detector, tmp_path: Path) -> None:
     with pytest.raises(
-        NomalyError, match="group B: healthy_scores must hold at least 4 studies for alpha = 0.2, got 3"
+        NomalyError, match="group B: calibration needs at least 4 healthy studies for alpha = 0.2, got 3"
     ):
         run_grey(by_scanner(*"AAAABBB"), val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
 
