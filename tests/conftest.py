@@ -26,6 +26,7 @@ from custom import cli
 from custom.calibration.state import CalibrationState
 from custom.commands.bundle import BUNDLES
 from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.detector.configuration import Configuration
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
@@ -198,6 +199,7 @@ class GreyDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.calibration = CalibrationState()
+        self.configuration = Configuration()
 
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (x - 0.5).abs().mean(1, keepdim=True), torch.full_like(x, 0.5)

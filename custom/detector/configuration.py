@@ -35,8 +35,12 @@ class Configuration(nn.Module):
 
     def __init__(self, values: Parameters | None = None) -> None:
         super().__init__()
-        text = b"" if values is None else json.dumps({"version": VERSION, **values}).encode()
-        self.register_buffer("stored", torch.tensor(list(text), dtype=torch.uint8))
+        self.register_buffer("stored", _packed({"version": VERSION, **values} if values else {}))
+
+    def add_origin(self, origin: Parameters) -> None:
+        """Store the provenance of the weights as "origin", for a copy of them, where the parameters are known."""
+        if origin and len(self.stored):
+            self.stored = _packed({**configuration_of({STORED: self.stored}), "origin": origin}).to(self.stored.device)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # The parameters of this run stay: check_configuration() has compared them with those of the weights.
@@ -93,6 +97,11 @@ def check_configuration(own: Any, weights: Any, path: object) -> None:
 def differences(own: Parameters, other: Parameters) -> list[str]:
     """Names of the parameters that both have, with different values."""
     return [name for name, value in json.loads(json.dumps(own)).items() if name in other and other[name] != value]
+
+
+def _packed(values: Parameters) -> Tensor:
+    """The dictionary as UTF-8; empty for an empty one."""
+    return torch.tensor(list(json.dumps(values).encode() if values else b""), dtype=torch.uint8)
 
 
 def _text(values: Parameters, name: str) -> str:

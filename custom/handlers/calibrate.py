@@ -25,6 +25,7 @@ from custom.errors import NomalyError
 from custom.handlers.engine_output import studies_of
 from custom.input_check.descriptors import describe
 from custom.input_check.geometry import measure
+from custom.runs.notes import provenance_of
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
@@ -191,6 +192,7 @@ class Calibrate:
     def _save(self, masses: list[float], computed: dict[str, str]) -> None:
         """Write the calibration file, with how it was computed, and on request a copy of the weights with it."""
         if self.copy is not None:
+            self.network.configuration.add_origin(provenance_of(self.path))
             save_tensors(self.network.state_dict(), self.copy)
         rows = [
             {"study": study.case, "score": study.score, "mass": mass, "group": study.group}

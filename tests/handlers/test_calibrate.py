@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
-from custom.detector.weights import read_tensors
+from custom.detector.configuration import Configuration
+from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.handlers.calibrate import Calibrate
 from custom.input_check.check import InputCheck
+from custom.runs.notes import WEIGHTS, data_notes
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 
@@ -177,6 +180,17 @@ def test_weights_with_the_calibration_are_a_new_file(run_grey, grey_detector, tm
             run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.pt", "mine.pt", "model.pt"]
     assert ((tmp_path / "model.pt").read_bytes(), (tmp_path / "mine.pt").read_bytes()) == (b"given", b"mine")
+
+
+def test_copy_of_weights_that_saw_only_phantoms_still_says_so(run_grey, grey_detector, tmp_path: Path) -> None:
+    save_tensors(grey_detector.state_dict(), tmp_path / "model.pt")
+    digest = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
+    (tmp_path / "provenance.json").write_text(json.dumps({"synthetic_training": True, "sha256": digest}))
+    grey_detector.configuration = Configuration({"bundle": "grey", "network": {}})
+    copy = tmp_path / "site" / "copy.pt"
+    settings = {"into_weights": str(copy)}
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
+    assert data_notes(None, [], str(copy)) == data_notes(None, [], str(tmp_path / "model.pt")) == [WEIGHTS]
 
 
 def by_scanner(*names: str | None) -> list[dict[str, Any]]:
