@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 CALIBRATION = "calibration.json"
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
-    "train": ": it resumes where it stopped.",
-    "demo": ": its training resumes where it stopped.",
+    "train": ": it resumes after the last completed epoch; without one, it starts from the beginning.",
+    "demo": ": its training resumes after the last completed epoch; without one, it starts from the beginning.",
     "benchmark": ": finished models are kept.",
 }
 
@@ -82,11 +82,16 @@ def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
-    """Calibrate."""
-    overrides = overrides | given(options, "studies", "dataset_dir", "weights", "keep_identifiers", "overwrite")
+    """Calibrate, and print how to use the calibration."""
+    from custom.commands.next_step import after_calibration
+
+    names = ("studies", "dataset_dir", "weights", "into_weights", "keep_identifiers", "overwrite")
+    every = overrides | given(options, *names)
     if options.output:
-        overrides["calibration_file"] = new_calibration(options.output)
-    run_bundle(options.bundle, ["calibrate", *options.overlay], overrides)
+        every["calibration_file"] = new_calibration(options.output)
+    workflow = run_bundle(options.bundle, ["calibrate", *options.overlay], every)
+    file = workflow.parser.get_parsed_content("calibration_file")
+    print(after_calibration(options.bundle, options.overlay, overrides, file, options.weights, options.into_weights))
 
 
 def new_calibration(output: str) -> str:

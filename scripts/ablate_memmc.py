@@ -101,8 +101,9 @@ def train_and_evaluate(
     models = {"ckpt_dir": str(folder / "models")}
     run_bundle(bundle, ["train"], {**data, **models, **overrides, **parameters, "output_dir": str(folder / "train")})
     shared = split_overrides(bundle, {**overrides, **parameters})
-    run_bundle(bundle, ["calibrate"], {**data, **models, **shared["calibrate"]})
-    results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
+    calibration = {"calibration_file": str(folder / "calibration.json"), "overwrite": True}
+    run_bundle(bundle, ["calibrate"], {**data, **models, **shared["calibrate"], **calibration})
+    results = {**calibration, "output_dir": str(folder / "evaluation")}
     run_bundle(bundle, ["evaluate"], {**data, **models, **shared["evaluate"], **results})
     best = read_tensors(folder / "models" / "checkpoint.pt")["best"]
     auroc = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))["image"]["auroc"]

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from custom.commands.bundle import find_bundle, run_bundle
+from custom.commands.from_weights import parameters_from_weights
 from custom.commands.options import OptionParser
 from custom.detector.weights import halved, read_tensors, save_tensors
 from custom.errors import NomalyError, report_mistake
@@ -32,15 +32,21 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     """Round, calibrate, evaluate, compare and write; returns the provenance.
 
     Raises:
-        NomalyError: if a fact is missing.
+        NomalyError: if a fact is missing, or the weights were made with other parameters than the bundle's.
     """
     if missing := [name for name in FACTS if name not in facts]:
         raise NomalyError(f"facts must give {', '.join(FACTS)}, but {', '.join(missing)} is missing: add it.")
+    config = str(bundle / "configs" / "inference.json")
+    if other := parameters_from_weights(bundle, [config], {"weights": str(weights)}):
+        raise NomalyError(
+            f"weights to publish must be made with the bundle's own parameters, but {weights} have "
+            f"{', '.join(f'{name} {value}' for name, value in other.items())}: set these in variant.json, or train "
+            "again."
+        )
     exact, rounded = work / "exact.pt", work / "rounded.pt"
-    shutil.copy(weights, exact)
-    network = calibrated(bundle, exact, data)
-    save_tensors(halved(network), rounded)
-    network = calibrated(bundle, rounded, data)
+    network = calibrated(bundle, weights, data, exact)
+    save_tensors(halved(network), work / "halved.pt")
+    network = calibrated(bundle, work / "halved.pt", data, rounded)
     save_tensors(halved(network), rounded)  # the same weights: calibration wrote them with four bytes
     found, wanted = (evaluated(bundle, path, data, work / path.stem) for path in (rounded, exact))
     changed = changed_decisions(found, wanted)
@@ -65,9 +71,9 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     return provenance
 
 
-def calibrated(bundle: Path, weights: Path, data: str | None) -> Any:
-    """Calibrate these weights; returns the detector."""
-    parameters = {"weights": str(weights), "dataset_dir": data}
+def calibrated(bundle: Path, weights: Path, data: str | None, output: Path) -> Any:
+    """Calibrate these weights into the file ``output``; returns the detector."""
+    parameters = {"weights": str(weights), "dataset_dir": data, "into_weights": str(output), "overwrite": True}
     workflow = run_bundle(str(bundle), ["calibrate"], {name: value for name, value in parameters.items() if value})
     return workflow.parser.get_parsed_content("network")
 

@@ -9,6 +9,7 @@ folder becomes one config:
 
 - ``_NAME_:`` without a value, at any depth, inserts the entries of the part NAME. Parts are the entries of common.yaml,
   of the method's parts.yaml and of the images' file. A later entry of the same name replaces an inserted one in place.
+- The part ``network`` gets the entry ``configuration``: the parameters that are stored with the weights.
 - ``_images_`` lists the kinds of images that a source is for (default: all).
 - ``_overlay_: true`` marks a config that is merged over another one; ``_new_`` lists the keys that only it has.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ import yaml
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 WIDTH = 120
+# Parameters that are not stored with the weights: they change no result, or hold only on one machine.
+NOT_STORED = {"masks_per_pass", "lpips_weights"}
+# Parameters of the source images, which another site may have to set.
+OF_THE_SOURCE = {"crop_margin", "source_range", "invert_film"}
 NOTE = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
 
 Config = dict[str, Any]
@@ -63,6 +69,7 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
     base = BUNDLES / "_base"
     parts_files = [base / "common.yaml", base / method / "parts.yaml", base / "images" / f"{images}.yaml"]
     parts = {name: part for path in parts_files for name, part in read(path).items()}
+    parts["network"] = {"configuration": configuration(parts), **parts["network"]}
     paths = [path for path in (*base.glob("*.yaml"), *(base / method).glob("*.yaml")) if path not in parts_files]
     sources = {path.stem: read(path) for path in sorted(paths, key=lambda path: path.stem)}
     return {
@@ -70,6 +77,29 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
         for name, source in sources.items()
         if images in source.pop("_images_", [images])
     }
+
+
+def configuration(parts: dict[str, Config]) -> Config:
+    """The parameters that are stored with the weights: those that network and preprocessing need, and adjustable ones,
+    which belong to map, score and source images.
+    """
+    names = [name for kind in ("image", "network", "score") for name in parts[f"{kind}_parameters"]]
+    detector = parts["network"]["network_def"]
+    needed = {"anatomy"} | references([detector["reconstructor"], parts["preprocessing"]]) - OF_THE_SOURCE
+    others = references(parts["network"]) | set(parts["score_parameters"]) | OF_THE_SOURCE
+    groups = {"network": needed, "adjustable": others - needed}
+    return {
+        "bundle": "{bundle}",
+        **{
+            group: {name: f"@{name}" for name in names if name in chosen - NOT_STORED}
+            for group, chosen in groups.items()
+        },
+    }
+
+
+def references(value: Any) -> set[str]:
+    """Names of the parameters that a part of a config refers to."""
+    return set(re.findall(r"@(\w+)", json.dumps(value)))
 
 
 def read(path: Path) -> Config:

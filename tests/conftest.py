@@ -26,11 +26,12 @@ from custom import cli
 from custom.calibration.state import CalibrationState
 from custom.commands.bundle import BUNDLES
 from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.detector.configuration import Configuration
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.inferers.slices import SliceWiseInferer
 from custom.scoring.score import StudyScore
 from custom.synthetic.dataset import make_phantom
-from tiny import TINY_NETWORK, TINY_TRAINING
+from tiny import ALPHA_OF_FINDINGS, TINY_NETWORK, TINY_TRAINING
 
 pytest_plugins = ["study_files"]
 
@@ -169,8 +170,9 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
         output = tmp_path_factory.mktemp(bundle)
         assert train_tiny(bundle, tiny_data(bundle), output).code == 0
         weights = output / "models" / "model.pt"
-        parameters = {"dataset_dir": tiny_data(bundle), "weights": weights, **CALIBRATION, **tiny_network(bundle)}
-        assert nomaly("calibrate", bundle, **parameters).code == 0
+        source = weights.rename(weights.with_name("uncalibrated.pt"))
+        words = ("--dataset_dir", tiny_data(bundle), "--weights", source, "--into_weights", weights)
+        assert nomaly("calibrate", bundle, *words, **CALIBRATION, **tiny_network(bundle)).code == 0
         return output
 
     return folder
@@ -178,14 +180,13 @@ def trained(nomaly, train_tiny, tiny_network, tiny_data, tmp_path_factory) -> Ca
 
 @pytest.fixture(scope="session")
 def tiny_bundle(trained, tiny_network) -> Callable[[str, Path], Path]:
-    """Copy a bundle to a folder, with its tiny network and the weights of that, and its input check off."""
+    """Copy a bundle to a folder, with its tiny network and the weights of that, its input check off and findings."""
 
     def copy(bundle: str, folder: Path) -> Path:
         shutil.copytree(BUNDLES / bundle / "configs", folder / "configs")
         inference = folder / "configs" / "inference.json"
-        inference.write_text(
-            json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | {"input_check": False})
-        )
+        settings = {"input_check": False, "alpha": ALPHA_OF_FINDINGS}
+        inference.write_text(json.dumps(json.loads(inference.read_text()) | tiny_network(bundle) | settings))
         shutil.copytree(trained(bundle) / "models", folder / "models")
         return folder
 
@@ -200,6 +201,7 @@ class GreyDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.calibration = CalibrationState()
+        self.configuration = Configuration()
 
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (x - 0.5).abs().mean(1, keepdim=True), torch.full_like(x, 0.5)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import fire
 import pytest
+import torch
 
 from custom import __version__, cli
 from custom.commands import bundle
@@ -27,7 +28,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
     def run(files, overrides, tracking=None):
         calls.append(SimpleNamespace(files=files, overrides=overrides))
-        return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=lambda name: overrides[name]))
+        return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=overrides.get))
 
     monkeypatch.setattr(bundle, "run_configs", run)
     return calls
@@ -53,7 +54,7 @@ def test_help_lists_commands_bundles_and_examples_and_what_the_software_is_not(c
             "calibrate",
             ["--healthy", "validation section", "--weights", "p-values", "--confidence 0.95", "--group_field"],
         ),
-        ("calibrate", ["FOLDER/calibration.json", "--overwrite", "leave the weights unchanged"]),
+        ("calibrate", ["FOLDER/calibration.json", "--overwrite", "the weights are not changed", "--into_weights"]),
         ("evaluate", ["--dataset_dir", "--output", "--overwrite", "--weights", "baselines"]),
         ("detect", ["STUDY", "DICOM series", "--output", "geometry of each", "--calibration", "--study_group"]),
         ("detect", ["--resume", "--overwrite", "--keep_identifiers", "identify patients", "--no_input_check", "list"]),
@@ -297,6 +298,28 @@ def test_calibration_is_written_to_a_folder_and_still_to_a_json_file(output, fil
     assert ("--output of calibrate is now a folder" in caplog.text) == (output == "site.json")
 
 
+def test_calibration_ends_with_the_command_that_uses_it(ran, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--weights", "my model.pt", "--output", "site", "--overlay", "demo", "--alpha", "0.02", "--seed", "3"]
+    assert cli.main(["calibrate", "ra_brain", *words, "--latent_size", "16"]) == 0
+    *_, told, command = capsys.readouterr().out.splitlines()
+    assert told == "The calibration is in site/calibration.json; the weights were not changed. To use it:"
+    assert command == (
+        "  nomaly detect ra_brain IMAGES --overlay demo --weights 'my model.pt' --calibration site/calibration.json "
+        "--seed 3 --latent_size 16 --output results"
+    )
+    write_results_csv([StudyResult("a")], "results/results.csv")
+    assert cli.main(shlex.split(command)[1:]) == 0
+
+
+def test_calibrated_copy_of_the_weights_is_used_without_a_calibration(ran, capsys) -> None:
+    assert cli.main(["calibrate", "ra_brain", "--into_weights", "new.pt"]) == 0
+    assert ran[0].overrides["into_weights"] == "new.pt" and "calibration_file" not in ran[0].overrides
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == "  nomaly detect ra_brain IMAGES --weights new.pt --output results"
+    )
+
+
 def test_file_in_place_of_the_calibration_folder_is_refused(ran, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").touch()
     assert cli.main(["calibrate", "ra_brain", "--output", str(tmp_path / "file")]) == 2
@@ -406,5 +429,19 @@ def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(bundle, "run_configs", run)
     assert cli.main(["train", "ra_brain"]) == 130
     assert capsys.readouterr().err.startswith(
-        "nomaly: stopped. Run the same command again: it resumes where it stopped."
+        "nomaly: stopped. Run the same command again: it resumes after the last completed epoch; without one, it starts"
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+@pytest.mark.parametrize("words", [["train", "ra_brain"], ["detect", "ra_brain", "a.png", "--output", "out"]])
+def test_cuda_that_is_not_available_is_reported_in_one_sentence(words: list[str], capsys) -> None:
+    assert cli.main([*words, "--device", "cuda"]) == 2
+    assert re.fullmatch(r"nomaly: device cuda is not available \(.*\): give --device cpu.\n", capsys.readouterr().err)
+
+
+def test_weights_that_do_not_exist_are_reported_before_anything_is_made(tmp_path: Path, capsys) -> None:
+    words = ["--weights", str(tmp_path / "gone.pt"), "--output", str(tmp_path / "out"), "--phantom_dir", str(tmp_path)]
+    assert cli.main(["evaluate", "ra_brain", *words]) == 2
+    assert f"weights file not found: {tmp_path}/gone.pt. Train the bundle first" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

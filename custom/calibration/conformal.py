@@ -62,7 +62,7 @@ def check_enough(n: int, alpha: float, confidence: float | None = None) -> None:
     if n < needed:
         condition = "" if confidence is None else f" with confidence {confidence}"
         raise NomalyError(
-            f"healthy_scores must hold at least {needed} studies for alpha = {alpha}{condition}, got {n}: add healthy "
+            f"calibration needs at least {needed} healthy studies for alpha = {alpha}{condition}, got {n}: add healthy "
             "studies or choose a larger alpha."
         )
 

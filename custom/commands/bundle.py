@@ -80,7 +80,7 @@ def run_bundle(
     Args:
         bundle: name or path.
         configs: names of configs of the bundle, or paths.
-        overrides: config parameters.
+        overrides: config parameters; others may come from the weights.
         tracking: MONAI's, "mlflow" or a file of settings; None = no tracking.
 
     Raises:
@@ -88,10 +88,12 @@ def run_bundle(
     """
     from monai.bundle.config_parser import ConfigParser
 
+    from custom.commands.from_weights import parameters_from_weights
+
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
     check_overrides(ConfigParser.load_config_files(files), overrides)
-    overrides = {"bundle_root": str(folder), **overrides}
+    overrides = {"bundle_root": str(folder), **parameters_from_weights(folder, files, overrides), **overrides}
     if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         private = None if overrides.get("keep_identifiers") else overrides.get("studies")
         shown = overrides if tracking is None else {**overrides, "tracking": tracking}
@@ -103,6 +105,14 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top."""
     from monai.bundle import ConfigWorkflow
 
+    from custom.detector.weights import check_device, check_exists
+
+    device = overrides.get("device")
+    if isinstance(device, str) and not device.startswith(("$", "@")):
+        check_device(device)
+    weights = overrides.get("weights")
+    if isinstance(weights, str) and not weights.startswith(("$", "@")):
+        check_exists(weights)  # now, not after a phantom has been made
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), tracking=tracking, **overrides)

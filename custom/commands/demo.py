@@ -19,6 +19,7 @@ from custom.synthetic.phantoms import find_phantom
 
 logger = logging.getLogger(__name__)
 
+CALIBRATION_STUDIES = 60  # with fewer, the false-alarm rate differs much from one calibration set to another
 CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
@@ -38,16 +39,19 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     models = str(folder / "models")
     config = json.loads(path_of(find_bundle(bundle), "train").read_text(encoding="utf-8"))
     phantom = find_phantom(config["anatomy"])
-    data = make_phantom(folder / "phantom", config["anatomy"], groups=config["lesion_groups"])
-    common = {"ckpt_dir": models, "dataset_dir": data}
+    data = make_phantom(
+        folder / "phantom", config["anatomy"], groups=config["lesion_groups"], num_calibration=CALIBRATION_STUDIES
+    )
+    common: dict[str, Any] = {"ckpt_dir": models, "dataset_dir": data}
     run_bundle(bundle, ["train", "demo"], {**common, **given["train"], "output_dir": str(folder / "train")})
-    run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"]})
-    results = {"output_dir": str(folder / "evaluation"), "overwrite": True}
+    calibration = {"calibration_file": str(folder / "calibration" / "calibration.json"), "overwrite": True}
+    run_bundle(bundle, ["calibrate", "demo"], {**common, **given["calibrate"], **calibration})
+    common |= calibration
+    results: dict[str, Any] = {"output_dir": str(folder / "evaluation")}
     run_bundle(bundle, ["evaluate", "demo"], {**common, **given["evaluate"], **results})
     unseen = str(Path(data) / "unseen" / f"{phantom.unseen}{phantom.suffix}")
     results = {
         "output_dir": str(folder / "unseen_study"),
-        "overwrite": True,
         "studies": unseen,
         "keep_identifiers": True,
     }
@@ -83,7 +87,7 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
     best = metrics["baselines"][baseline["name"]]["auroc"]["value"]
     pixel, alarms = metrics["pixel"], metrics["false_alarm_rate"]
     study = read_results_csv(folder / "unseen_study" / "results.csv")[0]
-    map_file = next((folder / "unseen_study" / study.study).glob("map.*"))
+    maps = [str(path.resolve()) for path in (folder / "unseen_study" / study.study).glob("map.*")]
     lines = [
         "",
         f"Done in {seconds / 60:.1f} minutes. {bundle} on synthetic images with synthetic lesions: this shows that "
@@ -94,12 +98,11 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  pixel AP         {pixel['ap']['value']:.3f}; Dice at the calibrated threshold "
         f"{pixel['dice']['value']:.3f}",
         f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
-        f"  unseen study     score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}, "
-        f"{count(study.region_count or 0, 'region', 'regions')}",
+        f"  unseen study     {_outcome(study)}",
         "",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",
-        f"  its map          {map_file.resolve()}",
+        f"  its map          {maps[0] if maps else 'none'}",
         f"  TensorBoard      tensorboard --logdir {shlex.quote(str((folder / 'train').resolve()))}",
     ]
     return "\n".join(lines)
@@ -109,6 +112,15 @@ def _with_interval(stat: dict[str, float | None]) -> str:
     """A value and its interval; no interval where there are too few studies."""
     interval = "" if stat["low"] is None else f" (95 % CI {stat['low']:.3f} to {stat['high']:.3f})"
     return f"{stat['value']:.3f}{interval}"
+
+
+def _outcome(study: StudyResult) -> str:
+    """Key figures of a study, or the reason why it has none."""
+    if study.score is None:
+        return study.error or study.note
+    found = study.region_count
+    regions = "" if found is None else f", {count(found, 'significant region', 'significant regions')}"
+    return f"score {study.score:.4g}, {_p_value(study)}, {study.decision or 'no decision'}{regions}"
 
 
 def _p_value(study: StudyResult) -> str:

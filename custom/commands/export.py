@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
 from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.commands.from_weights import parameters_from_weights
 from custom.errors import NomalyError
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def load_evaluator(
         "input_checker": None,
         "handlers": [],
     }
-    workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
+    taken = parameters_from_weights(root, files, overrides)
+    workflow = ConfigWorkflow(config_file=files, **{**taken, **overrides, **fixed})
     workflow.initialize()
     workflow.parser.get_parsed_content("network")  # wrong weights are reported before a phantom is made
     return workflow.parser.get_parsed_content("evaluator"), workflow.parser

@@ -98,11 +98,12 @@ COMMANDS = (
         "calibrate",
         DEVELOP,
         "estimate the distribution of healthy scores, for p-values and decisions",
-        "Needs healthy studies that were not used for training, from the site where the detector will be used.",
+        "Needs healthy studies that were not used for training, from the site where the detector will be used. The "
+        "weights are not changed.",
         "BUNDLE",
         (
-            "nomaly calibrate ra_chest --healthy HEALTHY --weights runs/chest/models/model.pt",
             "nomaly calibrate ra_chest --healthy HEALTHY --output calibrations/north",
+            "nomaly calibrate ra_chest --healthy HEALTHY --weights runs/chest/models/model.pt --into_weights chest.pt",
         ),
         "--alpha 0.02, --confidence 0.95 or --group_field scanner",
         exit_codes=f"0 = done, {MISTAKE}",

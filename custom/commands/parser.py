@@ -121,9 +121,13 @@ def calibrate(parser: OptionParser) -> None:
     group.add_argument(
         "--output",
         metavar="FOLDER",
-        help="write FOLDER/calibration.json and leave the weights unchanged (default: write into the weights)",
+        help="write FOLDER/calibration.json; the weights are not changed (default: output/calibrate of the bundle, or "
+        "the folder of --into_weights)",
     )
-    add_switch(group, "overwrite", "replace an earlier FOLDER/calibration.json")
+    group.add_argument(
+        "--into_weights", metavar="FILE", help="also write a copy of the weights that contains the calibration"
+    )
+    add_overwrite(group, "replace an earlier calibration.json, and an earlier file of --into_weights")
     add_keep_identifiers(group)
 
 

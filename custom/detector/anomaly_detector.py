@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from custom.calibration.state import CalibrationState
+from custom.detector.configuration import Configuration
 from custom.scoring.code_distance import CodeDistance
 from custom.scoring.expected_residual import ExpectedResidual
 from custom.scoring.part_statistics import PartStatistics
@@ -36,6 +38,7 @@ class AnomalyDetector(nn.Module):
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
         normalisation: makes that map relative to the expected residual; None = the map as it is.
         code_distance: distance of the latent code from those of healthy images; None = not computed.
+        configuration: the parameters that all of this was made with, see custom.detector.configuration; None = unknown.
     """
 
     reconstructor: Reconstructor
@@ -48,6 +51,7 @@ class AnomalyDetector(nn.Module):
         map_head: nn.Module,
         normalisation: ExpectedResidual | None = None,
         code_distance: CodeDistance | None = None,
+        configuration: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.reconstructor = reconstructor
@@ -56,6 +60,7 @@ class AnomalyDetector(nn.Module):
         self.code_distance = code_distance
         self.part_statistics = PartStatistics()
         self.calibration = CalibrationState()
+        self.configuration = Configuration(configuration)
         self.register_load_state_dict_pre_hook(complete_statistics)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:

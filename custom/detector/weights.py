@@ -13,9 +13,12 @@ from torch import nn
 
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.calibration_file import load_calibration
+from custom.detector.configuration import PREFIX, STORED, check_configuration
 from custom.detector.ownership import check_owner
 from custom.errors import NomalyError
 from custom.files import atomic_write
+
+NOT_LEARNED = ("calibration.", PREFIX)  # entries of a detector's state
 
 
 def save_tensors(state: dict[str, Any], path: str | Path) -> None:
@@ -37,11 +40,7 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     Raises:
         NomalyError: if the file was not found, is damaged, or contains anything but tensors and plain values.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise NomalyError(
-            f"weights file not found: {path}. Train the bundle first (nomaly train), or give the path of its weights."
-        )
+    check_exists(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for truncated files and those of other programs
@@ -49,6 +48,18 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
             f"{path} cannot be read as a weights file ({type(error).__name__}): it may be truncated or from another "
             "program. Copy it again, or train again."
         ) from error
+
+
+def check_exists(path: str | Path) -> None:
+    """Refuse weights that do not exist.
+
+    Raises:
+        NomalyError: if there is no such file.
+    """
+    if not Path(path).is_file():
+        raise NomalyError(
+            f"weights file not found: {path}. Train the bundle first (nomaly train), or give the path of its weights."
+        )
 
 
 def load_detector(
@@ -69,12 +80,13 @@ def load_detector(
 
     Raises:
         NomalyError: as :func:`read_tensors`, and if the device is not available, the weights belong to another bundle
-            or architecture, or the calibration was made with other weights.
+            or architecture or were made with other parameters, or the calibration was made with other weights.
     """
     check_device(device)
     if bundle is not None:
         check_owner(Path(bundle), path)
     state = read_tensors(path, device)
+    check_configuration(network.state_dict(), state, path)
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -91,6 +103,7 @@ def difference(own: Mapping[str, torch.Tensor], other: Any) -> str:
     """How the content of a file differs from a network's state; empty if names and shapes are the same."""
     if not isinstance(other, Mapping):
         return f"the file contains a {type(other).__name__}, not tensors by name"
+    own, other = ({name: part for name, part in state.items() if name != STORED} for state in (own, other))
     if "optimizers" in other:
         return "the file is a training checkpoint; the network is in model.pt beside it"
     shared = [name for name in own if name in other]
@@ -114,6 +127,7 @@ def check_device(device: torch.device | str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = "no such kind of device" if reason.startswith("Expected one of") else reason
         raise NomalyError(f"device {device} is not available ({reason}): give --device cpu.") from None
 
 
@@ -140,9 +154,9 @@ def weight_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 
 def model_hash(network: nn.Module) -> str:
-    """Fingerprint of a detector without its calibration: the same before and after calibration."""
+    """Fingerprint of a detector without calibration and parameters: the same before and after calibration."""
     state = network.state_dict()
-    return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith("calibration.")})
+    return weight_hash({name: tensor for name, tensor in state.items() if not name.startswith(NOT_LEARNED)})
 
 
 def halved(network: nn.Module) -> dict[str, torch.Tensor]:

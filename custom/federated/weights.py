@@ -12,15 +12,13 @@ from torch import nn
 
 from custom.commands.bundle import check_overrides, find_bundle, path_of
 from custom.detector.anomaly_detector import AnomalyDetector
-from custom.detector.weights import difference, load_detector, read_tensors, save_tensors
+from custom.detector.weights import NOT_LEARNED, difference, load_detector, read_tensors, save_tensors
 from custom.errors import NomalyError
-
-CALIBRATION = "calibration."
 
 
 def shared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy of the shared part of a detector's state: everything except its calibration."""
-    return {name: tensor.cpu().clone() for name, tensor in state.items() if not name.startswith(CALIBRATION)}
+    """Copy of the shared part of a detector's state: everything except its calibration and its parameters."""
+    return {name: tensor.cpu().clone() for name, tensor in state.items() if not name.startswith(NOT_LEARNED)}
 
 
 def load_shared(detector: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

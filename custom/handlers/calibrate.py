@@ -25,6 +25,7 @@ from custom.errors import NomalyError
 from custom.handlers.engine_output import studies_of
 from custom.input_check.descriptors import describe
 from custom.input_check.geometry import measure
+from custom.runs.notes import provenance_of
 from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
@@ -51,15 +52,15 @@ class HealthyStudy:
 
 
 class Calibrate:
-    """Calibrate healthy scores, pixel threshold, minimum region size and input check, and store them in the weights.
+    """Calibrate healthy scores, pixel threshold, minimum region size and input check, and write them to a file.
 
-    Also writes ``calibration.json`` beside the weights: readable, and usable with other copies of the same weights. A
-    study that cannot be read is skipped and logged. Memory: four bytes per pixel of all studies on the network's grid,
+    The file is readable, and belongs to these weights, which are not changed. A study that cannot be read is skipped
+    and logged. Memory: four bytes per pixel of all studies on the network's grid,
     and about 15 kB per study for the input check.
 
     Args:
         network: the detector; its calibration is filled.
-        path: file of its weights, which is rewritten.
+        path: file of its weights, which is only read.
         score: map to study score.
         rule: how p-values become decisions.
         pixel_false_positive_rate: share of healthy foreground pixels that may be above the pixel threshold.
@@ -67,26 +68,28 @@ class Calibrate:
             from masks.
         group_field: field of the datalist, such as "scanner"; p-values are calibrated separately for each of its
             values. None = all studies together. Pixel threshold and minimum region always use all studies.
-        calibration_file: write the calibration only to this file and leave the weights unchanged; None = into the
-            weights.
-        overwrite: whether an existing ``calibration_file`` may be replaced.
+        calibration_file: JSON file for the calibration.
+        into_weights: a new file for a copy of the weights that contains the calibration; None = none is written.
+        overwrite: whether existing files may be replaced; those at ``path`` never are.
         items: the studies; if they have pseudonyms, ``..._key.csv`` beside the calibration lists their files.
 
     Raises:
-        NomalyError: at the start, if ``calibration_file`` exists; at the end of the run, if there are too few healthy
-            studies, two contain the same image, all have the same score, or one has no group. Nothing is written then.
+        NomalyError: at the start, if a file to write exists, or ``into_weights`` is ``path`` itself; at the end of the
+            run, if there are too few healthy studies, two contain the same image, all have the same score, or one has
+            no group. Nothing is written then.
     """
 
     def __init__(
         self,
         network: AnomalyDetector,
         path: str,
+        calibration_file: str,
         score: StudyScore,
         rule: DecisionRule,
         pixel_false_positive_rate: float = 0.01,
         false_regions_per_study: float = 1.0,
         group_field: str | None = None,
-        calibration_file: str | None = None,
+        into_weights: str | None = None,
         overwrite: bool = False,
         items: Sequence[StudyItem] = (),
     ) -> None:
@@ -98,8 +101,8 @@ class Calibrate:
         self.pixel_false_positive_rate = pixel_false_positive_rate
         self.false_regions_per_study = false_regions_per_study
         self.group_field = group_field
-        self.into_weights = calibration_file is None
-        self.file = self.path.with_name("calibration.json") if calibration_file is None else Path(calibration_file)
+        self.file = Path(calibration_file)
+        self.copy = None if into_weights is None else Path(into_weights)
         self.overwrite = overwrite
         self.studies: list[HealthyStudy] = []
         self.pixels = HealthyHistogram()
@@ -112,10 +115,7 @@ class Calibrate:
 
     def start(self, engine: Engine) -> None:
         """Check what can be checked before the run, and begin without studies."""
-        if not self.into_weights and self.file.exists() and not self.overwrite:
-            raise NomalyError(
-                f"calibration_file {self.file} already exists: give another name, or overwrite true to replace it."
-            )
+        self._check_files()
         if self.group_field is None and engine.state.epoch_length is not None:
             check_enough(engine.state.epoch_length, self.rule.alpha, self.rule.confidence)
         write_key(self.file.with_name(f"{self.file.stem}_key.csv"), self.items)
@@ -178,10 +178,22 @@ class Calibrate:
             )
         return group_name(study[field])
 
+    def _check_files(self) -> None:
+        """Refuse to replace the weights, or unasked any other file."""
+        if self.copy is not None and self.copy.resolve() == self.path.resolve():
+            raise NomalyError(
+                f"into_weights must be a new file, but {self.copy} holds the weights to calibrate, which are never "
+                "changed: give another name."
+            )
+        for name, file in (("calibration_file", self.file), ("into_weights", self.copy)):
+            if file is not None and file.exists() and not self.overwrite:
+                raise NomalyError(f"{name} {file} already exists: give another name, or overwrite true to replace it.")
+
     def _save(self, masses: list[float], computed: dict[str, str]) -> None:
-        """Write the calibration file, with how it was computed, and the weights if they contain the calibration."""
-        if self.into_weights:
-            save_tensors(self.network.state_dict(), self.path)
+        """Write the calibration file, with how it was computed, and on request a copy of the weights with it."""
+        if self.copy is not None:
+            self.network.configuration.add_origin(provenance_of(self.path))
+            save_tensors(self.network.state_dict(), self.copy)
         rows = [
             {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
             for study, mass in zip(self.studies, masses)
@@ -198,7 +210,7 @@ class Calibrate:
             state.pixel_threshold.item(),
             self.pixel_false_positive_rate,
             state.minimum_region.item(),
-            self.path if self.into_weights else self.file,
+            self.file if self.copy is None else f"{self.file} and {self.copy}",
         )
 
 

@@ -10,8 +10,10 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim import Optimizer
 
+from custom.detector.configuration import check_configuration
 from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
+from custom.locks import FolderLock
 from custom.processes import is_main_process
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ class TrainingCheckpoint:
         save: whether this process writes; None = only the first process.
 
     Raises:
-        NomalyError: when training starts, if ``directory`` contains a network without its checkpoint, or a checkpoint
-            of another identity or architecture.
+        NomalyError: when training starts, if another training is using ``directory``, or it contains a network without
+            its checkpoint, or a checkpoint of another identity, other parameters or another architecture.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrainingCheckpoint:
         self.error_metric = error_metric
         self.overwrite = overwrite
         self.save = is_main_process() if save is None else save
+        self.lock = FolderLock(directory)
         self.best = {"epoch": 0, self.key_metric: float("-inf"), self.error_metric: float("inf")}
 
     @property
@@ -76,8 +79,21 @@ class TrainingCheckpoint:
 
     def attach(self, engine: Engine) -> None:
         """Register on the trainer; attach after the handlers that check losses and validate."""
-        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.after_epoch)
+        engine.add_event_handler(Events.COMPLETED, self.lock.release)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.stop)
+
+    def start(self, engine: Engine) -> None:
+        """Lock the folder until the training ends, and resume an earlier one in it."""
+        if self.save:
+            self.lock.acquire("ckpt_dir")
+        self.resume(engine)
+
+    def stop(self, engine: Engine, error: BaseException) -> None:
+        """Unlock the folder after an error."""
+        self.lock.release()
+        raise error
 
     def resume(self, engine: Engine) -> None:
         """Resume from ``checkpoint.pt`` if it exists, unless this run has trained already: its weights may be newer,
@@ -90,6 +106,7 @@ class TrainingCheckpoint:
             return
         state = read_tensors(self.checkpoint)
         self._check_identity(state.get("identity", {}))
+        check_configuration(self.network.state_dict(), state["network"], self.checkpoint)
         try:
             self.network.load_state_dict(state["network"])
             for name, optimizer in self.optimizers.items():

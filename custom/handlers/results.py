@@ -27,6 +27,7 @@ from custom.runs.folder import RunFolder
 from custom.runs.info import Evaluator, fingerprint, run_info
 from custom.runs.notes import WEIGHTS
 from custom.runs.records import StudyRecord, source_digest
+from custom.runs.regions import significant
 from custom.runs.study_outputs import StudyOutputs, failed_row
 from custom.runs.tables import StudyResult, write_regions_csv, write_results_csv, write_run_info
 from custom.studies.items import Study, StudyItem
@@ -81,7 +82,7 @@ class ResultsFolder:
         resume: bool = False,
         private_words: str | Sequence[str] | None = None,
     ) -> None:
-        self.run = RunFolder(output_dir, items, overwrite, resume, resumable=evaluation is None)
+        self.run = RunFolder(output_dir, items, overwrite, resume, evaluation is None, write_images)
         self.network = network
         self.title = title
         self.notes = [note for note in notes if note]
@@ -120,6 +121,7 @@ class ResultsFolder:
         run = run_info(self.network, self.rule, self.info, self.notes, self.private_words)
         outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
         run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
+        run["files"] = self.run.files
         self.run.check(run["fingerprint"])
         wait_for_all()
         if is_main_process():
@@ -181,7 +183,7 @@ class ResultsFolder:
             rows,
             self.run.views([row.study for row in sorted(rows, key=worklist_key)][:MOST_VIEWS]),
             evaluation,
-            regions=regions,
+            regions={case: significant(found, self.rule.alpha) for case, found in regions.items()},
             alpha=self.rule.alpha,
             healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
         )

@@ -20,18 +20,30 @@ class Model:
     Args:
         bundle: its folder.
         weights: its model.pt.
+        calibration: calibration.json made for these weights; None = the calibration in the weights.
     """
 
     bundle: Path
     weights: Path
+    calibration: Path | None = None
+
+    def settings(self) -> dict[str, str | None]:
+        """The arguments of its StudyDetector, as plain values."""
+        calibration = None if self.calibration is None else str(self.calibration)
+        return {"bundle": str(self.bundle), "weights": str(self.weights), "calibration_file": calibration}
 
 
-def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]:
+def read_models(bundles: Sequence[str], weights: str | None, calibration: str | None = None) -> dict[str, Model]:
     """The models by the names of their folders; without any name, all bundles that have weights.
 
     Raises:
-        NomalyError: if a bundle or its weights were not found or do not belong together, or a bundle is given twice.
+        NomalyError: if a bundle, its weights or the calibration were not found, bundle and weights do not belong
+            together, or a bundle is given twice.
     """
+    if calibration is not None and len(bundles) != 1:
+        raise NomalyError(
+            "--calibration needs exactly one --bundle: start one server for each calibration, with its own --port."
+        )
     if weights is not None and (len(bundles) != 1 or "=" in bundles[0]):
         raise NomalyError("--weights needs exactly one --bundle: for several, write each as --bundle BUNDLE=WEIGHTS.")
     if not bundles:
@@ -49,7 +61,7 @@ def read_models(bundles: Sequence[str], weights: str | None) -> dict[str, Model]
         if folder.name in models:
             raise NomalyError(f"--bundle must name each bundle once, but {folder.name} is given twice: remove one.")
         check_release(folder)
-        models[folder.name] = Model(folder, check_weights(folder, own or weights))
+        models[folder.name] = Model(folder, check_weights(folder, own or weights), check_calibration(calibration))
     return models
 
 
@@ -85,4 +97,18 @@ def check_weights(folder: Path, weights: str | None) -> Path:
             f"weights of {folder.name}: file not found: {path}. Train the bundle (nomaly train), or give --weights."
         )
     check_owner(folder, path)
+    return path.resolve()
+
+
+def check_calibration(calibration: str | None) -> Path | None:
+    """Path of the given calibration, a file or a folder with calibration.json.
+
+    Raises:
+        NomalyError: if it was not found.
+    """
+    if calibration is None:
+        return None
+    path = Path(calibration) / "calibration.json" if Path(calibration).is_dir() else Path(calibration)
+    if not path.is_file():
+        raise NomalyError(f"--calibration: file not found: {path}. Make it with nomaly calibrate --output FOLDER.")
     return path.resolve()

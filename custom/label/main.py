@@ -71,20 +71,20 @@ class NomalyApp(MONAILabelApp):
     Args:
         app_dir: folder of this file.
         studies: folder of studies, or address of a DICOMweb server.
-        conf: "models" = JSON of {name: [folder of the bundle, weights]}.
+        conf: "models" = JSON of {name: arguments of its StudyDetector}.
 
     Raises:
-        NomalyError: if weights cannot be loaded.
+        NomalyError: if weights or a calibration cannot be loaded.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self.models: dict[str, list[str]] = json.loads(conf["models"])
+        self.models: dict[str, dict[str, Any]] = json.loads(conf["models"])
         description = "Anomaly detection that learns from healthy scans only. Research software, not a medical device."
         super().__init__(app_dir, studies, conf, "Nomaly", description, __version__)
 
     def init_infers(self) -> dict[str, InferTask]:
         """One task per bundle."""
-        return {name: NomalyTask(StudyDetector(*paths)) for name, paths in self.models.items()}
+        return {name: NomalyTask(StudyDetector(**settings)) for name, settings in self.models.items()}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run a task on a study of the store, of a session or of an upload; MONAI Label's own method would accept any

@@ -19,7 +19,7 @@ WEB = ("http://", "https://")
 EXAMPLES = """examples:
   scripts/monai_label.sh --studies ~/heads                                       every bundle that has weights
   scripts/monai_label.sh --bundle ra_chest --studies ~/films --port 8001
-  scripts/monai_label.sh --bundle ra_brain --weights run/models/model.pt --studies ~/heads
+  scripts/monai_label.sh --bundle ra_brain --weights run/models/model.pt --calibration site --studies ~/heads
   scripts/monai_label.sh --bundle ra_chest=a.pt --bundle ra_wrist=b.pt --studies ~/films
   scripts/monai_label.sh --studies http://127.0.0.1:8042/dicom-web                      Orthanc, for OHIF
 
@@ -58,6 +58,12 @@ def build_parser() -> OptionParser:
         help="name under bundles/ or a path; may be given several times (default: all that have models/model.pt)",
     )
     parser.add_argument("--weights", help="model.pt of the one --bundle (default: models/model.pt of the bundle)")
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="calibration made by `nomaly calibrate --output FOLDER` for the weights of the one --bundle, or its "
+        "calibration.json (default: the calibration in the weights)",
+    )
     parser.add_argument("--studies", required=True, help="writable folder of studies, or address of a DICOMweb server")
     parser.add_argument("--port", type=int, default=8000, metavar="NUMBER", help="default: %(default)s")
     return parser
@@ -67,10 +73,10 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     """Read and check the options.
 
     Raises:
-        NomalyError: if a bundle, its weights, the studies or the port cannot be used.
+        NomalyError: if a bundle, its weights or calibration, the studies or the port cannot be used.
     """
     given = build_parser().parse_args(arguments)
-    models = read_models(given.bundle or [], given.weights)
+    models = read_models(given.bundle or [], given.weights, given.calibration)
     return Options(models, check_studies(given.studies), check_port(given.port))
 
 

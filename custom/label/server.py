@@ -52,7 +52,7 @@ def serve(options: Options, temporary: Path) -> None:
     Raises:
         NomalyError: if weights cannot be loaded, or the environment lacks MONAI Label.
     """
-    models = {name: [str(model.bundle), str(model.weights)] for name, model in options.models.items()}
+    models = {name: model.settings() for name, model in options.models.items()}
     # In the environment, so that the processes of batch requests have them, too.
     os.environ |= {
         "TMPDIR": str(temporary),

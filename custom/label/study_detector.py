@@ -18,10 +18,11 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from custom import __version__
+from custom.commands.from_weights import parameters_from_weights
 from custom.detector.weights import model_hash
 from custom.errors import NomalyError, find_mistake, root_cause
 from custom.runs.notes import data_notes
-from custom.runs.regions import study_regions
+from custom.runs.regions import only, significant, study_regions
 from custom.runs.source_geometry import source_arrays, write_images
 from custom.runs.study_outputs import remarks
 from custom.runs.tables import RegionResult
@@ -55,8 +56,9 @@ class StudyDetector:
         own = {"bundle_root": str(folder), "weights": str(weights), **fixed, **overrides}
         try:
             self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-            config = ConfigParser.load_config_file(str(folder / "configs" / "inference.json"))
-            parser = ConfigParser({**config, **own})
+            file = str(folder / "configs" / "inference.json")
+            config = ConfigParser.load_config_file(file)
+            parser = ConfigParser({**config, **parameters_from_weights(folder, [file], own), **own})
             parser.get_parsed_content("initialize")
             self.evaluator = parser.get_parsed_content("evaluator")
         except Exception as error:  # MONAI wraps a component's error in its own
@@ -96,22 +98,18 @@ class StudyDetector:
             raise NomalyError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}. Use one of these words.")
         threshold = read_threshold(threshold)
         study = self.score_study(image)
-        calibration = self.evaluator.network.calibration
         study["note"] = " ".join(filter(None, (study["note"], *remarks(study))))
-        if threshold is None and calibration.is_calibrated:
-            threshold = float(calibration.pixel_threshold)
-        elif threshold is not None:
-            self._find_regions(threshold, study)
-        if threshold is None and output != "map":
-            raise NomalyError(
-                f"threshold must be given for output {output}, as this detector is not calibrated: give one, "
-                "request the output map, or run nomaly calibrate."
-            )
+        own, threshold = threshold, self._threshold(threshold, output, study)
+        if own is not None:
+            self._find_regions(own, study)
         volumes = {"map": study["pred"]}
         if threshold is not None and study["regions"] is not None:
-            volumes["labels"] = study["regions"]
+            volumes["labels"] = torch.where(study["foreground"], study["regions"], 0)
         arrays = source_arrays(study["image"], volumes)
-        regions = [] if threshold is None else study_regions(study, arrays["labels"])
+        regions = study_regions(study, arrays["labels"]) if "labels" in arrays else []
+        findings = self._findings(study, regions, own)
+        if findings is not None and "labels" in arrays:
+            arrays["mask"] = (only(arrays["labels"], findings) > 0).astype(np.uint8)
         labels = {name: number for number, name in enumerate(BANDS, 1)} if output == "bands" else LABELS
         if output == "bands" and threshold is not None:
             edges = [threshold * factor for factor in BANDS.values()]
@@ -119,7 +117,7 @@ class StudyDetector:
         file = write_result(folder, study["image"], "map" if output == "map" else "mask", arrays)
         warnings = list(dict.fromkeys([*self.warnings, *data_notes(None, [{"image": image, "case": study["case"]}])]))
         answer = {"label_names": labels, "output": output, "warnings": warnings}
-        return file, answer | self._results(study, threshold, regions)
+        return file, answer | self._results(study, threshold, regions, findings)
 
     def score_study(self, image: str | Sequence[str]) -> Study:
         """Score a study as `nomaly detect` does.
@@ -141,6 +139,37 @@ class StudyDetector:
             raise NomalyError(f"Not assessable: {'; '.join(study['refusals'])}.")
         return study
 
+    def _threshold(self, own: float | None, output: str, study: Study) -> float | None:
+        """The user's threshold, else the calibrated one; None if there is neither, and the map was requested.
+
+        Raises:
+            NomalyError: if a mask would be empty because nothing was decided, which would look like a normal result.
+        """
+        calibration = self.evaluator.network.calibration
+        if own is not None:
+            return own
+        if not calibration.is_calibrated and output != "map":
+            raise NomalyError(
+                f"threshold must be given for output {output}, as this detector is not calibrated: give one, "
+                "request the output map, or run nomaly calibrate."
+            )
+        if output == "mask" and study["region_p_values"] is None:
+            raise NomalyError(
+                f"threshold must be given for output mask, as this study has no p-value and therefore no findings "
+                f"({study['note'].rstrip('.')}): give one, or request the output map."
+            )
+        return float(calibration.pixel_threshold) if calibration.is_calibrated else None
+
+    def _findings(self, study: Study, regions: list[RegionResult], own: float | None) -> list[RegionResult] | None:
+        """The regions that are counted and marked: the significant ones, or all above the user's threshold; None where
+        nothing was decided.
+        """
+        if own is not None:
+            return regions
+        if study.get("region_p_values") is None:
+            return None
+        return significant(regions, self.evaluator.decision_rule.alpha)
+
     def _find_regions(self, threshold: float, study: Study) -> None:
         """Replace the regions of a study by those above the user's threshold, which have no p-values."""
         calibration = self.evaluator.network.calibration
@@ -151,16 +180,22 @@ class StudyDetector:
         study["region_p_values"] = None
         study["note"] = f"{study['note']} {note}".strip()
 
-    def _results(self, study: Study, threshold: float | None, regions: list[RegionResult]) -> dict[str, Any]:
+    def _results(
+        self,
+        study: Study,
+        threshold: float | None,
+        regions: list[RegionResult],
+        findings: list[RegionResult] | None,
+    ) -> dict[str, Any]:
         """The results of a study as plain values."""
         rows = [{name: value for name, value in asdict(region).items() if name != "study"} for region in regions]
         values: Mapping[str, object] = study
         results = {
             **{name: values[name] for name in REPORTED},
             "threshold": threshold,
-            "region_count": None if threshold is None else len(regions),
-            "region_size": None if threshold is None else sum(region.size for region in regions),
-            "region_unit": regions[0].unit if regions else None,
+            "region_count": None if findings is None else len(findings),
+            "region_size": None if findings is None else sum(region.size for region in findings),
+            "region_unit": regions[0].unit if regions and findings is not None else None,
             "regions": rows,
             "bundle": self.bundle,
             "model_hash": self.model_hash,

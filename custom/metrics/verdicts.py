@@ -36,7 +36,7 @@ def false_alarm_sentence(evaluation: Evaluation) -> str | None:
         return None
     return (
         f"Target false-alarm rate exceeded: {100 * rate['value']:.1f} % of the healthy studies are flagged, the target "
-        f"is at most {100 * alpha:g} %. These studies differ from the calibration studies: calibrate on comparable "
+        f"is at most {100 * alpha:g} %. These studies may differ from the calibration studies: calibrate on comparable "
         "healthy studies (nomaly calibrate --healthy FOLDER --output SITE); nomaly monitor can locate the onset."
     )
 

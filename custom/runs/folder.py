@@ -6,26 +6,31 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from custom.errors import NomalyError
 from custom.files import WriteError
+from custom.locks import FolderLock
 from custom.processes import is_main_process
 from custom.rendering.case_view import CaseView
 from custom.runs.records import StudyRecords
-from custom.runs.study_outputs import remove_outputs
-from custom.runs.tables import RegionResult, StudyResult, write_run_info
+from custom.runs.tables import RegionResult, StudyResult, read_results_csv, write_run_info
 from custom.studies.items import StudyItem
+from custom.studies.own_files import (
+    RUN_FILES,
+    STUDY_FILES,
+    TABLES,
+    list_own,
+    other_files,
+    own_files,
+    refuse_to_replace,
+    remove_own,
+)
 from custom.studies.privacy import write_key
 
 KEY_FILE = "key.csv"
-TABLES = ("results.csv", "regions.csv", "metrics.json", "metrics.md", "report.html", KEY_FILE)
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of files that are being written
-LOCK = ".lock"
 
 
 class RunFolder:
@@ -37,6 +42,7 @@ class RunFolder:
         overwrite: whether existing results may be replaced.
         resume: whether the run that the existing results belong to is continued.
         resumable: whether a run of this kind can be resumed at all.
+        images: whether each study gets a folder of images.
 
     Raises:
         NomalyError: if both ``overwrite`` and ``resume`` are set.
@@ -49,6 +55,7 @@ class RunFolder:
         overwrite: bool = False,
         resume: bool = False,
         resumable: bool = True,
+        images: bool = True,
     ) -> None:
         if overwrite and resume:
             raise NomalyError("overwrite and resume must not both be true: choose to replace results or to keep them.")
@@ -57,24 +64,32 @@ class RunFolder:
         self.overwrite = overwrite
         self.resume = resume
         self.resumable = resumable
+        self.images = images
         self.records = StudyRecords(folder)
-        self._held: FileLock | None = None
+        self.lock = FolderLock(folder)
 
     @property
     def private(self) -> bool:
         """Whether studies are listed under pseudonyms."""
         return any(item.get("private") for item in self.items)
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that the run writes to the folder itself, for ``run.json``."""
+        return [name for name in RUN_FILES if not (self.resumable and name.startswith("metrics"))]
+
     def check(self, fingerprint: Mapping[str, Any]) -> None:
         """Check that this run may use the folder, and lock it.
 
         Raises:
-            NomalyError: if the folder contains results and neither ``overwrite`` nor ``resume`` is set, if the results
-                to resume are from a different run, or if another run is using the folder.
+            NomalyError: if the folder contains results, not only of studies that failed, and neither ``overwrite`` nor
+                ``resume`` is set, if the results to resume are from a different run, if another run is using the
+                folder, or if a file of the user's would be replaced.
         """
-        found = [self.folder / name for name in TABLES if (self.folder / name).exists()]
+        own = own_files(self.folder)
+        found = [self.folder / name for name in TABLES if name in own and (self.folder / name).exists()]
         found += [self.records.folder] if self.resumable and next(self.records.cases(), None) else []
-        if found and not (self.overwrite or self.resume):
+        if found and not (self.overwrite or self.resume or self._only_failures()):
             continuing = "resume true to continue that run, " if self.resumable else ""
             raise NomalyError(
                 f"output_dir {self.folder} already contains results ({found[0].name}): choose another output_dir, "
@@ -82,8 +97,9 @@ class RunFolder:
             )
         if found and self.resume:
             self._check_same(fingerprint)
+        refuse_to_replace(self._users_files(), f"output_dir {self.folder}")
         if is_main_process():
-            self._lock()
+            self.lock.acquire("output_dir")
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Remove what is not kept, and write ``run.json`` and the key of the pseudonyms.
@@ -105,11 +121,14 @@ class RunFolder:
         for path in (*self.folder.glob(".*"), *self.folder.glob("*/.*")):
             if UNFINISHED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
+        own = own_files(self.folder)
         for name in TABLES:  # tables of an earlier run must not be mistaken for those of this one
-            if name != KEY_FILE or not self.resume:
+            if name in own and (name != KEY_FILE or not self.resume):
                 (self.folder / name).unlink(missing_ok=True)
         if not self.resume:
             self._forget()
+        else:
+            self._adopt()
 
     def gather(self) -> tuple[list[StudyResult], dict[str, list[RegionResult]]]:
         """Rows of all studies in their order, and the regions of each study that has a record."""
@@ -133,25 +152,25 @@ class RunFolder:
 
     def release(self) -> None:
         """Unlock the folder for other runs."""
-        if self._held is not None:
-            self._held.release()
-            with suppress(OSError):  # another process may hold it by now
-                (self.folder / LOCK).unlink(missing_ok=True)
-            self._held = None
+        self.lock.release()
 
-    def _lock(self) -> None:
-        """Lock the folder until this process ends, however it ends; a disk without file locks is left unlocked."""
+    def _users_files(self) -> list[Path]:
+        """Files that this run would replace, but that no run of ours wrote."""
+        files = other_files(self.folder, self.files)
+        cases = [item["case"] for item in self.items]
+        if not own_files(self.folder):
+            files += [path for path in map(self.records.path, cases) if path.exists()]
+        for case in cases if self.images else ():
+            files += other_files(self.folder / case, STUDY_FILES)
+        return files
+
+    def _only_failures(self) -> bool:
+        """Whether all studies of the earlier run failed, such as a mistyped path: nothing is lost without them."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.folder / LOCK)
-            held.acquire(blocking=False)
-        except Timeout:
-            raise NomalyError(
-                f"another run is using output_dir {self.folder}: wait until it ends, or choose another output_dir."
-            ) from None
-        except (OSError, NotImplementedError):  # a folder that cannot be written to is reported by the first write
-            return
-        self._held = held
+            rows = read_results_csv(self.folder / "results.csv")
+        except NomalyError:
+            return False
+        return all(row.status == "failed" for row in rows)
 
     def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse to resume results of another model, calibration or setting."""
@@ -167,10 +186,14 @@ class RunFolder:
                 "or give overwrite true."
             )
 
+    def _adopt(self) -> None:
+        """List the images of the records that are kept, where an earlier release wrote them."""
+        for case in self.records.cases():
+            folder = self.folder / case
+            list_own(folder, [name for name in STUDY_FILES if name in own_files(folder) and (folder / name).exists()])
+
     def _forget(self) -> None:
         """Remove the records of an earlier run and the images that belong to them."""
         for case in self.records.cases():
-            remove_outputs(self.folder / case)
-            with suppress(OSError):  # it does not exist, or contains files of the user's
-                (self.folder / case).rmdir()
+            remove_own(self.folder / case)
             self.records.forget(case)

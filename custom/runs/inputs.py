@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from custom.runs.records import StudyRecords
 from custom.studies.datalist import DATALIST, load_datalist
 from custom.studies.discovery import find_studies
 from custom.studies.items import StudyItem
+from custom.studies.privacy import files_of
 from custom.synthetic.lesions import with_synthetic_twins
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def calibration_items(
     """Healthy studies: of a folder with a datalist, of other files or folders, or of the data set.
 
     Raises:
-        NomalyError: if there are no studies, or some are from a test section.
+        NomalyError: if there are no studies, none of their files exists, or some are from a test section.
     """
     named = Path(studies) if isinstance(studies, str) else None
     data_set = named.parent if named is not None and named.name == DATALIST else named
@@ -68,6 +70,12 @@ def calibration_items(
         raise NomalyError(
             "calibration needs healthy studies, but none were found: fill the calibration section of datalist.json, "
             "or give --healthy DIR."
+        )
+    files = [file for item in items if "private" in item for file in files_of(item)]
+    if files and not any(map(os.path.lexists, files)):
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        raise NomalyError(
+            f"healthy studies not found: {', '.join(files[:3])}{more}. Check the paths for spelling and mounts."
         )
     return [{**item, "label": 0} for item in items]
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.detector.configuration import configuration_of
+from custom.detector.weights import read_tensors
+from custom.errors import NomalyError
 from custom.studies.items import StudyItem
 from custom.studies.privacy import files_of
 from custom.synthetic.dataset import is_phantom
@@ -44,13 +47,18 @@ def learned_from(weights: str) -> str:
 
 
 def provenance_of(weights: Path) -> dict[str, Any]:
-    """Content of the provenance.json beside weights; empty if it does not exist or describes other weights."""
+    """Content of the provenance.json beside weights, else what a calibrated copy stores of it; empty if unknown."""
     try:
         provenance = json.loads(weights.with_name("provenance.json").read_text(encoding="utf-8"))
         matches = hashlib.sha256(weights.read_bytes()).hexdigest() == provenance["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
+        matches = False
+    if matches:
+        return provenance
+    try:
+        return configuration_of(read_tensors(weights)).get("origin", {})
+    except NomalyError:  # reported where they are loaded
         return {}
-    return provenance if matches else {}
 
 
 def is_synthetic(dataset_dir: str | None, items: Sequence[StudyItem]) -> bool:

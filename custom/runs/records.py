@@ -17,8 +17,7 @@ from custom.files import atomic_write
 from custom.rendering.case_view import CaseView, Outline, SliceView
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import ImageSource, StudyItem
-
-FOLDER = "records"
+from custom.studies.own_files import RECORDS
 
 
 @dataclass
@@ -47,7 +46,7 @@ class StudyRecords:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder) / FOLDER
+        self.folder = Path(folder) / RECORDS
 
     def write(self, record: StudyRecord) -> None:
         """Write the record of a study.
@@ -58,13 +57,13 @@ class StudyRecords:
         view = None if record.view is None else _encoded(asdict(record.view))
         rows = {"result": asdict(record.result), "regions": [asdict(row) for row in record.regions]}
         content = {**rows, "view": view, "source": record.source}
-        with atomic_write(self._path(record.result.study)) as file:
+        with atomic_write(self.path(record.result.study)) as file:
             json.dump(content, file, ensure_ascii=False)
 
     def read(self, case: str, with_view: bool = True) -> StudyRecord | None:
         """The record of a study; None if it does not exist or cannot be read by this release."""
         try:
-            content = json.loads(self._path(case).read_text(encoding="utf-8"))
+            content = json.loads(self.path(case).read_text(encoding="utf-8"))
             view = _view(content["view"]) if with_view and content["view"] is not None else None
             regions = [RegionResult(**row) for row in content["regions"]]
             result = {current_name(name, COLUMNS): value for name, value in content["result"].items()}
@@ -89,7 +88,7 @@ class StudyRecords:
 
     def forget(self, case: str) -> None:
         """Remove the record of a study, and the folder once it is empty."""
-        self._path(case).unlink()
+        self.path(case).unlink()
         with suppress(OSError):
             self.folder.rmdir()
 
@@ -98,7 +97,7 @@ class StudyRecords:
         for case in self.cases():
             self.forget(case)
 
-    def _path(self, case: str) -> Path:
+    def path(self, case: str) -> Path:
         """Path of a study's record."""
         return self.folder / f"{case}.json"
 

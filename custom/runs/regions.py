@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,16 @@ def study_regions(study: Study, labels: NDArray[np.int32]) -> list[RegionResult]
     affine = None if spacing is None else image.meta["original_affine"]
     unit = "px" if affine is None else "mm"
     return [_region_result(study, region, unit) for region in measure_regions(labels, spacing, affine)]
+
+
+def significant(regions: Iterable[RegionResult], alpha: float) -> list[RegionResult]:
+    """Findings: the regions whose own p-value is at or below alpha; none without p-values."""
+    return [region for region in regions if region.p_value is not None and region.p_value <= alpha]
+
+
+def only(labels: NDArray[np.int32], regions: Iterable[RegionResult]) -> NDArray[np.int32]:
+    """Labels of any shape with 0 in place of all other regions."""
+    return np.where(np.isin(labels, [region.region for region in regions]), labels, 0).astype(np.int32)
 
 
 def _region_result(study: Study, region: Region, position_unit: str) -> RegionResult:

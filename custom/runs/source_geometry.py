@@ -24,6 +24,7 @@ from custom.files import atomic_write
 from custom.studies.formats import IMAGE_SUFFIXES, NIFTI_SUFFIXES, TIFF_SUFFIXES
 from custom.studies.image_files import integer_type, keeps_integers
 from custom.studies.nifti import affine_of, open_volume
+from custom.studies.own_files import IMAGES
 from custom.transforms.head import CropHead
 from custom.transforms.intensity import outside_intensity, unscale_intensity
 
@@ -38,7 +39,6 @@ INVERTERS: dict[str, Callable[[], InvertibleTransform]] = {
 }
 # torch's "nearest" rounds down and shifts by half a voxel; "nearest-exact" does not.
 RESIZE_MODES = {"trilinear": "trilinear", "nearest": "nearest-exact"}
-RESULTS = ("map", "mask", "pseudo_healthy", "deviation")
 SCALE_TEXT, OFFSET_TEXT = "nomaly_scale", "nomaly_offset"
 
 
@@ -121,7 +121,7 @@ def write_images(
     Args:
         folder: folder of the study; created if it does not exist.
         image: the study as given to the network.
-        arrays: output of :func:`source_arrays`; those named in `RESULTS` are written. "mask" as uint8 (0/1 in NIfTI,
+        arrays: output of :func:`source_arrays`; those named in `IMAGES` are written. "mask" as uint8 (0/1 in NIfTI,
             0/255 in PNG), others as float32, in PNG as 16 bit with value = nomaly_offset + nomaly_scale * pixel (text
             chunks of the PNG); "pseudo_healthy" as integers of the source's bit depth in PNG.
 
@@ -135,7 +135,7 @@ def write_images(
     remove_images(folder)
     source, as_png = Path(image.meta["filename_or_obj"]), _is_image_file(image)
     paths = {}
-    for name in (name for name in RESULTS if name in arrays):
+    for name in (name for name in IMAGES if name in arrays):
         array = arrays[name]
         paths[name] = folder / f"{name}{'.png' if as_png else '.nii.gz'}"
         with atomic_write(paths[name], "wb") as stream:
@@ -150,7 +150,7 @@ def write_images(
 
 def remove_images(folder: Path) -> None:
     """Remove the files of `write_images`."""
-    for name, suffix in product(RESULTS, (".png", ".nii.gz")):
+    for name, suffix in product(IMAGES, (".png", ".nii.gz")):
         with suppress(OSError):  # if it cannot be removed, writing will fail and report it
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
 

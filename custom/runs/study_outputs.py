@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ from custom.errors import NomalyError
 from custom.files import WriteError
 from custom.rendering.case_view import CaseView, case_view, input_view
 from custom.runs.records import StudyRecord
-from custom.runs.regions import study_regions
-from custom.runs.source_geometry import remove_images, source_arrays, to_source, write_images
+from custom.runs.regions import only, significant, study_regions
+from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
+from custom.studies.own_files import remove_own, writing
 from custom.studies.privacy import failure
 from custom.transforms.head import cut_remark
 
 logger = logging.getLogger(__name__)
 
 OPPOSITE = dict(zip("LRAPSI", "RLPAIS"))
-DICOM_FILES = ("segmentation.dcm", "map.dcm", "report.dcm")
 
 
 class StudyOutputs:
@@ -64,11 +64,13 @@ class StudyOutputs:
         Raises:
             WriteError: if the disk is full or not available. Any other error only fails this study.
         """
-        remove_outputs(self.folder / study["case"])  # of an earlier run, or of one that was killed while writing
+        folder = self.folder / study["case"]
+        remove_own(folder)  # of an earlier run, or of one that was killed while writing
         if "error" in study:
             return StudyRecord(failed_row(study), [])
         try:
-            return self._rejected(study) if "score" not in study else self._scored(study)
+            with writing(folder) if self.images else nullcontext():
+                return self._rejected(study) if "score" not in study else self._scored(study)
         except Exception as error:
             if isinstance(error, WriteError) and error.disk_gone:
                 raise
@@ -88,15 +90,21 @@ class StudyOutputs:
         """The record of a study that was scored."""
         arrays = source_arrays(study["image"], self._volumes(study))
         regions = study_regions(study, arrays["labels"]) if "labels" in arrays else []
+        findings = significant(regions, self.run["alpha"])
+        if "labels" in arrays:
+            arrays["labels"] = only(arrays["labels"], findings)
+            arrays["mask"] = (arrays["labels"] > 0).astype(np.uint8)
         row = self._row(study)
         row.note = joined(self.remark, row.note, *remarks(study))
-        if self.threshold is not None:
-            row.region_count = len(regions)
-            row.region_size = sum(region.size for region in regions)
+        if study.get("region_p_values") is None:  # a mask without findings would look like a normal result
+            arrays.pop("mask", None)
+        else:
+            row.region_count = len(findings)
+            row.region_size = sum(region.size for region in findings)
             row.region_unit = regions[0].unit if regions else None
         if self.images:
             write_images(self.folder / row.study, study["image"], arrays)
-        return self._recorded(study, arrays, row, regions, self._view(study))
+        return self._recorded(study, arrays, row, regions, self._view(study, findings))
 
     def _volumes(self, study: Study) -> dict[str, torch.Tensor]:
         """The results of a study that go into files or the table, on the network's grid."""
@@ -106,7 +114,7 @@ class StudyOutputs:
             if "deviation" in study:
                 volumes["deviation"] = study["deviation"]
         if self.threshold is not None and study["regions"] is not None:
-            volumes["labels"] = study["regions"]
+            volumes["labels"] = torch.where(study["foreground"], study["regions"], 0)  # nothing outside of the body
         return volumes
 
     @staticmethod
@@ -145,7 +153,8 @@ class StudyOutputs:
         chosen = {name: arrays[name] for name in ("map", "labels") if name in arrays}
         try:
             files = study["image"].meta["source_files"]
-            write_dicom_objects(self.folder / row.study, files, chosen, row, regions, self.run)
+            findings = significant(regions, self.run["alpha"])
+            write_dicom_objects(self.folder / row.study, files, chosen, row, findings, self.run)
         except WriteError:
             raise
         except NomalyError as error:
@@ -153,15 +162,17 @@ class StudyOutputs:
             return f"No DICOM objects were written: {error}"
         return ""
 
-    def _view(self, study: Study) -> CaseView:
-        """Layers of the study for the report, with the truth where it is known."""
+    def _view(self, study: Study, findings: list[RegionResult]) -> CaseView:
+        """Layers of the study for the report with outlines of its findings, and with the truth where it is known."""
         # With a calibrated detector all maps have the same colour scale, so that they can be compared; strong ones
         # saturate.
         vmax = None if self.threshold is None else 3 * self.threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the displayed image must not be.
-        return case_view(*parts, study.get("regions"), truth, vmax, **place_of(study["image"]))
+        labels = study.get("regions")
+        outlined = None if labels is None else only(torch.where(study["foreground"], labels, 0).numpy(), findings)
+        return case_view(*parts, outlined, truth, vmax, **place_of(study["image"]))
 
 
 def place_of(image: MetaTensor) -> dict[str, Any]:
@@ -190,14 +201,6 @@ def remarks(study: Study) -> Iterator[str]:
 def joined(*sentences: str) -> str:
     """One text of the sentences that are not empty."""
     return " ".join(filter(None, sentences))
-
-
-def remove_outputs(folder: Path) -> None:
-    """Remove the images and DICOM objects from a study's folder, and nothing else."""
-    remove_images(folder)
-    for name in DICOM_FILES:
-        with suppress(OSError):
-            (folder / name).unlink()
 
 
 def failed_row(study: Study) -> StudyResult:

@@ -46,7 +46,8 @@ class StudyResult:
             healthy studies; None if the score is not fused.
         score_structure: part for the dissimilarity of the structure, likewise.
         score_code: part for the distance of the latent code, likewise.
-        region_count: number of connected regions above the pixel threshold.
+        region_count: number of findings: connected regions above the pixel threshold whose own p-value is at or below
+            the alpha of the run; None without a p-value.
         region_size: their total size in `region_unit`.
         region_unit: "ml" for volumes, "mm2" for 2-D images of known pixel size, "px" otherwise.
         seconds: processing time of the study.
@@ -97,7 +98,9 @@ class StudyResult:
 
 @dataclass
 class RegionResult:
-    """One region of a study above the pixel threshold; the fields, in this order, are the columns of regions.csv.
+    """One region of a study above the pixel threshold, whether or not it is a finding (p_value at or below the alpha of
+    the run; only findings are outlined, counted and written to masks and DICOM objects). The fields, in this order, are
+    the columns of regions.csv.
 
     Args:
         study: name of the study.
@@ -110,7 +113,8 @@ class RegionResult:
         position_unit: "mm" or "px".
         peak: largest map value in the region.
         mass: sum of map minus threshold over the region, on the network's grid.
-        p_value: (1 + number of healthy calibration studies whose most massive region is at least as massive) / (n + 1).
+        p_value: (1 + number of healthy calibration studies whose most massive region is at least as massive) / (n + 1);
+            None if the study has no p-value: then nothing is a finding.
     """
 
     study: str

@@ -32,9 +32,9 @@ def load_datalist(
 
     Args:
         dataset_dir: folder with `datalist.json`. Each item is {"image": path, "label": 0|1, "mask"?: path,
-            "subject"?: id, "group"?: pathology, "case"?: id}, paths relative to the folder. An image is a file or
-            the folder of a DICOM series. `label` may be omitted in training, validation and calibration, which
-            are healthy.
+            "subject"?: id, "group"?: pathology, "case"?: id}, paths relative to the folder, with / or \\. An image is
+            a file or the folder of a DICOM series. `label` may be omitted in training, validation and calibration,
+            which are healthy.
         required: sections that must not be empty.
         name_of: derives the `case` of items without one from the absolute path of the image.
 
@@ -137,6 +137,8 @@ def _path(root: Path, where: str, key: str, path: Any) -> str:
     """Absolute path of an existing file or folder inside the data set."""
     # deliberately lexical: a data set may contain links to its images
     full = os.path.normpath(root / str(path))
+    if "\\" in str(path) and not os.path.exists(full):  # written on Windows
+        full = os.path.normpath(root / str(path).replace("\\", "/"))
     if os.path.commonpath([full, os.path.normpath(root)]) != os.path.normpath(root):
         raise NomalyError(
             f"{where}: {key} must be inside the folder of the data set, got {path}; move it or correct the path."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -22,6 +21,7 @@ from custom.studies.dicom_dir import listed_files
 from custom.studies.dicom_headers import DicomFile, scan_file
 from custom.studies.formats import PAIRS, STUDY_SUFFIXES, UNREAD_FORMATS, case_name, header_of_pair, is_dicom
 from custom.studies.items import StudyItem
+from custom.studies.own_files import own_files
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class _Search:
         if os.path.isfile(path / DATALIST):
             return self._add_datalist(path)
         found, closed, results = _walk(path)
-        self.skipped += Counter({"results folder": results})
+        self.skipped += Counter({"of Nomaly's results": results})
         for folder in closed:
             self.add_single(folder)
         # 10 000 headers take several seconds, more on a slow network drive
@@ -211,34 +211,19 @@ def _read_list(path: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path], int]:
-    """Files below a folder, sorted, without hidden ones; unreadable folders; the number of our results folders."""
+    """Files below a folder, sorted, without hidden ones; unreadable folders; the number of our own result files."""
     files: list[Path] = []
     results = 0
     closed: list[Path] = []
     seen = {os.path.realpath(folder)}
     for root, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(Path(e.filename))):
-        files += [Path(root, name) for name in names if not name.startswith(".")]
+        visible = [name for name in names if not name.startswith(".")]
+        own = own_files(Path(root))  # a folder of studies may be a results folder as well
+        files += [Path(root, name) for name in visible if name not in own]
+        results += sum(name in own for name in visible)
         inside = sorted(name for name in folders if not name.startswith("."))
-        wanted = [name for name in inside if not _holds_results(Path(root, name))]
-        results += len(inside) - len(wanted)
-        folders[:] = [name for name in wanted if _is_new(os.path.join(root, name), seen)]
+        folders[:] = [name for name in inside if _is_new(os.path.join(root, name), seen)]
     return sorted(files), sorted(closed), results
-
-
-def _holds_results(folder: Path) -> bool:
-    """Whether a folder is the output of a run of ours, or of one study in it: its maps are images, too."""
-    return _is_of_a_run(folder) or (
-        (folder.parent / "records" / f"{folder.name}.json").is_file() and _is_of_a_run(folder.parent)
-    )
-
-
-def _is_of_a_run(folder: Path) -> bool:
-    """Whether a folder contains the run.json of a run."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(run, dict) and "fingerprint" in run
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from custom.commands.bundle import BUNDLES
 from custom.synthetic.phantoms import find_phantom
+from tiny import ALPHA_OF_FINDINGS
 
 ALPHA = 0.2
 
@@ -35,13 +36,14 @@ def unseen(tiny_data) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def detection(nomaly, parameters, unseen, tmp_path_factory) -> Callable[[str], Path]:
-    """Results folder of the unseen study."""
+    """Results folder of the unseen study, with findings where it has a p-value."""
 
     @functools.cache
     def folder(bundle: str) -> Path:
         path = tmp_path_factory.mktemp(bundle) / "detection"
         words = ("--output", path, "--keep-identifiers")
-        assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle)).code == 0
+        alpha = {"alpha": ALPHA_OF_FINDINGS}
+        assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle) | alpha).code == 0
         return path
 
     return folder

@@ -269,7 +269,7 @@ def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Cal
 
     def run(command: str, weights: Path, **parameters):
         words = [*COMMANDS[command](tiny_phantom), "--weights", weights]
-        words += [] if command == "calibrate" else ["--output", tmp_path / "results"]
+        words += ["--output", tmp_path / "results"]
         return nomaly(*words, **tiny_network(BUNDLE) | parameters)
 
     return run
@@ -279,7 +279,12 @@ def run_command(nomaly, tiny_phantom: Path, tiny_network, tmp_path: Path) -> Cal
 def test_weights_of_another_architecture_are_refused(command: str, run_command, models: Path, tmp_path: Path) -> None:
     before = files_of(models)
     done = run_command(command, models / "model.pt", latent_size=4)
-    says(done, 2, f"{models}/model.pt do not fit this network: use the bundle")
+    says(
+        done,
+        2,
+        f"{models}/model.pt were made with other parameters: latent_size is 8, not 4. Use the",
+        "give --latent_size 8.",
+    )
     assert files_of(models) == before and not (tmp_path / "results").exists()
 
 
@@ -300,7 +305,7 @@ def test_truncated_weights_are_refused(command: str, run_command, models: Path) 
 def test_run_of_another_size_is_not_continued(train_tiny, models: Path, tiny_phantom: Path) -> None:
     before = files_of(models)
     done = train_tiny(BUNDLE, tiny_phantom, models.parent, max_epochs=3, latent_size=4)
-    says(done, 2, f"{models}/checkpoint.pt is a checkpoint of another architecture")
+    says(done, 2, f"{models}/checkpoint.pt were made with other parameters: latent_size is 8, not 4.")
     assert files_of(models) == before
 
 
@@ -325,7 +330,11 @@ def test_network_without_its_run_is_not_trained_over(train_tiny, models: Path, t
 def test_too_few_healthy_studies_say_how_many_are_needed(run_command, models: Path) -> None:
     before = files_of(models)
     done = run_command("calibrate", models / "model.pt", alpha=0.05)
-    says(done, 2, "healthy_scores must hold at least 19 studies for alpha = 0.05, got 5: add healthy studies or choose")
+    says(
+        done,
+        2,
+        "calibration needs at least 19 healthy studies for alpha = 0.05, got 5: add healthy studies or choose",
+    )
     assert files_of(models) == before
 
 
@@ -337,13 +346,17 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     (healthy / "healthy_002.nii.gz").write_bytes(b"")
     words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
-    says(done, 2, "healthy_scores must hold at least 4 studies for alpha = 0.2, got 3")
+    says(done, 2, "calibration needs at least 4 healthy studies for alpha = 0.2, got 3")
     assert "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
 
 
 def test_confident_mode_says_how_many_it_needs(run_command, models: Path) -> None:
     done = run_command("calibrate", models / "model.pt", alpha=0.2, confidence=0.95)
-    says(done, 2, "must hold at least 14 studies for alpha = 0.2 with confidence 0.95, got 5: add healthy studies or")
+    says(
+        done,
+        2,
+        "calibration needs at least 14 healthy studies for alpha = 0.2 with confidence 0.95, got 5: add healthy",
+    )
 
 
 def test_abnormal_study_among_the_healthy_ones_is_refused(nomaly, dataset, models, tiny_network) -> None:
@@ -410,7 +423,7 @@ def test_smaller_alpha_than_the_confident_calibration_allows_is_refused(run_comm
     site.write_text(json.dumps(content | {"confidence": 0.5}))  # needs 4 studies at alpha 0.2, 14 at 0.05
     assert run_command("detect", models / "model.pt", calibration_file=site).code == 0
     done = run_command("detect", models / "model.pt", calibration_file=site, alpha=0.05, overwrite=True)
-    says(done, 2, "must hold at least 14 studies for alpha = 0.05 with confidence 0.5, got 5")
+    says(done, 2, "calibration needs at least 14 healthy studies for alpha = 0.05 with confidence 0.5, got 5")
 
 
 # Evaluation
@@ -457,8 +470,8 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_full_disk_while_calibrating_keeps_the_weights(run_command, models: Path, full_disk) -> None:
     before = files_of(models)
     full_disk()
-    done = run_command("calibrate", models / "model.pt", alpha=0.2)
-    says(done, 2, f"Cannot write {models}/model.pt: No space left on device.", "unchanged", "free some space")
+    done = run_command("calibrate", models / "model.pt", alpha=0.2, into_weights=models / "calibrated.pt")
+    says(done, 2, f"Cannot write {models}/calibrated.pt: No space left on device.", "unchanged", "free some space")
     assert files_of(models) == before
 
 

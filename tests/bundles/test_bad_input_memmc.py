@@ -151,13 +151,13 @@ def test_run_of_another_patch_size_is_not_continued(train_tiny, trained, tiny_da
     models = Path(shutil.copytree(trained(FILMS) / "models", tmp_path / "run" / "models"))
     before = {path.name: path.read_bytes() for path in models.iterdir()}
     done = train_tiny(FILMS, tiny_data(FILMS), models.parent, max_epochs=3, patch_size=16)
-    says(done, 2, f"{models}/checkpoint.pt is a checkpoint of another architecture: repeat the settings")
+    says(done, 2, f"{models}/checkpoint.pt were made with other parameters: patch_size is 8, not 16. Use")
     assert {path.name: path.read_bytes() for path in models.iterdir()} == before
 
 
 def test_weights_of_another_patch_size_are_refused(detect, tiny_data) -> None:
     done, rows = detect(FILMS, tiny_data(FILMS) / "images" / "healthy_000.png", patch_size=16)
-    says(done, 2, "model.pt do not fit this network: use the bundle")
+    says(done, 2, "model.pt were made with other parameters: patch_size is 8, not 16. Use the overlays")
     assert rows == []
 
 

@@ -45,9 +45,9 @@ def picture_detector(nomaly, train_tiny, tiny_network, tiny_images: Path, tmp_pa
         folder = tmp_path_factory.mktemp(f"{bundle}_pictures")
         assert train_tiny(bundle, tiny_images, folder, batch_size=2).code == 0
         made = {"weights": folder / "models" / "model.pt", "alpha": ALPHA, **tiny_network(bundle)}
-        done = nomaly("calibrate", bundle, "--dataset_dir", tiny_images, **made)
+        done = nomaly("calibrate", bundle, "--dataset_dir", tiny_images, "--output", folder, **made)
         assert done.code == 0, done.err
-        return made
+        return made | {"calibration_file": folder / "calibration.json"}
 
     return parameters
 

@@ -23,6 +23,7 @@ from PIL import Image
 from custom.commands.bundle import BUNDLES
 from custom.runs.tables import StudyResult, read_results_csv
 from dicom import write_film, write_series
+from tiny import ALPHA_OF_FINDINGS
 
 IDENTIFIERS = ("Doe", "Jane", "P-0001", "A-0001", "19700102")
 ROOT = BUNDLES.parent
@@ -50,10 +51,8 @@ def hospital(head, tmp_path_factory) -> Path:
 def exported(nomaly, parameters, hospital, tmp_path_factory):
     """What is printed, and the results folder, of a run over the export."""
     output = tmp_path_factory.mktemp("results") / "run"
-    return (
-        nomaly("detect", "ra_brain", hospital, "--output", output, input_check=False, **parameters("ra_brain")),
-        output,
-    )
+    settings = {**parameters("ra_brain"), "input_check": False, "alpha": ALPHA_OF_FINDINGS}
+    return nomaly("detect", "ra_brain", hospital, "--output", output, **settings), output
 
 
 def untimed(folder: Path) -> list[StudyResult]:
@@ -65,7 +64,8 @@ def test_series_gives_what_the_same_head_as_a_file_gives(
 ) -> None:
     nib.save(head, tmp_path / "head.nii.gz")
     words = (tmp_path / "head.nii.gz", "--output", tmp_path / "out")
-    assert nomaly("detect", "ra_brain", *words, input_check=False, **parameters("ra_brain")).code == 0
+    settings = {**parameters("ra_brain"), "input_check": False, "alpha": ALPHA_OF_FINDINGS}
+    assert nomaly("detect", "ra_brain", *words, **settings).code == 0
     (alone,) = untimed(tmp_path / "out")
     _, output = exported
     (row,) = [row for row in untimed(output) if row.region_unit == "ml"]
@@ -148,7 +148,7 @@ def test_names_of_files_are_kept_if_asked(nomaly, parameters, hospital, tmp_path
     assert [row.study for row in untimed(tmp_path / "out")] == ["Doe_Jane_chest"]
     assert not (tmp_path / "out" / "key.csv").exists()
     assert sorted(path.name for path in (tmp_path / "out" / "Doe_Jane_chest").iterdir()) == [
-        *("map.nii.gz", "mask.nii.gz", "pseudo_healthy.nii.gz")
+        *("map.nii.gz", "pseudo_healthy.nii.gz")  # no mask: a film has no p-value of heads
     ]
 
 

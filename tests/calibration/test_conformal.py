@@ -47,9 +47,9 @@ def test_smallest_set_can_flag_and_one_study_less_cannot() -> None:
 
 def test_too_small_set_is_refused_with_the_number_needed() -> None:
     check_enough(19, 0.05)
-    with pytest.raises(NomalyError, match="at least 19 studies for alpha = 0.05, got 18"):
+    with pytest.raises(NomalyError, match="at least 19 healthy studies for alpha = 0.05, got 18"):
         check_enough(18, 0.05)
-    with pytest.raises(NomalyError, match="at least 59 studies for alpha = 0.05 with confidence 0.95, got 58"):
+    with pytest.raises(NomalyError, match="at least 59 healthy studies for alpha = 0.05 with confidence 0.95, got 58"):
         confident_threshold(np.arange(58), 0.05)
 
 

@@ -56,7 +56,8 @@ def test_values_out_of_range_are_refused(values: tuple, message: str) -> None:
 
 def test_too_few_studies_for_the_confident_mode_name_how_many_are_needed() -> None:
     with pytest.raises(
-        NomalyError, match="must hold at least 59 studies for alpha = 0.05 with confidence 0.95, got 58"
+        NomalyError,
+        match="calibration needs at least 59 healthy studies for alpha = 0.05 with confidence 0.95, got 58",
     ):
         DecisionRule(0.05, 0.95).flag_level(58)
 

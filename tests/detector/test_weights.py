@@ -178,6 +178,8 @@ def test_model_hash_is_the_same_before_and_after_calibration_and_not_that_of_oth
 def test_device_that_is_not_there_is_not_blamed_on_the_weights() -> None:
     with pytest.raises(NomalyError, match=r"device cuda:0 is not available \(.*\): give --device cpu\."):
         check_device("cuda:0")
+    with pytest.raises(NomalyError, match=r"^device graphics is not available \(no such kind of device\): give --dev"):
+        check_device("graphics")
 
 
 def test_halved_weights_keep_the_calibration_exact(grey_detector) -> None:

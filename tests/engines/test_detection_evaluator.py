@@ -87,7 +87,7 @@ def test_alpha_that_the_calibration_can_never_reach_is_refused(
     grey_detector.calibration.fill_healthy(scores, [0.0] * 10, groups, groups and "scanner")
     needed, found = (19, 10) if groups is None else (9, 1)
     message = (
-        f"^{named}healthy_scores must hold at least {needed} studies for alpha = {alpha}, got {found}: add healthy"
+        f"^{named}calibration needs at least {needed} healthy studies for alpha = {alpha}, got {found}: add healthy"
     )
     with pytest.raises(NomalyError, match=message):
         run_grey([item()], alpha=alpha)
@@ -167,7 +167,8 @@ def test_confident_mode_with_too_few_studies_stops_before_the_first_one(run_grey
     calibrate(grey_detector, *(0.01 * number for number in range(58)))
     grey_detector.calibration.fill(decision=(0.05, 0.95, 0.2))
     with pytest.raises(
-        NomalyError, match="must hold at least 59 studies for alpha = 0.05 with confidence 0.95, got 58"
+        NomalyError,
+        match="calibration needs at least 59 healthy studies for alpha = 0.05 with confidence 0.95, got 58",
     ):
         run_grey([item()], alpha=None)
 

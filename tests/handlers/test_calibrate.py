@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from custom.calibration.decision import DecisionRule
-from custom.detector.weights import read_tensors
+from custom.detector.configuration import Configuration
+from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.handlers.calibrate import Calibrate
 from custom.input_check.check import InputCheck
+from custom.runs.notes import WEIGHTS, data_notes
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 
@@ -28,7 +31,8 @@ def items(*greys: float, slices: int = 2) -> list[dict[str, Any]]:
 
 def handler(detector, folder: Path, **settings) -> Calibrate:
     defaults = {"rule": DecisionRule(0.2), "pixel_false_positive_rate": 0.25, "score": StudyScore("mean")}
-    return Calibrate(detector, str(folder / "model.pt"), **defaults | settings)
+    files = {"calibration_file": str(folder / "calibration.json"), "overwrite": True}
+    return Calibrate(detector, str(folder / "model.pt"), **files | defaults | settings)
 
 
 def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_detector, tmp_path: Path) -> None:
@@ -43,9 +47,10 @@ def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_de
     assert calibration.scoring_settings == scoring_settings(StudyScore("mean"), grey_detector).stored()
 
 
-def test_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector, tmp_path: Path) -> None:
-    run_grey(items(0.9, 0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path)])
-    state = read_tensors(tmp_path / "model.pt")
+def test_copy_of_the_weights_and_readable_file_hold_the_calibration(run_grey, grey_detector, tmp_path: Path) -> None:
+    copy = {"into_weights": str(tmp_path / "copy.pt")}
+    run_grey(items(0.9, 0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path, **copy)])
+    state = read_tensors(tmp_path / "copy.pt")
     assert state["calibration.healthy_scores"].dtype == torch.float64
     assert state["calibration.healthy_scores"].tolist() == grey_detector.calibration.healthy_scores.tolist()
     summary = json.loads((tmp_path / "calibration.json").read_text())
@@ -67,7 +72,7 @@ def test_study_that_failed_is_left_out(run_grey, grey_detector, tmp_path: Path) 
 
 
 def test_too_few_studies_write_nothing(run_grey, grey_detector, tmp_path: Path) -> None:
-    message = "must hold at least 4 studies for alpha = 0.2, got 3: add healthy studies or choose a larger alpha"
+    message = "calibration needs at least 4 healthy studies for alpha = 0.2, got 3: add healthy studies or"
     with pytest.raises(NomalyError, match=message):
         run_grey(items(0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path)])
     assert not grey_detector.calibration.is_calibrated and list(tmp_path.iterdir()) == []
@@ -77,7 +82,7 @@ def test_calibrating_again_replaces_the_earlier_scores(run_grey, grey_detector, 
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
     run_grey(items(0.5, 0.4, 0.3, 0.2, 0.1), val_handlers=[handler(grey_detector, tmp_path)])
     assert grey_detector.calibration.healthy_scores.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
-    assert read_tensors(tmp_path / "model.pt")["calibration.healthy_scores"].shape == (5,)
+    assert json.loads((tmp_path / "calibration.json").read_text())["healthy_studies"] == 5
 
 
 def test_second_run_of_one_handler_forgets_the_studies_of_the_first(run_grey, grey_detector, tmp_path: Path) -> None:
@@ -132,30 +137,60 @@ def test_least_region_and_heaviest_regions_follow_from_healthy_maps(run_grey, gr
 
 def test_rule_is_stored_with_the_weights(run_grey, grey_detector, tmp_path: Path) -> None:
     rule = DecisionRule(0.2, 0.5, 0.6)
-    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule)])
-    assert read_tensors(tmp_path / "model.pt")["calibration.decision"].tolist() == [0.2, 0.5, 0.6]
+    copy = {"into_weights": str(tmp_path / "copy.pt")}
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule, **copy)])
+    assert read_tensors(tmp_path / "copy.pt")["calibration.decision"].tolist() == [0.2, 0.5, 0.6]
     assert grey_detector.calibration.decision_rule == rule
 
 
 def test_confident_mode_asks_for_more_studies(run_grey, grey_detector, tmp_path: Path) -> None:
-    message = "must hold at least 14 studies for alpha = 0.2 with confidence 0.95, got 4"
+    message = "calibration needs at least 14 healthy studies for alpha = 0.2 with confidence 0.95, got 4"
     with pytest.raises(NomalyError, match=message):
         rule = DecisionRule(0.2, 0.95)
         run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule)])
 
 
-def test_site_file_leaves_the_weights_alone_and_is_not_replaced_unasked(
+def test_calibration_leaves_the_weights_alone_and_is_not_replaced_unasked(
     run_grey, grey_detector, tmp_path: Path
 ) -> None:
-    settings = {"calibration_file": str(tmp_path / "site.json")}
+    settings = {"calibration_file": str(tmp_path / "site.json"), "overwrite": False}
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
     assert [path.name for path in tmp_path.iterdir()] == ["site.json"]
     first = (tmp_path / "site.json").read_text()
     with pytest.raises(NomalyError, match="site.json already exists: give another name, or overwrite true"):
         run_grey(items(0.5, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
     assert (tmp_path / "site.json").read_text() == first
-    run_grey(items(0.5, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, overwrite=True, **settings)])
+    run_grey(
+        items(0.5, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings | {"overwrite": True})]
+    )
     assert (tmp_path / "site.json").read_text() != first
+
+
+def test_weights_with_the_calibration_are_a_new_file(run_grey, grey_detector, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"given")
+    (tmp_path / "link.pt").symlink_to(tmp_path / "model.pt")
+    (tmp_path / "mine.pt").write_bytes(b"mine")
+    for name, overwrite, message in (
+        ("model.pt", True, "into_weights must be a new file, but .*model.pt holds the weights to calibrate"),
+        ("link.pt", True, "into_weights must be a new file"),
+        ("mine.pt", False, "into_weights .*mine.pt already exists: give another name, or overwrite true"),
+    ):
+        settings = {"into_weights": str(tmp_path / name), "overwrite": overwrite}
+        with pytest.raises(NomalyError, match=message):
+            run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.pt", "mine.pt", "model.pt"]
+    assert ((tmp_path / "model.pt").read_bytes(), (tmp_path / "mine.pt").read_bytes()) == (b"given", b"mine")
+
+
+def test_copy_of_weights_that_saw_only_phantoms_still_says_so(run_grey, grey_detector, tmp_path: Path) -> None:
+    save_tensors(grey_detector.state_dict(), tmp_path / "model.pt")
+    digest = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
+    (tmp_path / "provenance.json").write_text(json.dumps({"synthetic_training": True, "sha256": digest}))
+    grey_detector.configuration = Configuration({"bundle": "grey", "network": {}})
+    copy = tmp_path / "site" / "copy.pt"
+    settings = {"into_weights": str(copy)}
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, **settings)])
+    assert data_notes(None, [], str(copy)) == data_notes(None, [], str(tmp_path / "model.pt")) == [WEIGHTS]
 
 
 def by_scanner(*names: str | None) -> list[dict[str, Any]]:
@@ -177,7 +212,7 @@ def test_groups_are_calibrated_apart(run_grey, grey_detector, tmp_path: Path) ->
 
 def test_group_that_is_too_small_is_named(run_grey, grey_detector, tmp_path: Path) -> None:
     with pytest.raises(
-        NomalyError, match="group B: healthy_scores must hold at least 4 studies for alpha = 0.2, got 3"
+        NomalyError, match="group B: calibration needs at least 4 healthy studies for alpha = 0.2, got 3"
     ):
         run_grey(by_scanner(*"AAAABBB"), val_handlers=[handler(grey_detector, tmp_path, group_field="scanner")])
 
@@ -228,10 +263,11 @@ def textured(number: int) -> dict[str, Any]:
 def test_gate_is_learned_from_all_studies_and_kept_with_weights_and_file(
     run_grey, grey_detector, tmp_path: Path
 ) -> None:
-    run_grey([textured(number) for number in range(19)], val_handlers=[handler(grey_detector, tmp_path)])
+    copy = {"into_weights": str(tmp_path / "copy.pt")}
+    run_grey([textured(number) for number in range(19)], val_handlers=[handler(grey_detector, tmp_path, **copy)])
     input_check = grey_detector.calibration.input_check
     assert int(input_check.studies) == 19 and input_check.limit("histogram") > 0 and input_check.limit("edges") > 0
-    limits = read_tensors(tmp_path / "model.pt")["calibration.input_check.limits"]
+    limits = read_tensors(tmp_path / "copy.pt")["calibration.input_check.limits"]
     assert torch.equal(limits, input_check.limits)
     stored = json.loads((tmp_path / "calibration.json").read_text())["input_check"]
     assert list(stored["limits"].values()) == limits.tolist()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +67,50 @@ def test_without_validation_the_latest_network_is_the_best(tmp_path: Path) -> No
     run = Run(tmp_path).run(3)
     assert run.best_weight() == 3 * STEPS
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]
+
+
+def test_second_training_in_the_folder_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    first, second = Run(tmp_path), Run(tmp_path)
+    message = f"^another run is using ckpt_dir {tmp_path}: wait until it ends, or choose another ckpt_dir.$"
+
+    @first.engine.on(Events.EPOCH_COMPLETED(once=1))
+    def start_another() -> None:
+        with pytest.raises(NomalyError, match=message):
+            second.run(1)
+
+    first.run(2)
+    assert second.trained == [] and first.best_weight() == 2 * STEPS
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]
+    Run(tmp_path).run(3)
+
+
+def test_training_that_failed_or_was_stopped_unlocks_the_folder(tmp_path: Path) -> None:
+    for error in (RuntimeError("out of memory"), KeyboardInterrupt()):
+        broken = Run(tmp_path)
+        broken.engine.add_event_handler(Events.ITERATION_COMPLETED, raise_, error)
+        with pytest.raises(type(error)):
+            broken.run(1)
+        assert os.listdir(tmp_path) == []
+    Run(tmp_path).run(1)
+
+
+def raise_(error: BaseException) -> None:
+    raise error
+
+
+def test_process_that_does_not_write_takes_no_lock(tmp_path: Path) -> None:
+    first, second = Run(tmp_path), Run(tmp_path, save=False)
+    first.engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda: second.run(2))
+    first.run(1)
+    assert second.trained == [3, 4]  # after the first epoch of the other
+
+
+def test_training_that_was_killed_does_not_block_the_next(tmp_path: Path) -> None:
+    lines = ["from custom.locks import FolderLock", "import os, signal, sys", "lock = FolderLock(sys.argv[1])"]
+    lines += ["lock.acquire('ckpt_dir')", "os.kill(os.getpid(), signal.SIGKILL)"]
+    done = subprocess.run([sys.executable, "-c", "; ".join(lines), str(tmp_path)])
+    assert done.returncode == -signal.SIGKILL and os.listdir(tmp_path) == [".nomaly.lock"]
+    assert Run(tmp_path).run(1).best_weight() == STEPS
 
 
 def test_run_that_goes_on_keeps_the_weights_that_were_put_in_between(tmp_path: Path) -> None:

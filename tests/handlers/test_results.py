@@ -24,12 +24,13 @@ from custom.handlers.results import ResultsFolder
 from custom.runs import study_outputs
 from custom.runs.inputs import pending_items
 from custom.runs.notes import WEIGHTS
-from custom.runs.records import StudyRecord
+from custom.runs.records import StudyRecord, StudyRecords
 from custom.runs.study_outputs import StudyOutputs
 from custom.runs.tables import read_results_csv
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 from custom.studies.loading import LoadStudyd
+from custom.studies.own_files import STUDY_FILES, list_own
 from custom.transforms.intensity import ScaleStudyIntensityd
 
 PREPROCESSING = Compose([LoadStudyd(min_size=4), ScaleStudyIntensityd(lower=0, upper=100, target=1.0)])
@@ -51,7 +52,7 @@ def head(tmp_path: Path) -> dict[str, Any]:
 def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
     values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
-    grey_detector.calibration.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.25, 0.5])
+    grey_detector.calibration.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.05, 0.1])
     grey_detector.calibration.fill(**values)
     grey_detector.calibration.fill_scoring(scoring_settings(MAXIMUM, grey_detector).stored())
     return grey_detector
@@ -90,6 +91,7 @@ def test_weights_of_phantoms_are_told_at_the_start_and_in_each_row(results, cali
 
 
 def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, head) -> None:
+    calibrated.calibration.fill(healthy_masses=[0.0, 0.0, 0.25, 0.5])
     with open(results(head) / "regions.csv", newline="") as table:
         pair, single = csv.DictReader(table)
     # two voxels over 0.3 by 0.2 each, centre between (0, 0, 0) and (1, 0, 0); one dark voxel at (5, 6, 2); 10 mm a side
@@ -99,6 +101,41 @@ def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, he
     assert float(pair["mass"]) == pytest.approx(0.4) and float(pair["peak"]) == pytest.approx(0.5)
     assert float(pair["p_value"]) == pytest.approx(2 / 5)  # one healthy study of four has a region as massive
     assert float(single["p_value"]) == pytest.approx(3 / 5)  # its mass of 0.2 is reached by two
+
+
+def test_only_a_region_that_is_significant_itself_is_a_finding(results, calibrated, head) -> None:
+    calibrated.calibration.fill(
+        healthy_masses=[0.0, 0.0, 0.0, 0.3]
+    )  # p = 0.2, at alpha, for the pair, 0.4 for the other
+    folder = results(head)
+    (row,) = read_results_csv(folder / "results.csv")
+    assert (row.region_count, row.region_size, row.region_unit) == (1, pytest.approx(2.0), "ml")
+    with open(folder / "regions.csv", newline="") as table:
+        assert [row["p_value"] for row in csv.DictReader(table)] == ["0.2", "0.4"]
+    mask = nib.load(folder / "head" / "mask.nii.gz").get_fdata()
+    assert [*map(tuple, np.argwhere(mask))] == [(0, 0, 0), (1, 0, 0)]
+    record = StudyRecords(folder).read("head")
+    assert {number for view in record.view.slices for number in view.regions} == {1}
+
+
+def test_regions_end_where_the_body_ends(calibrated, run_grey, head, tmp_path: Path) -> None:
+    _, [study] = run_grey([head], PREPROCESSING, MAXIMUM)
+    study["foreground"] = study["foreground"].clone()
+    study["foreground"][:, 0, 0, 0] = False  # half of the pair
+    record = StudyOutputs(tmp_path, 0.3, True, False, {"alpha": 0.2}).make(study)
+    assert record.result.region_size == pytest.approx(2.0)  # of 3 ml
+    assert nib.load(tmp_path / "head" / "mask.nii.gz").get_fdata().sum() == 2
+
+
+def test_without_a_p_value_nothing_is_a_finding(results, calibrated, head) -> None:
+    calibrated.calibration.fill(plane=(64, 64))
+    folder = results(head)
+    (row,) = read_results_csv(folder / "results.csv")
+    assert (row.region_count, row.region_size, row.region_unit) == (None, None, None)
+    assert not (folder / "head" / "mask.nii.gz").exists()  # an empty one would look like a normal result
+    assert not any(view.regions for view in StudyRecords(folder).read("head").view.slices)
+    with open(folder / "regions.csv", newline="") as table:
+        assert [row["p_value"] for row in csv.DictReader(table)] == ["", ""]
 
 
 def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_path: Path) -> None:
@@ -128,7 +165,6 @@ def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results
 
 def test_results_of_an_earlier_run_do_not_stand_beside_new_ones(results, calibrated, head) -> None:
     folder = results(head)
-    (folder / "metrics.json").write_text("{}")
     calibrated.calibration.fill_healthy([], [])  # no longer calibrated: neither lesions nor a mask
     results(head, overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -155,7 +191,7 @@ def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) ->
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert row.note == "No p-value: calibrated on slices of 64 pixels, but the slices of this study have 42."
-    assert (row.p_value, row.decision, row.region_count) == (None, None, 2)
+    assert (row.p_value, row.decision, row.region_count) == (None, None, None)
     assert row.note.replace("'", "&#39;") in (folder / "report.html").read_text()
 
 
@@ -184,6 +220,7 @@ def test_lesion_of_a_film_stored_as_one_slice_is_an_area(results, calibrated, tm
     film[5, 6] = 0
     path = tmp_path / "film.nii.gz"
     nib.save(nib.Nifti1Image(film, np.diag([-10.0, -10.0, 10.0, 1.0])), path)
+    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
     (row,) = read_results_csv(results({"image": str(path), "case": "film"}) / "results.csv")
     assert (row.region_count, row.region_size, row.region_unit) == (2, pytest.approx(300.0), "mm2")
 
@@ -358,6 +395,7 @@ def test_nothing_of_an_earlier_run_stands_beside_a_refused_or_failed_study(resul
     for case in ("head", "gone"):
         (folder / case).mkdir(exist_ok=True)
         (folder / case / earlier).write_text("of an earlier run")
+        list_own(folder / case, STUDY_FILES)
     for record in (folder / "records").glob("*.json"):
         record.unlink()  # as after a kill between images and record
     calibrated.input_check = lambda image: ["it is a chest"]

@@ -88,6 +88,19 @@ def test_weights_option_needs_exactly_one_bundle(entries):
         read_models(entries, "model.pt")
 
 
+def test_calibration_is_a_folder_or_a_file_for_one_bundle(weights, tmp_path):
+    (tmp_path / "calibration.json").touch()
+
+    for given in (tmp_path, tmp_path / "calibration.json"):
+        found = read_models(["ra_chest"], str(weights), str(given))["ra_chest"]
+        assert found == Model(BUNDLES / "ra_chest", weights, tmp_path / "calibration.json")
+    assert found.settings()["calibration_file"] == str(tmp_path / "calibration.json")
+    with pytest.raises(NomalyError, match="--calibration needs exactly one --bundle: start one server for each"):
+        read_models(["ra_chest", "ra_wrist"], None, str(tmp_path))
+    with pytest.raises(NomalyError, match="--calibration: file not found: nowhere. Make it with nomaly calibrate"):
+        read_models(["ra_chest"], str(weights), "nowhere")
+
+
 def test_weights_of_another_bundle_are_refused_though_its_network_is_alike(copy_bundle):
     other = copy_bundle("memmc_pneumonia", "other") / "models" / "model.pt"
     name = json.loads((BUNDLES / "memmc_pneumonia" / "configs" / "metadata.json").read_text())["name"]

@@ -26,10 +26,11 @@ def weights(tmp_path: Path) -> Path:
 
 def test_bundle_with_weights_is_served_under_its_name(weights, tmp_path):
     words = ["--bundle", "ra_brain", "--weights", str(weights), "--studies", str(tmp_path), "--port", "18999"]
+    (tmp_path / "site.json").touch()
 
-    found = read_options(words)
+    found = read_options([*words, "--calibration", str(tmp_path / "site.json")])
 
-    assert found.models == {"ra_brain": Model(BUNDLES / "ra_brain", weights.resolve())}
+    assert found.models == {"ra_brain": Model(BUNDLES / "ra_brain", weights.resolve(), tmp_path / "site.json")}
     assert (found.studies, found.port) == (str(tmp_path.resolve()), 18999)
 
 

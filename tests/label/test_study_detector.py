@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 
 from custom import __version__
+from custom.calibration.decision import DecisionRule
 from custom.commands.bundle import BUNDLES
 from custom.errors import NomalyError
 from custom.label.study_detector import StudyDetector, check_options, read_threshold
 from custom.runs.notes import PHANTOM, WEIGHTS
 from custom.runs.tables import read_results_csv
+from tiny import ALPHA_OF_FINDINGS
 
 
 def study_of(data: Path, number: int = -1) -> Path:
@@ -32,7 +34,8 @@ def make_detector(trained, tiny_network):
 
     def make(bundle: str, **parameters) -> StudyDetector:
         weights = trained(bundle) / "models" / "model.pt"
-        return StudyDetector(BUNDLES / bundle, weights, input_check=False, **tiny_network(bundle), **parameters)
+        settings = {"input_check": False, "alpha": ALPHA_OF_FINDINGS, **tiny_network(bundle), **parameters}
+        return StudyDetector(BUNDLES / bundle, weights, **settings)
 
     return make
 
@@ -66,7 +69,7 @@ def film_map(films, film, tmp_path_factory) -> np.ndarray:
 @pytest.mark.parametrize("bundle", ["ra_brain", "ra_chest"])
 def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_network, tiny_data, nomaly, tmp_path):
     study, weights = study_of(tiny_data(bundle)), trained(bundle) / "models" / "model.pt"
-    parameters = {"weights": weights, "input_check": False, **tiny_network(bundle)}
+    parameters = {"weights": weights, "input_check": False, "alpha": ALPHA_OF_FINDINGS, **tiny_network(bundle)}
     assert nomaly("detect", bundle, study, "--output", tmp_path / "run", **parameters).code == 0
     [row] = read_results_csv(tmp_path / "run" / "results.csv")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -89,8 +92,49 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
         assert np.array_equal(np.asarray(Image.open(mask)) == 1, np.asarray(Image.open(mask_there)) == 255)
 
 
-def test_mask_of_a_two_dimensional_image_has_the_numbers_of_labels(films, film, tmp_path):
+def test_only_significant_regions_are_counted_and_marked_and_all_are_listed(films, film, tmp_path, monkeypatch):
+    strongest, second = (region["mass"] for region in films(film, tmp_path, output="map")[1]["regions"][:2])
+    healthy = torch.tensor([(strongest + second) / 2, 0, 0, 0, 0], dtype=torch.float64)
+    monkeypatch.setattr(films.evaluator.network.calibration, "healthy_masses", healthy)
+    monkeypatch.setattr(films.evaluator, "decision_rule", DecisionRule(0.2))
+
     file, answer = films(film, tmp_path)
+
+    assert [region["p_value"] for region in answer["regions"]][:2] == pytest.approx([1 / 6, 2 / 6])
+    size = answer["regions"][0]["size"]
+    assert (answer["region_count"], answer["region_size"]) == (1, size)
+    assert (np.asarray(Image.open(file)) > 0).sum() == size
+
+
+def test_regions_end_where_the_body_ends(films, film, tmp_path, monkeypatch):
+    score_study = films.score_study
+
+    def cut(image):
+        study = score_study(image)
+        study["foreground"] = torch.zeros_like(study["foreground"])
+        return study
+
+    monkeypatch.setattr(films, "score_study", cut)
+    assert films(film, tmp_path)[1]["regions"] == []
+
+
+def test_mask_of_a_study_without_a_p_value_is_refused_rather_than_empty(films, film, tmp_path, monkeypatch):
+    calibration = films.evaluator.network.calibration
+    plane = calibration.plane.clone()
+    monkeypatch.setattr(calibration, "plane", plane * 9)
+
+    with pytest.raises(
+        NomalyError, match=r"output mask, as this study has no p-value and .* \(No p-value: calibrated on"
+    ):
+        films(film, tmp_path)
+    for output in ("map", "bands"):
+        _, answer = films(film, tmp_path, output=output)
+        assert (answer["p_value"], answer["region_count"], answer["region_size"]) == (None, None, None)
+    assert films(film, tmp_path, threshold=0.001)[1]["region_count"] is not None
+
+
+def test_mask_of_a_two_dimensional_image_has_the_numbers_of_labels(films, film, tmp_path):
+    file, answer = films(film, tmp_path, threshold=0.001)
 
     assert set(np.unique(Image.open(file))) == {0, 1}
     assert answer["label_names"] == {"anomaly": 1}
@@ -229,9 +273,15 @@ def test_missing_and_other_weights_are_refused(tmp_path, trained):
     with pytest.raises(Exception) as missing:
         StudyDetector(BUNDLES / "ra_chest", tmp_path / "model.pt")
     assert "Train the bundle first" in str(missing.value.__cause__ or missing.value)
-    with pytest.raises(Exception) as foreign:  # of a tiny network
-        StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
-    assert "do not fit this network" in str(foreign.value.__cause__ or foreign.value)
+    with pytest.raises(Exception) as foreign:
+        StudyDetector(BUNDLES / "ra_chest", trained("ra_brain") / "models" / "model.pt")
+    assert "must be of the bundle ra_chest" in str(foreign.value.__cause__ or foreign.value)
+
+
+def test_parameters_of_a_training_are_taken_from_its_weights(trained, films):
+    detector = StudyDetector(BUNDLES / "ra_chest", trained("ra_chest") / "models" / "model.pt")
+
+    assert detector.model_hash == films.model_hash
 
 
 def test_nothing_learns_while_serving(films, film, tmp_path):

@@ -103,4 +103,5 @@ def test_target_false_alarm_rate_is_exceeded_only_if_the_interval_is_above_alpha
         assert sentence.startswith(
             "Target false-alarm rate exceeded: 13.0 % of the healthy studies are flagged, the target is at most 5 %."
         )
+        assert "These studies may differ from the calibration studies: calibrate on comparable" in sentence
         assert "nomaly calibrate --healthy FOLDER --output SITE" in sentence

@@ -14,7 +14,8 @@ import pytest
 from custom.errors import NomalyError
 from custom.runs.folder import RunFolder
 from custom.runs.records import StudyRecord, source_digest
-from custom.runs.tables import StudyResult
+from custom.runs.tables import StudyResult, write_results_csv
+from custom.studies.own_files import list_own, own_files
 
 ITEMS = [{"image": f"/in/{case}.png", "case": case} for case in "cab"]
 FINGERPRINT = {"model": "m", "calibration": "c", "decision_rule": {"alpha": 0.05}}
@@ -52,6 +53,22 @@ def test_results_of_a_stopped_run_are_not_touched_without_leave(tmp_path: Path) 
         RunFolder(tmp_path, ITEMS).check(FINGERPRINT)
     with pytest.raises(NomalyError, match="overwrite and resume must not both be true"):
         RunFolder(tmp_path, ITEMS, overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_mistyped_path_does_not_block_the_corrected_run(tmp_path: Path, lost: bool) -> None:
+    run = begun(tmp_path)
+    rows = [StudyResult("typo", "failed", error="file not found"), StudyResult("other", "ok", score=1.0)]
+    for row in rows[: 1 if lost else 2]:
+        run.records.write(StudyRecord(row, []))
+    write_results_csv(rows[: 1 if lost else 2], tmp_path / "results.csv")
+    run.release()
+    if lost:
+        begun(tmp_path)
+        assert not (tmp_path / "results.csv").exists() and not (tmp_path / "records").exists()
+    else:
+        with pytest.raises(NomalyError, match="already contains results"):
+            begun(tmp_path)
 
 
 def test_going_on_keeps_what_is_done_and_removes_half_written_files(tmp_path: Path) -> None:
@@ -148,13 +165,57 @@ def test_folder_on_a_disk_that_became_read_only_is_told_in_a_sentence(tmp_path: 
         begun(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["report.html", "metrics.json", "key.csv", "regions.csv"])
-def test_files_that_are_not_of_a_run_are_not_taken_for_ones(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"overwrite": True}, {"resume": True}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("report.html", "results.csv", "key.csv", "regions.csv", "run.json", "metrics.json", "records/a.json"),
+        *("a/mask.nii.gz", "b/segmentation.dcm", "c/map.png", "c/report.dcm"),
+    ],
+)
+def test_files_that_no_run_wrote_are_never_replaced(tmp_path: Path, name: str, settings: dict) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    for resumable in (True, False):
-        with pytest.raises(NomalyError, match=rf"already contains results \({name}\): choose another output_dir"):
-            RunFolder(tmp_path, ITEMS, resumable=resumable).check(FINGERPRINT)
-    assert (tmp_path / name).read_text() == "mine"
+    with pytest.raises(NomalyError, match=rf"that no run of Nomaly wrote \(\S*{name}\): choose another output_dir"):
+        RunFolder(tmp_path, ITEMS, resumable=False, **settings).check(FINGERPRINT)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_files_that_this_run_does_not_write_are_left_alone(tmp_path: Path) -> None:
+    own = [tmp_path / name for name in ("metrics.json", ".lock", "a/mask.nii.gz", "a/notes.txt")]
+    (tmp_path / "a").mkdir()
+    for path in own:
+        path.write_text("mine")
+    run = begun(tmp_path, overwrite=True, images=False)
+    run.end()
+    assert [path.read_text() for path in own] == ["mine"] * len(own)
+
+
+def test_overwriting_replaces_what_the_earlier_run_lists_and_refuses_the_rest(tmp_path: Path) -> None:
+    done(begun(tmp_path), "a")
+    (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {}, "files": ["run.json", "results.csv"]}))
+    list_own(tmp_path / "a", ["map.png"])
+    (tmp_path / "a" / "segmentation.dcm").write_text("drawn by a radiologist")
+    with pytest.raises(NomalyError, match=r"no run of Nomaly wrote \(\S*a/segmentation.dcm\)"):
+        RunFolder(tmp_path, ITEMS, overwrite=True).check(FINGERPRINT)
+    (tmp_path / "a" / "segmentation.dcm").unlink()
+    begun(tmp_path, overwrite=True).release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_tables_of_an_evaluation_are_removed_by_a_detection_that_overwrites_it(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path, ITEMS, resumable=False).files
+    (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {}, "files": files}))
+    (tmp_path / "metrics.json").write_text("{}")
+    begun(tmp_path, overwrite=True)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_images_of_an_earlier_release_are_listed_when_its_run_is_resumed(tmp_path: Path) -> None:
+    done(begun(tmp_path), "a")
+    begun(tmp_path, resume=True).release()
+    (tmp_path / "a" / "mask.png").write_text("mine")  # after that
+    assert own_files(tmp_path / "a") == {"map.png"}
 
 
 def test_second_run_at_once_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
@@ -162,7 +223,7 @@ def test_second_run_at_once_is_kept_out_until_the_first_ends(tmp_path: Path) -> 
     with pytest.raises(NomalyError, match="another run is using output_dir .*: wait until it ends"):
         begun(tmp_path)
     run.end()
-    assert not (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".nomaly.lock").exists()
     begun(tmp_path)
 
 

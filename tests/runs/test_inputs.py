@@ -29,8 +29,17 @@ def test_users_studies_come_before_the_test_section() -> None:
 
 def test_calibration_studies_are_healthy_whatever_was_named(tmp_path: Path) -> None:
     assert calibration_items(None, {"validation": HEALTHY}) == HEALTHY
-    (item,) = calibration_items(["x.png"], None)
-    assert (item["image"], item["label"], item["private"]) == ("x.png", 0, True)
+    touch(tmp_path, "x.png")
+    (item,) = calibration_items([str(tmp_path / "x.png")], None)
+    assert (item["image"], item["label"], item["private"]) == (str(tmp_path / "x.png"), 0, True)
+
+
+def test_mistyped_path_of_healthy_studies_is_named_and_one_of_several_fails_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "x.png")
+    message = "^healthy studies not found: nowhere, y.png. Check the paths for spelling and mounts.$"
+    with pytest.raises(NomalyError, match=message):
+        calibration_items(["nowhere", "y.png"], None)
+    assert len(calibration_items([str(tmp_path / "x.png"), "y.png"], None)) == 2
 
 
 def test_calibration_on_a_data_set_takes_its_validation_section(tmp_path: Path) -> None:

@@ -38,6 +38,23 @@ def test_paths_become_absolute_and_identifiers_are_filled_in(tmp_path):
     ]
 
 
+def test_paths_written_on_windows_are_read(tmp_path):
+    items = [{"image": r"images\a.png"}, {"image": r"sub\deep\.\b.png"}]
+    folder = write(tmp_path, sections(items), files=("images/a.png", "sub/deep/b.png"))
+    found = load_datalist(folder)["training"]
+    assert [item["image"] for item in found] == [str(folder / "images/a.png"), str(folder / "sub/deep/b.png")]
+    assert [item["case"] for item in found] == ["a", "b"]
+
+
+def test_backslash_in_a_name_is_kept_and_leads_nowhere_else(tmp_path):
+    folder = write(tmp_path, sections([{"image": "a\\b.png", "case": "c"}]), files=("a\\b.png", "a/b.png"))
+    assert load_datalist(folder)["training"][0]["image"] == str(folder / "a\\b.png")
+    (tmp_path / "outside.png").touch()
+    folder = write(tmp_path / "inside", sections([{"image": r"..\outside.png"}]))
+    with pytest.raises(NomalyError, match="image must be inside the folder of the data set"):
+        load_datalist(folder)
+
+
 def test_given_case_and_subject_are_kept(tmp_path):
     item = {"image": "a.png", "subject": 7, "case": "visit2", "label": 0}
     loaded = load_datalist(write(tmp_path, sections([item])))["training"][0]

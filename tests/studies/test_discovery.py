@@ -15,6 +15,7 @@ import pytest
 
 from custom.errors import NomalyError
 from custom.studies.discovery import find_studies
+from custom.studies.own_files import list_own
 from dicom import PATIENT, write_cine, write_film, write_series
 
 VOLUME = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)
@@ -140,7 +141,7 @@ def test_results_of_a_run_are_skipped(tmp_path: Path, caplog) -> None:
     (tmp_path / "out" / "run.json").write_text('{"fingerprint": {}}')
     (tmp_path / "theirs" / "run.json").write_text('["fingerprint of another program"]')
     assert [case for _, case in named(tmp_path)] == ["head", "c"]
-    assert "Skipped 2 files that are not images: 1 .json, 1 results folder." in caplog.text
+    assert "Skipped 3 files that are not images: 1 .json, 2 of Nomaly's results." in caplog.text
 
 
 def test_results_beside_their_studies_are_skipped(tmp_path: Path) -> None:
@@ -150,6 +151,15 @@ def test_results_beside_their_studies_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii.gz")
     (tmp_path / "run.json").write_text('{"fingerprint": {}}')
     assert [case for _, case in named(tmp_path)] == ["a", "mine"]
+
+
+def test_studies_in_a_results_folder_are_read_and_only_the_results_skipped(tmp_path: Path) -> None:
+    touch(tmp_path / "data" / "P1", "head.nii.gz", "map.nii.gz", "mask.nii.gz")
+    touch(tmp_path / "data" / "P2", "map.nii.gz")
+    (tmp_path / "data" / "run.json").write_text('{"fingerprint": {}, "files": ["run.json", "results.csv"]}')
+    list_own(tmp_path / "data" / "P1", ["map.nii.gz"])
+    for inputs in (tmp_path, tmp_path / "data"):
+        assert [Path(image).name for image, _ in named(inputs)] == ["head.nii.gz", "mask.nii.gz", "map.nii.gz"]
 
 
 def test_own_dicom_map_of_a_film_is_skipped(tmp_path: Path, caplog) -> None:

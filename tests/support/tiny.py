@@ -17,6 +17,8 @@ TINY_NETWORK = {
         "masks": 4,
     },
 }
+# An alpha at which almost every region of these detectors is a finding, so that masks are not empty.
+ALPHA_OF_FINDINGS = 0.999
 TINY_TRAINING = {"max_epochs": 2, "warmup_epochs": 1, "val_interval": 1, "batch_size": 4}
 # Sizes of a masked autoencoder that is constructed directly, for images of 16 pixels.
 TINY_AUTOENCODER = {"hidden_size": 8, "depth": 1, "num_heads": 2, "decoder_hidden_size": 8, "decoder_num_heads": 2}

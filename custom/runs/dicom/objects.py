@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,10 @@ def write_dicom_objects(
         paths = {kind: folder / f"{kind}.dcm" for kind in objects}
         for kind, path in paths.items():
             with atomic_write(path, "wb") as stream:
-                pydicom.dcmwrite(stream, objects[kind], enforce_file_format=True)
+                # Packed in memory first: pydicom puts a traceback into the error of a full disk, and drops its number.
+                packed = io.BytesIO()
+                pydicom.dcmwrite(packed, objects[kind], enforce_file_format=True)
+                stream.write(packed.getbuffer())
     return paths
 
 

@@ -51,8 +51,17 @@ def make_report(
         is_complete=True,  # the software has no more to add; the report stays unverified and preliminary
         **identity.series("report"),
     )
+    _separate(dataset)
     identity.finish(dataset, source, "report")
     return dataset
+
+
+def _separate(item: Dataset) -> None:
+    """Declare that the entries of all containers stand for themselves: viewers omit the names of continuous text."""
+    if item.get("ValueType") == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence", ()):
+        _separate(child)
 
 
 def _study_group(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import subprocess
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import highdicom as hd
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless
 
 from custom.errors import NomalyError
+from custom.files import WriteError, atomic_write
 from custom.runs.dicom import objects
 from custom.runs.dicom.source import read_source
 from dicom import write_cine, write_film
@@ -199,6 +203,25 @@ def test_what_highdicom_refuses_is_told_without_the_values_of_the_file(tmp_path)
     with pytest.raises(NomalyError, match=r"DICOM files of study case-1 lack .*AttributeError.*dciodvfy") as caught:
         write("series", tmp_path, PixelSpacing=None)
     assert "Doe" not in str(caught.value)
+
+
+def test_full_disk_is_reported_in_one_sentence(tmp_path, monkeypatch):
+    files = sources("film", tmp_path)
+    real = atomic_write
+
+    @contextmanager
+    def full(path, mode):
+        with real(path, mode) as stream:
+
+            def write(data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            yield SimpleNamespace(write=write, tell=stream.tell, seek=stream.seek, flush=stream.flush)
+
+    monkeypatch.setattr(objects, "atomic_write", full)
+    with pytest.raises(WriteError, match=r"^Cannot write \S+: No space left on device. The prev.*free some") as caught:
+        write("film", tmp_path, files=files)
+    assert "Traceback" not in str(caught.value) and caught.value.disk_gone
 
 
 def test_a_failure_leaves_no_partial_object(tmp_path, monkeypatch):

@@ -138,6 +138,17 @@ def test_the_report_lists_all_sources_and_the_objects_beside_it(tmp_path):
     assert {image.referenced_sop_instance_uid for image in images} == uids
 
 
+def test_all_containers_are_separate_so_that_viewers_show_the_names_of_the_numbers(tmp_path):
+    report = pydicom.dcmread(write("series", tmp_path)["report"])
+
+    def containers(item):
+        children = [container for child in item.get("ContentSequence", ()) for container in containers(child)]
+        return [item, *children] if item.get("ValueType") == "CONTAINER" else children
+
+    found = containers(report)
+    assert len(found) > 4 and {container.ContinuityOfContent for container in found} == {"SEPARATE"}
+
+
 def test_the_report_is_preliminary_and_of_a_class_that_viewers_know(tmp_path):
     report = pydicom.dcmread(write("series", tmp_path)["report"])
     assert report.SOPClassUID == ComprehensiveSRStorage
