@@ -20,7 +20,7 @@ from custom.commands.parser import build_parser
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "bundles" / "_base"
 BUNDLES = {path.parent.name: path.parent for path in sorted(ROOT.glob("bundles/*/variant.json"))}
-COMPLETE = ("train", "calibrate", "evaluate", "inference")  # the configs that run as they are
+COMPLETE = ("train", "adapt", "calibrate", "evaluate", "inference")  # the configs that run as they are
 COMPONENTS = ("imports", "required_sections")  # not set by users
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\w+))? -->")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
@@ -166,6 +166,8 @@ def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | N
         ("Training: folders and tracking", common, "training_paths"),
         ("Training", BASE / method / "train.yaml", None),
         ("Augmentation in training", common, "augmentation_parameters"),
+        ("Statistics of healthy studies", common, "fit_parameters"),
+        ("Adaptation to a site", BASE / "adapt.yaml", None),
         ("Calibration", BASE / "calibrate.yaml", None),
         ("Evaluation", BASE / "evaluate.yaml", None),
         ("Detection", BASE / "inference.yaml", None),

@@ -145,7 +145,8 @@ def tiny_network() -> Callable[[str], dict]:
     """Parameters of the smallest network of a bundle."""
 
     def parameters(bundle: str) -> dict:
-        return TINY_NETWORK[method_of(bundle)]
+        own_size = {"frame_size": None} if anatomy_of(bundle) == "colon" else {}
+        return TINY_NETWORK[method_of(bundle)] | own_size
 
     return parameters
 

@@ -66,7 +66,7 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
             "levels must be from 0 to the encoder's depth 2, or null for all, got 3.",
         ),
         ({"masks_per_pass": 0}, "masks_per_pass must be >= 1, or null for all masks at once, got 0."),
-        ({"score_mode": "median"}, "score_mode must be one of top_q, mean, max, ms_ssim, got 'median'."),
+        ({"score_mode": "median"}, "score_mode must be one of fused, top_q, mean, max, ms_ssim, got 'median'."),
         ({"anatomy": "knee"}, "anatomy must be one of head, colon, chest, wrist, got 'knee'."),
         ({"lesion_groups": ["polyp"]}, "groups must be some of consolidation, ground_glass,"),
     ],
@@ -162,5 +162,5 @@ def test_weights_of_another_patch_size_are_refused(detect, tiny_data) -> None:
 
 
 def test_weights_of_another_score_judge_nothing(detect, tiny_data) -> None:
-    done, rows = detect(FILMS, tiny_data(FILMS) / "images" / "healthy_000.png", l1_weight=0.5)
+    done, rows = detect(FILMS, tiny_data(FILMS) / "images" / "healthy_000.png", sigma=3.0)
     assert done.code == 0 and rows[0].score is not None and (rows[0].p_value, rows[0].decision) == (None, None)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from custom.commands.bundle import BUNDLES
 from custom.runs.tables import StudyResult, read_results_csv
+from custom.scoring.part_statistics import PARTS
 from dicom import write_film, write_series
 from tiny import ALPHA_OF_FINDINGS
 
@@ -214,8 +215,10 @@ def test_loading_processes_and_lists_of_studies_change_nothing(
     assert done.code == 1 and [row.study for row in rows] == [row.study for row in expected]
     for row, other in zip(rows, expected):
         # together in a network studies may differ in rounding
-        assert row == replace(other, score=row.score, p_value=row.p_value, region_size=row.region_size)
-        assert row.score == (None if other.score is None else pytest.approx(other.score, rel=1e-4))
+        parts = {f"score_{name}": getattr(row, f"score_{name}") for name in PARTS}
+        assert row == replace(other, score=row.score, p_value=row.p_value, region_size=row.region_size, **parts)
+        assert row.score == (None if other.score is None else pytest.approx(other.score, abs=1e-4))
+        assert sum(value for value in parts.values() if value is not None) == pytest.approx(row.score or 0, abs=1e-6)
     if "num_workers" in settings:
         assert_same(tmp_path / "out", whole)
 

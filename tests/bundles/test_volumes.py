@@ -28,7 +28,7 @@ every_bundle = pytest.mark.parametrize("bundle", VOLUMETRIC)
 
 def test_heads_alone_have_the_overlays() -> None:
     variants = {name: json.loads((folder.parent / "variant.json").read_text()) for name, folder in CONFIGS.items()}
-    assert VOLUMETRIC == ["ra_brain"]
+    assert VOLUMETRIC == ["ra_brain", "ra_brain_flair"]
     for name, folder in CONFIGS.items():
         kinds = (variants.get(name, {}).get("method"), variants.get(name, {}).get("images"))
         present = [(folder / f"{overlay}.json").is_file() for overlay in ("train_3d", "inference_3d")]
