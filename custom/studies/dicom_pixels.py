@@ -27,9 +27,7 @@ def read_pixels(file: Path, header: FileDataset) -> np.ndarray:
     Raises:
         NomalyError: if the pixels cannot be decoded.
     """
-    high, bits = header.get("HighBit"), header.get("BitsStored")
-    is_shifted = high is not None and bits is not None and int(high) + 1 != int(bits)
-    array, applied = _shifted_pixels(file, header) if is_shifted else _decoded_pixels(file, header)
+    array, applied = _plain_pixels(file, header) if _is_misread(header) else _decoded_pixels(file, header)
     # ITK applies one slope per file, not per frame: undo it, exactly, as stored values are integers.
     stored = np.round((array - applied[1]) / applied[0])
     wanted = np.array([rescale_of(header, number) for number in range(count_frames(header))])
@@ -37,6 +35,13 @@ def read_pixels(file: Path, header: FileDataset) -> np.ndarray:
         array = stored * wanted[:, 0] + wanted[:, 1]
     padding = _padding(header)
     return array if padding is None else np.where((stored >= padding[0]) & (stored <= padding[1]), np.nan, array)
+
+
+def _is_misread(header: Dataset) -> bool:
+    """Whether ITK cannot read pixels: signed ones of 8 bits, or those not in the lowest bits of their cells."""
+    high, bits = header.get("HighBit"), header.get("BitsStored")
+    is_shifted = high is not None and bits is not None and high + 1 != bits
+    return is_shifted or (header.get("BitsAllocated") == 8 and header.get("PixelRepresentation") == 1)
 
 
 def fill_padding(values: np.ndarray) -> np.ndarray:
@@ -63,16 +68,16 @@ def _decoded_pixels(file: Path, header: FileDataset) -> tuple[np.ndarray, np.nda
     return array.transpose(3, 2, 1, 0), applied
 
 
-def _shifted_pixels(file: Path, header: FileDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels that are not in the lowest bits of their cells, which ITK misreads, and slope 1 and intercept 0."""
+def _plain_pixels(file: Path, header: FileDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey pixels that are not compressed, read without ITK, and slope 1 and intercept 0."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     shift, bits = int(header.HighBit) + 1 - int(header.BitsStored), int(header.BitsStored)
     if (syntax and syntax.is_compressed) or shift < 0 or int(header.SamplesPerPixel) != 1:
         raise load_error(
             file,
-            f"HighBit must be BitsStored - 1, except in a grey image without compression, but it is {header.HighBit} "
-            f"with {bits} bits",
-            "Export the file again.",
+            "pixels must be unsigned or of 16 bits, and HighBit must be BitsStored - 1, except in a grey image without "
+            f"compression, but HighBit is {header.HighBit} with {bits} bits",
+            "Export the file again, without compression.",
         )
     order = ">" if syntax == pydicom.uid.ExplicitVRBigEndian else "<"
     shape = (1, count_frames(header), int(header.Rows), int(header.Columns))

@@ -46,7 +46,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             "Save the volume to analyse as a 3-D file and use that.",
         )
     own = _affine_of(image)
-    if not np.isfinite(own).all() or abs(np.linalg.det(own[:3, :3])) < 1e-9:
+    if not _is_invertible(own):
         raise load_error(
             path,
             f"the affine must be invertible, but it is {own.tolist()}",
@@ -73,6 +73,13 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     meta["eight_bit"] = without_geometry and _are_bytes(data)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
+
+
+def _is_invertible(affine: np.ndarray) -> bool:
+    """Whether an affine assigns its own direction of the patient to each axis."""
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return False
+    return not np.isnan(nib.io_orientation(affine)).any()
 
 
 def _are_bytes(values: torch.Tensor) -> bool:

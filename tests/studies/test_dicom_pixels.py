@@ -41,6 +41,27 @@ def test_wrong_high_bit_is_refused(tmp_path: Path) -> None:
     refused([write_film(tmp_path / "film.dcm", RAMP, 12, HighBit=15)], "HighBit must be that of the pixels")
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_signed_pixels_of_8_bits_are_read(tmp_path: Path, photometric: str) -> None:
+    values = np.arange(-128, 128).astype(np.int8).reshape(16, 16)
+    path = write_film(tmp_path / "film.dcm", values, PhotometricInterpretation=photometric, RescaleIntercept=5)
+    bright = values.astype(int) if photometric == "MONOCHROME2" else -1 - values.astype(int)
+    assert np.array_equal(read_dicom([path], path)[0, ..., 0], bright + 5)
+
+
+def test_compressed_signed_pixels_of_8_bits_are_refused(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", np.arange(64, dtype=np.int8).reshape(8, 8), syntax=uid.RLELossless)
+    refused([path], "pixels must be unsigned or of 16 bits")
+
+
+def test_colour_of_16_bits_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "colour.dcm", RAMP[:, :60])
+    file = pydicom.dcmread(path)
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration, file.Rows = 3, "RGB", 0, 20
+    file.save_as(path)
+    refused([path], "a colour image must have 8 bits per colour, but this one has 16")
+
+
 def test_copy_in_another_lossless_syntax_is_left_out(tmp_path: Path) -> None:
     files = write_series(tmp_path, VOLUME, GRID)
     copy = pydicom.dcmread(files[1])

@@ -72,6 +72,22 @@ def test_slices_on_the_fourth_axis_are_one_volume(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(nib.load(path).dataobj)[:, :, 0], VOLUME)
 
 
+def test_axis_without_voxels_is_refused(tmp_path: Path) -> None:
+    content = bytearray(nib.Nifti1Image(VOLUME, FORM).to_bytes())
+    content[44:46] = bytes(2)  # dim[2]
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(NomalyError, match=r"each axis must have at least one voxel, but the shape is \(9, 0, 7\)"):
+        read_study(tmp_path / "a.nii")
+
+
+def test_cifti_is_refused_by_name(tmp_path: Path) -> None:
+    table = nib.Nifti2Image(np.ones((1, 1, 1, 1, 10, 10), np.float32), None)
+    table.header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE")
+    table.to_filename(tmp_path / "areas.nii")
+    with pytest.raises(NomalyError, match="format not supported: CIFTI"):
+        read_study(tmp_path / "areas.nii")
+
+
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize(("name", "packed"), [("a.nii.gz", False), ("a.nii", True), ("A.NII.GZ", True)])
 def test_packing_is_found_by_the_content_not_by_the_name(tmp_path: Path, kind, name: str, packed: bool) -> None:
