@@ -10,10 +10,9 @@ from pydicom.dataset import Dataset, FileDataset
 from custom.studies.dicom_encoding import fragment_fault, storage_fault, value_fault
 from custom.studies.dicom_frames import count_frames
 from custom.studies.dicom_headers import object_name, read_header
+from custom.studies.dicom_mosaic import mosaic_mark, read_mosaic
 from custom.studies.formats import check_access, load_error, unreadable
 
-MOSAIC_WORDS = frozenset({"MOSAIC", "VFRAME"})  # ImageType of Siemens and of United Imaging
-SIEMENS_GROUP, SIEMENS_TILES = (0x0019, 0x0010), (0x0019, 0x100A)
 RAW = "FOR PROCESSING"
 COPY_AGAIN = "The file is truncated or damaged: copy or export it again."
 
@@ -62,12 +61,12 @@ def image_header(file: Path, place: str = "") -> FileDataset:
 
 def _check_kind(file: Path, header: Dataset) -> None:
     """Reject images that are complete, but not as a viewer shows them."""
-    mosaic = _mosaic_mark(header)
-    if mosaic:
+    mosaic = mosaic_mark(header)
+    if mosaic and read_mosaic(header) is None:
         raise load_error(
             file,
-            "each image must be one slice, but this one is a mosaic: all slices of a volume as tiles of one image "
-            f"({mosaic})",
+            "a mosaic (all slices of a volume as tiles of one image) must state number, distance and normal of its "
+            f"slices in a header of Siemens, but this one ({mosaic}) does not",
             "Convert the series to NIfTI, for example with dcm2niix, and use one volume of it.",
         )
     bits = header.get("BitsAllocated") or 8
@@ -82,18 +81,6 @@ def _check_kind(file: Path, header: Dataset) -> None:
             "detector, with another grey scale",
             "Export the image FOR PRESENTATION of the same examination.",
         )
-
-
-def _mosaic_mark(header: Dataset) -> str:
-    """Return what states that an image is a mosaic: ImageType, or the number of its tiles in Siemens' own group; "" if
-    nothing does.
-    """
-    kind = header.get("ImageType") or ()
-    words = {str(word).upper() for word in ([kind] if isinstance(kind, str) else kind)} & MOSAIC_WORDS
-    if words:
-        return f"ImageType {', '.join(sorted(words))}"
-    owner, tiles = header.get(SIEMENS_GROUP), header.get(SIEMENS_TILES)
-    return "NumberOfImagesInMosaic" if tiles is not None and "SIEMENS" in str(getattr(owner, "value", "")) else ""
 
 
 def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
