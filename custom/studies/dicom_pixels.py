@@ -37,6 +37,20 @@ def read_pixels(file: Path, header: FileDataset) -> np.ndarray:
     return array if padding is None else np.where((stored >= padding[0]) & (stored <= padding[1]), np.nan, array)
 
 
+def content_of(values: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the smallest box of all pixels that are not padding, which is NaN: its first column, the column after its
+    last, and the same of its rows; the whole image if all is padding.
+
+    Args:
+        values: (C, X, Y, Z).
+    """
+    known = ~np.isnan(values).all(axis=(0, 3))
+    if not known.any():
+        return (0, values.shape[1], 0, values.shape[2])
+    columns, rows = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
+    return (int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1)
+
+
 def _is_misread(header: Dataset) -> bool:
     """Whether ITK cannot read pixels: signed ones of 8 bits, or those not in the lowest bits of their cells."""
     high, bits = header.get("HighBit"), header.get("BitsStored")
