@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset
 
-from custom.studies.dicom_encoding import fragment_fault, storage_fault, value_fault
+from custom.studies.dicom_encoding import fragment_fault, palette_fault, storage_fault, value_fault
 from custom.studies.dicom_frames import count_frames
 from custom.studies.dicom_headers import object_name, read_header
 from custom.studies.dicom_mosaic import mosaic_mark, read_mosaic
@@ -87,6 +87,9 @@ def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     """Return what is missing from truncated pixels, "" if nothing: ITK would fill them with 0 or grey."""
     if not header.get("Rows") or not header.get("Columns"):
         return "its header does not state their number"
+    palette = palette_fault(header)
+    if palette:
+        return palette
     syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
     head = _head_bytes(file, file.stat().st_size - rest)
     if syntax and (syntax.is_deflated or syntax.is_compressed):

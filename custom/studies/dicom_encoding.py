@@ -16,6 +16,7 @@ from pydicom.uid import RLELossless
 from pydicom.valuerep import VR
 
 from custom.studies.dicom_frames import count_frames
+from custom.studies.dicom_geometry import numbers
 
 FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 TYPES = frozenset(VR)
@@ -61,6 +62,20 @@ def _stored_values(dataset: Dataset) -> Iterator[RawDataElement]:
         if kind == VR.SQ:
             for item in dataset[tag].value or ():
                 yield from _stored_values(item)
+
+
+def palette_fault(header: Dataset) -> str:
+    """Return what is wrong with the colours of a palette (PS3.3 C.7.6.3.1.5), "" if nothing or if it has none."""
+    if header.get("PhotometricInterpretation") != "PALETTE COLOR":
+        return ""
+    for colour in ("Red", "Green", "Blue"):
+        descriptor = numbers(header, f"{colour}PaletteColorLookupTableDescriptor", 3)
+        tables = [header.get(f"{kind}{colour}PaletteColorLookupTableData") for kind in ("", "Segmented")]
+        if descriptor is None or not any(isinstance(table, bytes) and table for table in tables):
+            return f"the table of {colour.lower()} of its palette is missing"
+        if tables[0] and len(tables[0]) < (descriptor[0] or 2**16) * descriptor[2] // 8:
+            return f"the table of {colour.lower()} of its palette is too short"
+    return ""
 
 
 def fragment_fault(path: Path, offset: int, header: FileDataset) -> str:

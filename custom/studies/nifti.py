@@ -94,8 +94,8 @@ def _check_shape(image: SpatialImage, path: Path) -> None:
     if isinstance(image.header, Nifti1Header) and int(image.header["intent_code"]) in CIFTI_CODES:
         step = "Use the image that its values were measured in."
         raise load_error(path, "format not supported: CIFTI, values of brain areas instead of an image", step)
-    if min(image.shape, default=0) < 1:
-        problem = f"each axis must have at least one voxel, but the shape is {tuple(map(int, image.shape))}"
+    if len(image.shape) < 2 or min(image.shape) < 1:
+        problem = f"an image must have two axes or more, none of them empty, but its shape is {image.shape}"
         raise load_error(path, problem, "The header is damaged: convert the original images again.")
 
 

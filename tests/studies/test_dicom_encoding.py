@@ -64,6 +64,37 @@ def test_file_of_a_series_with_a_damaged_value_is_stated_by_its_place(tmp_path: 
     refused(files, "0001.dcm: file 2 of 4, all values in its header must be intact")
 
 
+def palette_film(path: Path, descriptor: list[int], table: bytes) -> Path:
+    """Write a film of 8 bits whose grey values are entries of a palette."""
+    write_film(path, RAMP.astype(np.uint8))
+    file = pydicom.dcmread(path)
+    file.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        file.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", descriptor)
+        if table:
+            file.add_new(f"{colour}PaletteColorLookupTableData", "OW", table)
+    file.save_as(path)
+    return path
+
+
+def test_film_with_a_palette_is_read_in_colour(tmp_path: Path) -> None:
+    path = palette_film(tmp_path / "film.dcm", [256, 0, 8], bytes(range(256)))
+    assert np.array_equal(read_dicom([path], path)[:, ..., 0], np.repeat([RAMP % 256], 3, axis=0))
+
+
+@pytest.mark.parametrize(
+    "descriptor, length, reason",
+    [
+        ([256, 0, 16], 0, "the table of red of its palette is missing"),
+        ([256, 0], 512, "the table of red of its palette is missing"),
+        ([0, 0, 16], 512, "the table of red of its palette is too short"),
+        ([4096, 0, 16], 4096, "the table of red of its palette is too short"),
+    ],
+)
+def test_incomplete_palette_is_refused(tmp_path: Path, descriptor: list[int], length: int, reason: str) -> None:
+    refused([palette_film(tmp_path / "film.dcm", descriptor, bytes(length))], reason)
+
+
 def rle_film(path: Path, change: Callable[[bytes], bytes], fragments: int = 1) -> Path:
     """Write RAMP in RLE, its only frame changed."""
     write_film(path, RAMP, syntax=uid.RLELossless)

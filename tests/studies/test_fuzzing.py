@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pydicom import uid
 
-from dicom import write_film, write_multiframe, write_series
+from dicom import write_film, write_mosaic, write_multiframe, write_series
 from tests.support.fuzzing import mutate, read_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and /proc")
@@ -61,6 +61,7 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], int]] = {
     "multi_frame": (write_frames, 2500),
     "nifti": (write_nifti, 352),
     "nifti_gz": (lambda folder: write_nifti(folder, "volume.nii.gz"), 352),
+    "mosaic": (lambda folder: write_mosaic(folder / "mosaic.dcm", VOLUME, AFFINE), 2500),
     "png": (lambda folder: write_image(folder, "image.png", IMAGE), 60),
     "png_16_bit": (lambda folder: write_image(folder, "image.png", VOLUME[..., 0]), 60),
     "tiff": (lambda folder: write_image(folder, "image.tif", VOLUME[..., 0]), 200),
