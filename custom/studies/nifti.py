@@ -41,7 +41,7 @@ def read_volume(path: Path) -> MetaTensor:
         _check_values(image, path)
         _check_units(image, path)
         affine = affine_of(image, path)
-        check_memory(path, math.prod(image.shape))
+        check_memory(path, math.prod(map(int, image.shape)))  # MGH counts in 32 bits
         values = np.asanyarray(image.dataobj).astype(np.float32)
     meta = {"spacing_known": True, "sides_known": _states_sides(image)}
     return MetaTensor(torch.from_numpy(_channel_first(values)), affine=torch.from_numpy(affine), meta=meta)
@@ -95,7 +95,9 @@ def _check_shape(image: SpatialImage, path: Path) -> None:
         step = "Use the image that its values were measured in."
         raise load_error(path, "format not supported: CIFTI, values of brain areas instead of an image", step)
     if len(image.shape) < 2 or min(image.shape) < 1:
-        problem = f"an image must have two axes or more, none of them empty, but its shape is {image.shape}"
+        problem = (
+            f"an image must have two axes or more, none of them empty, but its shape is {tuple(map(int, image.shape))}"
+        )
         raise load_error(path, problem, "The header is damaged: convert the original images again.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -80,6 +81,14 @@ def test_axis_without_voxels_is_refused(tmp_path: Path, place: int, value: int, 
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(NomalyError, match=re.escape(f"none of them empty, but its shape is {shape}")):
         read_study(tmp_path / "a.nii")
+
+
+def test_mgh_whose_number_of_voxels_exceeds_32_bits_is_refused_by_its_size(tmp_path: Path) -> None:
+    content = bytearray(nib.MGHImage(VOLUME, FORM).to_bytes())
+    content[4:16] = struct.pack(">3i", 2**16, 2**16, 2**6)
+    (tmp_path / "a.mgh").write_bytes(content)
+    with pytest.raises(NomalyError, match="must fit into the free memory, but its 274877906944 values"):
+        read_study(tmp_path / "a.mgh")
 
 
 def test_cifti_is_refused_by_name(tmp_path: Path) -> None:
