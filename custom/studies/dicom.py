@@ -19,7 +19,8 @@ from custom.studies.dicom_checks import read_headers
 from custom.studies.dicom_frames import count_channels, count_frames, plane_of_frame, plane_sources
 from custom.studies.dicom_geometry import Plane, numbers, pixel_spacing, stack_affine, stack_order
 from custom.studies.dicom_headers import PROJECTIONS, quiet_dicom
-from custom.studies.dicom_pixels import fill_padding, read_pixels
+from custom.studies.dicom_mosaic import Mosaic, mosaic_mark, read_mosaic
+from custom.studies.dicom_pixels import content_of, fill_padding, read_pixels
 from custom.studies.dicom_view import film_affine, turn_note
 from custom.studies.formats import check_memory, load_error
 
@@ -40,7 +41,8 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
 
     Returns:
         float32 with its affine (RAS); `meta` has `source_files` in the order of Z, `dicom`, `modality`, `body_part`,
-        `view`, `spacing_known`, `sides_known`, and `stored`: how a film was brought upright.
+        `view`, `spacing_known`, `sides_known`, `stored`: how a film was brought upright, and `content`: the part of a
+        film inside its border of padding, see `content_of`.
 
     Raises:
         NomalyError: if a file cannot be read, is not an image, or the files do not form one volume.
@@ -58,7 +60,10 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
         )
     sizes = [count_frames(header) * header.Rows * header.Columns * count_channels(header) for header in headers]
     check_memory(path, sum(sizes))
-    if any(count_frames(header) > 1 for header in headers):
+    mosaic = _mosaic_of(headers, path)
+    if mosaic:
+        order, planes = [0], mosaic.planes
+    elif any(count_frames(header) > 1 for header in headers):
         order, planes = [0], _frame_planes(files, headers, path)
     else:
         order, planes = _slice_planes(headers, path)
@@ -69,7 +74,10 @@ def read_dicom(files: Sequence[Path], path: Path) -> MetaTensor:
     meta |= {"spacing_known": bool(planes) or spacing is not None, "sides_known": bool(planes)}
     meta["stored"] = "" if planes else turn_note(headers[0])
     affine = stack_affine(planes) if planes else film_affine(headers[0], spacing)
-    return MetaTensor(_stack(files, headers, path), affine=torch.as_tensor(affine), meta=meta)
+    values = _stack(files, headers, path, mosaic)
+    if not planes:
+        meta["content"] = content_of(values)
+    return MetaTensor(torch.from_numpy(fill_padding(values)), affine=torch.as_tensor(affine), meta=meta)
 
 
 def _without_copies(files: Sequence[Path], headers: list[FileDataset]) -> tuple[list[Path], list[FileDataset]]:
@@ -90,6 +98,16 @@ def _same_pixels(one: tuple[Path, FileDataset], other: tuple[Path, FileDataset])
     """Whether two files have the same pixels, also if only one of them is compressed, without loss."""
     first, second = (pydicom.dcmread(file, force=True).get("PixelData", b"") for file, _ in (one, other))
     return first == second or np.array_equal(read_pixels(*one), read_pixels(*other), equal_nan=True)
+
+
+def _mosaic_of(headers: list[FileDataset], path: Path) -> Mosaic | None:
+    """Return the tiles of a study that is a mosaic, None for others; reject several mosaics."""
+    if not any(map(mosaic_mark, headers)):
+        return None
+    if len(headers) > 1:
+        problem = f"a study must be one volume, but each of the {len(headers)} files is a mosaic, a volume of its own"
+        raise load_error(path, problem, "Use one of the files.")
+    return read_mosaic(headers[0])
 
 
 def _slice_planes(headers: list[FileDataset], path: Path) -> tuple[list[int], list[Plane]]:
@@ -143,13 +161,15 @@ def _all_known(
     return known
 
 
-def _stack(files: Sequence[Path], headers: list[FileDataset], path: Path) -> torch.Tensor:
-    """Read the pixels of all files, (C, X, Y, Z)."""
+def _stack(files: Sequence[Path], headers: list[FileDataset], path: Path, mosaic: Mosaic | None) -> np.ndarray:
+    """Read the pixels of all files, float32 (C, X, Y, Z); padding is NaN."""
     volume: np.ndarray | None = None
     for z, (file, header) in enumerate(zip(files, headers, strict=True)):
         pixels = read_pixels(file, header)
+        if mosaic:
+            pixels = mosaic.split(pixels)
         if len(files) == 1:
-            return torch.from_numpy(fill_padding(np.ascontiguousarray(pixels, dtype=np.float32)))
+            return np.ascontiguousarray(pixels, dtype=np.float32)
         if volume is None:
             volume = np.empty((*pixels.shape[:3], len(files)), dtype=np.float32)
         if pixels.shape != (*volume.shape[:3], 1):
@@ -157,4 +177,4 @@ def _stack(files: Sequence[Path], headers: list[FileDataset], path: Path) -> tor
             raise load_error(path, "all slices must have the same number of channels, but they do not", step)
         volume[..., z] = pixels[..., 0]
     assert volume is not None  # a study has at least one file
-    return torch.from_numpy(fill_padding(volume))
+    return volume

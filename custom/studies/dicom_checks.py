@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset
 
+from custom.studies.dicom_encoding import fragment_fault, palette_fault, storage_fault, value_fault
 from custom.studies.dicom_frames import count_frames
-from custom.studies.dicom_headers import has_all_fragments, object_name, read_header
+from custom.studies.dicom_headers import object_name, read_header
+from custom.studies.dicom_mosaic import mosaic_mark, read_mosaic
 from custom.studies.formats import check_access, load_error, unreadable
 
-MOSAIC_WORDS = frozenset({"MOSAIC", "VFRAME"})  # ImageType of Siemens and of United Imaging
-SIEMENS_GROUP, SIEMENS_TILES = (0x0019, 0x0010), (0x0019, 0x100A)
 RAW = "FOR PROCESSING"
+COPY_AGAIN = "The file is truncated or damaged: copy or export it again."
 
 
 def read_headers(files: Sequence[Path]) -> list[FileDataset]:
@@ -39,32 +40,39 @@ def image_header(file: Path, place: str = "") -> FileDataset:
     check_access(file)
     try:
         header, rest = read_header(file)
-        name = object_name(header)
-        missing = "" if name else _missing_pixels(file, header, rest)
+        broken = storage_fault(header)
+        name = "" if broken else object_name(header)
+        broken = broken or ("" if name else value_fault(header))
+        missing = "" if broken or name else _missing_pixels(file, header, rest)
     except (ValueError, TypeError) as error:  # its text contains the value, which may be a name
         raise unreadable(file, ValueError(f"{place}a value in its header has the wrong type")) from error
     except Exception as error:  # pydicom raises anything on a broken file
         raise unreadable(file, error) from error
+    if broken:
+        raise load_error(file, f"{place}all values in its header must be intact, but {broken}", COPY_AGAIN)
     if name:
         step = "Use the images that it was made from."
         raise load_error(file, f"{place}the file must be an image, but it is another DICOM object ({name})", step)
     if missing:
-        step = "The file is truncated: copy or export it again."
-        raise load_error(file, f"{place}the file must contain all its pixels, but {missing}", step)
+        raise load_error(file, f"{place}the file must contain all its pixels, but {missing}", COPY_AGAIN)
     _check_kind(file, header)
     return header
 
 
 def _check_kind(file: Path, header: Dataset) -> None:
     """Reject images that are complete, but not as a viewer shows them."""
-    mosaic = _mosaic_mark(header)
-    if mosaic:
+    mosaic = mosaic_mark(header)
+    if mosaic and read_mosaic(header) is None:
         raise load_error(
             file,
-            "each image must be one slice, but this one is a mosaic: all slices of a volume as tiles of one image "
-            f"({mosaic})",
+            "a mosaic (all slices of a volume as tiles of one image) must state number, distance and normal of its "
+            f"slices in a header of Siemens, but this one ({mosaic}) does not",
             "Convert the series to NIfTI, for example with dcm2niix, and use one volume of it.",
         )
+    bits = header.get("BitsAllocated") or 8
+    if (header.get("SamplesPerPixel") or 1) > 1 and bits > 8:
+        problem = f"a colour image must have 8 bits per colour, but this one has {bits}"
+        raise load_error(file, problem, "Export it with 8 bits per colour.")
     intent = str(header.get("PresentationIntentType") or "").upper()
     if intent == RAW or getattr(header.get("SOPClassUID"), "name", "").endswith("For Processing"):
         raise load_error(
@@ -75,27 +83,17 @@ def _check_kind(file: Path, header: Dataset) -> None:
         )
 
 
-def _mosaic_mark(header: Dataset) -> str:
-    """Return what states that an image is a mosaic: ImageType, or the number of its tiles in Siemens' own group; "" if
-    nothing does.
-    """
-    kind = header.get("ImageType") or ()
-    words = {str(word).upper() for word in ([kind] if isinstance(kind, str) else kind)} & MOSAIC_WORDS
-    if words:
-        return f"ImageType {', '.join(sorted(words))}"
-    owner, tiles = header.get(SIEMENS_GROUP), header.get(SIEMENS_TILES)
-    return "NumberOfImagesInMosaic" if tiles is not None and "SIEMENS" in str(getattr(owner, "value", "")) else ""
-
-
 def _missing_pixels(file: Path, header: FileDataset, rest: int) -> str:
     """Return what is missing from truncated pixels, "" if nothing: ITK would fill them with 0 or grey."""
     if not header.get("Rows") or not header.get("Columns"):
         return "its header does not state their number"
+    palette = palette_fault(header)
+    if palette:
+        return palette
     syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
     head = _head_bytes(file, file.stat().st_size - rest)
     if syntax and (syntax.is_deflated or syntax.is_compressed):
-        complete = syntax.is_deflated or has_all_fragments(file, file.stat().st_size - rest + head)
-        return "" if complete else "it ends within them"
+        return "" if syntax.is_deflated else fragment_fault(file, file.stat().st_size - rest + head, header)
     needed = count_frames(header) * header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
     if "422" in str(header.PhotometricInterpretation):
         needed = needed * 2 // 3

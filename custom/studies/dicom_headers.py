@@ -45,8 +45,6 @@ RESULT_CLASSES = {
 
 RESULT_MAKER = "Nomaly"  # Manufacturer of our own objects; by class, the map of a film would be an image
 
-FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-
 
 @dataclass(frozen=True)
 class DicomFile:
@@ -106,19 +104,6 @@ def read_header(path: Path, tags: list[str] | None = None) -> tuple[FileDataset,
     if not header.get("SOPClassUID") and not header.get("Rows") and "MediaStorageSOPClassUID" not in header.file_meta:
         raise InvalidDicomError("the header specifies neither an object class nor an image")
     return header, rest
-
-
-def has_all_fragments(path: Path, offset: int) -> bool:
-    """Whether the compressed pixels, whose first fragment begins at `offset`, are complete (PS3.5 annex A.4)."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        while stream.tell() < size:
-            mark, length = stream.read(4), int.from_bytes(stream.read(4), "little")
-            if mark != FRAGMENT:
-                return mark == END_OF_FRAGMENTS
-            stream.seek(length, 1)
-        return offset < stream.tell() == size  # some writers omit the last delimiter
 
 
 @quiet_dicom()

@@ -19,7 +19,7 @@ GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ANIMATIONS = ("GIF", "WEBP", "AVIF")
 ALWAYS_COLOUR, ROUNDING = ("WEBP", "AVIF"), 2  # grey images are stored in colour, rounded when they are compressed
 BITS, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 258, 262, 277, 339  # tags of TIFF 6.0
-WHITE_IS_ZERO, UNSIGNED = 0, 1  # values of Photometric and SampleFormat
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2  # values of Photometric and SampleFormat
 NO_GREY_OR_RGB = {5: "CMYK", 8: "CIELab", 9: "CIELab", 10: "CIELab"}  # values of Photometric
 
 
@@ -109,14 +109,16 @@ def _values(image: Image.Image) -> np.ndarray:
 
 
 def _as_stated(array: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
-    """Grey values of a TIFF page without a sign that is not stated, and with larger = brighter.
+    """Grey values of a TIFF page with the sign that is stated, and with larger = brighter.
 
-    Pillow reads 32-bit integers as signed, and inverts WhiteIsZero only up to 8 bits.
+    Pillow reads 32-bit integers as signed and 8-bit ones as unsigned, and inverts WhiteIsZero only up to 8 bits.
     """
     bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
     depth, unsigned = max(bits), UNSIGNED in kinds
     if unsigned and depth == 32:
         array = array.view(np.uint32)
+    if SIGNED in kinds and depth == 8:
+        array = array.view(np.int8)
     if tags.get(PHOTOMETRIC) != WHITE_IS_ZERO or depth <= 8:
         return array
     values = array.astype(np.float64)

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Orientation, Transform
+from monai.transforms import MapTransform, Orientation, SpatialCrop, Transform
 
 from custom.errors import NomalyError
 from custom.studies.formats import IMAGE_SUFFIXES, TIFF_SUFFIXES, case_name, load_error, study_path
@@ -46,7 +46,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             "Save the volume to analyse as a 3-D file and use that.",
         )
     own = _affine_of(image)
-    if not np.isfinite(own).all() or abs(np.linalg.det(own[:3, :3])) < 1e-9:
+    if not _is_invertible(own):
         raise load_error(
             path,
             f"the affine must be invertible, but it is {own.tolist()}",
@@ -68,11 +68,19 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "sides_known": image.meta["sides_known"] and not as_shown,
         "source_files": image.meta.get("source_files", [str(path)]),
         "dicom": image.meta.get("dicom", False),
+        "content": image.meta.get("content", (0, shape[0], 0, shape[1])),
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view", "stored")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
     meta["eight_bit"] = without_geometry and _are_bytes(data)
     return MetaTensor(data, affine=torch.as_tensor(affine), meta=meta)
+
+
+def _is_invertible(affine: np.ndarray) -> bool:
+    """Whether an affine assigns its own direction of the patient to each axis."""
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return False
+    return not np.isnan(nib.io_orientation(affine)).any()
 
 
 def _are_bytes(values: torch.Tensor) -> bool:
@@ -92,6 +100,15 @@ def upright(film: MetaTensor) -> MetaTensor:
     return cast(MetaTensor, Orientation(axcodes="LPS", labels=None)(film)) if film.meta["stored"] else film
 
 
+def without_border(film: MetaTensor) -> MetaTensor:
+    """Return the part of a film inside its border of padding (`content` in `meta`), traced; other images unchanged."""
+    left, right, top, bottom = film.meta["content"]
+    if (right - left, bottom - top) == film.shape[1:3]:
+        return film
+    crop = SpatialCrop(roi_start=(left, top, 0), roi_end=(right, bottom, film.shape[3]))
+    return cast(MetaTensor, crop(film))
+
+
 class LoadStudy(Transform):
     """Load one study as a (C, X, Y, Z) float32 MetaTensor with the intensities of its file.
 
@@ -100,13 +117,15 @@ class LoadStudy(Transform):
     orientation", which ``Orientationd(axcodes="LPS")`` leaves unchanged. Images stored as negatives (MONOCHROME1) are
     inverted to bone bright. The orientation that an image file states (EXIF, TIFF Orientation) is applied:
     `spatial_shape` and all results are those of the upright image. A DICOM film whose PatientOrientation states that
-    it is stored turned or mirrored is brought upright, and its results lie on the pixels as stored.
+    it is stored turned or mirrored is brought upright, and one with a border of PixelPaddingValue is cropped to what is
+    inside; the results lie on the pixels as stored.
 
     `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
     its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its
     folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), `eight_bit` (whether it
     is an image file such as PNG with integers from 0 to 255), the DICOM values `modality`, `body_part` and `view`,
-    upper case, else "", and `stored` (how a film was brought upright, else "").
+    upper case, else "", `stored` (how a film was brought upright, else ""), and `content` (first and last + 1 column
+    and row of a film inside its border of padding; of others the whole image).
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey image stored as RGB(A) is accepted for 1, a colour image is not.
@@ -125,7 +144,7 @@ class LoadStudy(Transform):
 
     def __call__(self, image: ImageSource) -> MetaTensor:
         path = study_path(image)
-        study = upright(self._with_channels(_promote(read_study(image), path), path))
+        study = upright(without_border(self._with_channels(_promote(read_study(image), path), path)))
         self._check_values(study, path)
         self._check_size(study, path)
         return study
@@ -219,7 +238,9 @@ class LoadStudyd(MapTransform):
         path = study_path(source)
         mask = _promote(read_study(source), path)
         mask.meta["stored"] = image.meta["stored"]  # the mask is on the grid of the file, too
-        mask = upright(mask)
+        if np.array_equal(mask.meta["spatial_shape"][:2], image.meta["spatial_shape"][:2]):
+            mask.meta["content"] = image.meta["content"]
+        mask = upright(without_border(mask))
         same_shape = mask.shape[1:] == image.shape[1:]
         if not same_shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
             found, wanted = (tuple(grid.shape[1:]) for grid in (mask, image))

@@ -24,6 +24,7 @@ NOT_MM = {1: "m", 3: "micrometre"}  # NIfTI-1 standard, xyzt_units; 0 (unknown) 
 GZIP_MARK, HDF5_MARK = b"\x1f\x8b", b"\x89HDF"
 NIFTI2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # sizeof_hdr = 540 in both byte orders
 COLOURS = 3
+CIFTI_CODES = range(3000, 3100)  # intent_code of CIFTI-2
 
 
 def read_volume(path: Path) -> MetaTensor:
@@ -33,13 +34,14 @@ def read_volume(path: Path) -> MetaTensor:
 
     Raises:
         NomalyError: if it holds complex or colour values, is not in mm, has no voxel size, does not fit into memory,
-            is MINC 2, or lacks a file of its pair.
+            is MINC 2 or CIFTI, has no voxels, or lacks a file of its pair.
     """
     with open_volume(path) as image:
+        _check_shape(image, path)
         _check_values(image, path)
         _check_units(image, path)
         affine = affine_of(image, path)
-        check_memory(path, math.prod(image.shape))
+        check_memory(path, math.prod(map(int, image.shape)))  # MGH counts in 32 bits
         values = np.asanyarray(image.dataobj).astype(np.float32)
     meta = {"spacing_known": True, "sides_known": _states_sides(image)}
     return MetaTensor(torch.from_numpy(_channel_first(values)), affine=torch.from_numpy(affine), meta=meta)
@@ -85,6 +87,18 @@ def _has_partner(path: Path, values: str, header: str) -> bool:
     stem = path.name[: -len(header)]
     found = (path.with_name(stem + suffix) for suffix in (values, values.upper()))
     return path.name.lower().endswith(header) and any(place.is_file() for place in found)
+
+
+def _check_shape(image: SpatialImage, path: Path) -> None:
+    """Reject a file without voxels, and CIFTI: a table of brain areas in the form of NIfTI-2."""
+    if isinstance(image.header, Nifti1Header) and int(image.header["intent_code"]) in CIFTI_CODES:
+        step = "Use the image that its values were measured in."
+        raise load_error(path, "format not supported: CIFTI, values of brain areas instead of an image", step)
+    if len(image.shape) < 2 or min(image.shape) < 1:
+        problem = (
+            f"an image must have two axes or more, none of them empty, but its shape is {tuple(map(int, image.shape))}"
+        )
+        raise load_error(path, problem, "The header is damaged: convert the original images again.")
 
 
 def _check_values(image: SpatialImage, path: Path) -> None:

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from custom import cli
 from custom.commands.bundle import BUNDLES
+from dicom import write_film
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 IMAGES = {
@@ -25,6 +28,7 @@ IMAGES = {
 }
 # Other processors round sums otherwise; p-values and decisions rest on ranks, which this cannot change here.
 SCORE_TOLERANCE = 1e-4
+SCORED = ("status", "score", "p_value", "decision", "region_count")
 
 
 def detect(bundle: str, folder: Path, run: Callable[..., Any], **parameters: Any) -> dict[str, dict[str, Any]]:
@@ -71,6 +75,24 @@ def test_shipped_weights_give_the_golden_scores_p_values_and_decisions(bundle, n
         for name in ("p_value", "decision", "region_p_values"):
             assert found[study][name] == wanted[name], (study, name)
         assert (checked[study]["status"] == "not_assessable") == wanted["rejected_by_the_input_check"]
+
+
+@pytest.mark.parametrize("photometric, padding", [("MONOCHROME2", 0), ("MONOCHROME1", 4095)])
+def test_film_with_a_border_of_padding_has_the_score_and_p_value_of_the_film_without(
+    nomaly, tmp_path: Path, photometric: str, padding: int
+) -> None:
+    with Image.open(GOLDEN / "chest" / "healthy_0.png") as image:
+        bright = 1 + 16 * np.asarray(image).T.astype(np.uint16)
+    pixels = bright if photometric == "MONOCHROME2" else 4095 - bright
+    tags = {"PhotometricInterpretation": photometric, "PixelPaddingValue": padding}
+    for name, border in {"plain": 0, "four": 4, "forty": 40}.items():
+        write_film(tmp_path / "films" / f"{name}.dcm", np.pad(pixels, border, constant_values=padding), 12, **tags)
+    words = ["detect", "ra_chest", tmp_path / "films", "--output", tmp_path / "results", "--keep-identifiers"]
+    nomaly(*words, write_images=False)
+    rows = {row["study"]: row for row in read_rows(tmp_path / "results" / "results.csv")}
+    assert rows["plain"]["status"] == "ok" and float(rows["plain"]["p_value"]) > 0
+    for name in ("four", "forty"):
+        assert [rows[name][key] for key in SCORED] == [rows["plain"][key] for key in SCORED]
 
 
 def write_expected() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ AFFINE = nib.affines.from_matvec(
     np.array([[-0.96, 0.28, 0], [-0.28, -0.96, 0], [0, 0, 1.0]]) @ np.diag([1, 1.5, 4]), [30, -20, 7]
 )
 compare_geometry = load_script("compare_geometry.py")
+VERDICTS = ("agree", "DISAGREE")
+PACKAGES = {"pydicom": "data", "nibabel": "nicom/tests/data"}  # folders of the files of their own tests
+AGREEING = {"pydicom": 8, "nibabel": 1}
+# Its header states signed pixels, its JPEG 2000 stream unsigned ones: pydicom and Nomaly follow the stream.
+OTHER_VALUES = {"test_files/J2K_pixelrep_mismatch.dcm"}
 
 
 @pytest.fixture
@@ -68,6 +74,19 @@ def test_series_agrees_with_dcm2niix(corpus: Path, tmp_path: Path, capsys) -> No
     assert code == 0 and rows["head"]["verdict"] == "agree"
     assert rows["head"]["nomaly"] == rows["head"]["dcm2niix"] == "20 x 24 x 6"
     assert float(rows["head"]["corner_mm"]) < 0.001 and float(rows["head"]["value_difference"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compare_geometry.find_program(None) is None, reason="needs dcm2niix")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_test_files_of_a_package_have_the_geometry_and_values_of_dcm2niix(package: str, tmp_path: Path, capsys) -> None:
+    corpus = Path(importlib.import_module(package).__file__).parent / PACKAGES[package]
+    if not corpus.is_dir():
+        pytest.skip(f"{package} is installed without its test files")
+    _, rows = run(corpus, compare_geometry.find_program(None), tmp_path / "geometry.csv")
+    found = {verdict: {name for name, row in rows.items() if row["verdict"] == verdict} for verdict in VERDICTS}
+    assert found["DISAGREE"] <= OTHER_VALUES
+    assert len(found["agree"]) >= AGREEING[package]
 
 
 @pytest.mark.parametrize("axis", [1, 2])

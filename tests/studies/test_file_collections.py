@@ -39,8 +39,8 @@ REASONS = {
     "codec": r"could not be decoded \(",
     "format not supported": r"format not supported",
     "half of a pair": r"needs both .hdr and .img",
-    "channels": r"but it is of \d+ channels",
     "mosaic": r"mosaic",
+    "deep colour": r"must have 8 bits per colour",
     "for processing": r"FOR PROCESSING",
     "frames over time": r"frames over time",
     "no geometry": r"tags are missing or wrong: .*ImagePositionPatient",
@@ -51,7 +51,6 @@ REASONS = {
     "constant": r"intensities equal",
     "not DICOM": r"InvalidDicomError",
     "DICOM RT": r"DICOM object \(RT\)",
-    "not an image": r"Cifti2Header",
 }
 POSITIONED = ("CT", "MR", "PT", "NM")
 # Colour of 16 bits per channel lets ITK load all its modules, which takes half a minute on a busy machine.

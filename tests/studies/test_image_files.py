@@ -21,11 +21,11 @@ UPRIGHT = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 6: lambda 
 
 
 def write_tiff(path: Path, pixels: np.ndarray, white_is_zero: bool = False) -> None:
-    """Write unsigned pixels (Y, X) or (Y, X, 3) as an uncompressed TIFF file; Pillow writes only some kinds."""
+    """Write integers (Y, X) or (Y, X, 3) as an uncompressed TIFF file; Pillow writes only some kinds."""
     (height, width), samples = pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1
     bits, photometric = 8 * pixels.itemsize, 2 if samples == 3 else int(not white_is_zero)
     depths, start = bits.to_bytes(2, "little") * samples, 200
-    short = {258: bits, 259: 1, PHOTOMETRIC: photometric, 277: samples, 339: 1}
+    short = {258: bits, 259: 1, PHOTOMETRIC: photometric, 277: samples, 339: 2 if pixels.dtype.kind == "i" else 1}
     tags = {256: width, 257: height, 273: start, 279: pixels.nbytes, **short}
     content = b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little")
     for tag, value in sorted(tags.items()):
@@ -60,6 +60,12 @@ def test_tiff_whose_white_is_zero_is_inverted(tmp_path: Path, dtype) -> None:
     write_tiff(tmp_path / "a.tif", stored, white_is_zero=True)
     expected = (np.iinfo(dtype).max - stored).astype(np.float32)
     assert np.array_equal(read_study(tmp_path / "a.tif")[0].T, expected)
+
+
+def test_signed_tiff_of_8_bits_keeps_its_negative_values(tmp_path: Path) -> None:
+    values = GREY.astype(np.int16) - 100
+    write_tiff(tmp_path / "a.tif", values.astype(np.int8))
+    assert np.array_equal(read_study(tmp_path / "a.tif")[0].T, values)
 
 
 def test_tiff_of_32_bit_integers_keeps_its_values(tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ def test_twelve_bits_keep_4096_levels(save_picture, save_volume, name):
     assert np.array_equal(LoadStudy()(path)[0, ..., 0], levels.T)
 
 
+def test_volume_sheared_so_far_that_two_axes_have_one_direction_is_refused(save_volume):
+    affine = np.array([[-1.0, 0, 0, 0], [-1.7e38, -1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    with pytest.raises(NomalyError, match="the affine must be invertible"):
+        LoadStudy(min_size=1)(save_volume(np.arange(8.0).reshape(2, 2, 2), affine))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_counted(save_volume, value):
     volume = ramp(dtype=np.float32)[..., None]

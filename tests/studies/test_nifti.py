@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -70,6 +72,31 @@ def test_slices_on_the_fourth_axis_are_one_volume(tmp_path: Path) -> None:
     image.meta |= {"filename_or_obj": str(tmp_path / "a.nii.gz"), "dicom": False}
     path = write_images(tmp_path / "results", image, {"map": VOLUME.astype(np.float32)})["map"]
     assert np.array_equal(np.asarray(nib.load(path).dataobj)[:, :, 0], VOLUME)
+
+
+@pytest.mark.parametrize(("place", "value", "shape"), [(44, 0, "(9, 0, 7)"), (40, 1, "(9,)")])
+def test_axis_without_voxels_is_refused(tmp_path: Path, place: int, value: int, shape: str) -> None:
+    content = bytearray(nib.Nifti1Image(VOLUME, FORM).to_bytes())
+    content[place] = value  # of dim[2], or of the number of axes
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(NomalyError, match=re.escape(f"none of them empty, but its shape is {shape}")):
+        read_study(tmp_path / "a.nii")
+
+
+def test_mgh_whose_number_of_voxels_exceeds_32_bits_is_refused_by_its_size(tmp_path: Path) -> None:
+    content = bytearray(nib.MGHImage(VOLUME, FORM).to_bytes())
+    content[4:16] = struct.pack(">3i", 2**16, 2**16, 2**6)
+    (tmp_path / "a.mgh").write_bytes(content)
+    with pytest.raises(NomalyError, match="must fit into the free memory, but its 274877906944 values"):
+        read_study(tmp_path / "a.mgh")
+
+
+def test_cifti_is_refused_by_name(tmp_path: Path) -> None:
+    table = nib.Nifti2Image(np.ones((1, 1, 1, 1, 10, 10), np.float32), None)
+    table.header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE")
+    table.to_filename(tmp_path / "areas.nii")
+    with pytest.raises(NomalyError, match="format not supported: CIFTI"):
+        read_study(tmp_path / "areas.nii")
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])

@@ -7,6 +7,7 @@ Further arguments are tags by their DICOM keyword; None leaves the tag out. The 
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,53 @@ def write_multiframe(
     }
     tags = {**STUDY_TAGS, **MR_TAGS, **ENHANCED_MR_TAGS, **made, **groups, **tags}
     return _write(path, volume, bits, uid.ExplicitVRLittleEndian, uid.EnhancedMRImageStorage, tags)
+
+
+def write_mosaic(
+    path: Path, volume: np.ndarray, affine: np.ndarray, edit: Callable[[Dataset], Any] | None = None
+) -> Path:
+    """Write a volume (X, Y, Z) as a Siemens mosaic: tiles of one image, the normal of the slices in the CSA header.
+
+    `edit` may change the file before it is written.
+    """
+    side = int(np.ceil(np.sqrt(volume.shape[2])))
+    padded = np.zeros((*volume.shape[:2], side * side), volume.dtype)
+    padded[..., : volume.shape[2]] = volume
+    image = (
+        padded.reshape(*volume.shape[:2], side, side)
+        .transpose(3, 0, 2, 1)
+        .reshape(*np.multiply(volume.shape[:2], side))
+    )
+    centred = affine.copy()  # the position stated is that of an image of the mosaic's size with the same centre
+    centred[:3, 3] -= affine[:3, :2] @ (np.subtract(image.shape, volume.shape[:2]) / 2)
+    columns = (TO_LPS @ affine)[:3, :3]
+    spacing = float(np.linalg.norm(columns[:, 2]))
+    tags = {
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"],
+        "Manufacturer": "SIEMENS",
+        "SpacingBetweenSlices": spacing,
+    }
+    write_series(path.parent, image[..., None], centred, **tags)[0].rename(path)
+    file = pydicom.dcmread(path)
+    normal = [f"{number:.8f}" for number in columns[:, 2] / spacing]
+    csa = _csa_header({"NumberOfImagesInMosaic": ("US", [str(volume.shape[2])]), "SliceNormalVector": ("FD", normal)})
+    file.private_block(0x29, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", csa)
+    file.private_block(0x19, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", volume.shape[2])
+    if edit is not None:
+        edit(file)
+    file.save_as(path)
+    return path
+
+
+def _csa_header(tags: dict[str, tuple[str, list[str]]]) -> bytes:
+    """Siemens' CSA header (SV10) of tags with their type and values."""
+    parts = [b"SV10\4\3\2\1", struct.pack("<II", len(tags), 77)]
+    for name, (kind, values) in tags.items():
+        parts.append(struct.pack("<64si4siii", name.encode(), len(values), kind.encode(), 4, 6, 77))
+        for value in [*values, *[""] * (6 - len(values))]:
+            data = (value.encode() + b"\0") if value else b""
+            parts += [struct.pack("<4i", len(data), len(data), 77, len(data)), data, bytes(-len(data) % 4)]
+    return b"".join(parts)
 
 
 def write_cine(path: Path, frames: np.ndarray, **tags) -> Path:

@@ -73,7 +73,8 @@ class DicomSource:
         if volume.shape != grid:
             raise NomalyError(
                 f"The result must be on the grid {grid} (columns, rows, frames) of its DICOM files, got "
-                f"{volume.shape}. Read the study again, or use its results as NIfTI or PNG."
+                f"{volume.shape}. They cannot refer to the tiles of a mosaic: use its results as NIfTI. Read any other "
+                "study again."
             )
         if self.frames > 1 and not self.placed:
             raise NomalyError(
