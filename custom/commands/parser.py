@@ -299,6 +299,5 @@ def add_detector(parser: OptionParser) -> Group:
     return group
 
 
-OPTIONS = {
-    function.__name__: function for function in (demo, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
-}
+FUNCTIONS = (demo, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
+OPTIONS = {function.__name__: function for function in FUNCTIONS}

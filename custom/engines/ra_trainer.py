@@ -87,8 +87,9 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         return noise[:, rank::world]
 
     def warmup_step(self, x: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
-        """One step of VAE training of both networks, which sees noisy images if there is ``input_noise`` and must return
-        the clean ones; returns x_hat, loss and terms.
+        """One step of VAE training of both networks; returns x_hat, loss and terms.
+
+        With ``input_noise`` the encoder sees noisy images, and the decoder must return the clean ones.
         """
         posterior, _ = self._encode(x if self.input_noise is None else self.input_noise(x))
         x_hat = self.model.decoder(reparameterise(*posterior, noise[0]))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from tqdm import tqdm
 
 from custom.data.slices import SliceDataset
@@ -120,7 +120,7 @@ class FitStatistics:
         """Fit the statistics of the parts, and write the weights."""
         if engine.score.mode == "fused" and self.parts:
             if engine.score.statistics is not self.network.part_statistics:
-                raise NomalyError("score must use the part_statistics of the network, got others: set statistics to it.")
+                raise NomalyError("statistics of the score must be the network's part_statistics, got others: set it.")
             with self.enough():
                 self.network.part_statistics.fit(self.parts)
                 logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))

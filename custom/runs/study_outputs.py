@@ -120,13 +120,16 @@ class StudyOutputs:
     @staticmethod
     def _row(study: Study) -> StudyResult:
         """Row of a study that was scored, without its regions."""
+        parts = study.get("score_parts", {})
         return StudyResult(
             study=study["case"],
             score=study["score"],
             p_value=study["p_value"],
             decision=study["decision"],
             group=study["calibration_group"],
-            **{f"score_{name}": value for name, value in study.get("score_parts", {}).items()},
+            score_map=parts.get("map"),
+            score_structure=parts.get("structure"),
+            score_code=parts.get("code"),
             seconds=study["seconds"],
             note=study["note"],
         )

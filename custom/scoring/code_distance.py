@@ -61,8 +61,8 @@ class CodeDistance(nn.Module):
         variance = covariance.diagonal().mean()
         if not (torch.isfinite(variance) and variance > 0):
             raise NomalyError(
-                f"latent codes of healthy images must be finite and differ, got a mean variance of {variance.item():g}: "
-                "check the weights and the training images."
+                "latent codes of healthy images must be finite and differ, got a mean variance of "
+                f"{variance.item():g}: check the weights and the training images."
             )
         covariance += self.shrinkage * variance * torch.eye(len(covariance), dtype=codes.dtype, device=codes.device)
         self.mean.copy_(codes.mean(0))

@@ -49,7 +49,7 @@ class ExpectedResidual(nn.Module):
         if width < 8 or width % 8:
             raise NomalyError(f"width must be a multiple of 8, got {width}.")
         self.floor = floor
-        self.plan = {"spatial_dims": spatial_dims, "in_channels": in_channels + spatial_dims, "init_filters": width}
+        self.plan = (spatial_dims, width, in_channels + spatial_dims, 1)
         self.network = self._new_network(seed=0)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("images", torch.zeros((), dtype=torch.int64))
@@ -120,7 +120,7 @@ class ExpectedResidual(nn.Module):
         """E before the fit, with random weights that depend on the seed only."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return SegResNet(out_channels=1, blocks_down=(1, 1, 1), blocks_up=(1, 1), **self.plan)
+            return SegResNet(*self.plan, blocks_down=(1, 1, 1), blocks_up=(1, 1))
 
 
 def check_images(count: int, what: str) -> None:

@@ -189,5 +189,5 @@ def test_calibration_by_groups_needs_the_name_of_one(grey_detector, group: str |
 def test_score_mode_without_a_form_for_graphs_is_refused_and_not_replaced_by_the_mean() -> None:
     score, values = StudyScore("mean"), torch.ones(1, 1, 2, 2)
     score.mode = "median"
-    with pytest.raises(NomalyError, match="score_mode must be one of fused, top_q, mean, max, ms_ssim for an export, got"):
+    with pytest.raises(NomalyError, match="score_mode must be one of fused, .* ms_ssim for an export, got"):
         study_score(score, values, values > 0, values, values)

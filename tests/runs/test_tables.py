@@ -20,15 +20,19 @@ from custom.runs.tables import (
 )
 
 HEADER = (
-    "study,status,score,p_value,decision,group,score_map,score_structure,score_code,region_count,region_size,region_unit,"
-    "seconds,note,error"
+    "study,status,score,p_value,decision,group,score_map,score_structure,score_code,region_count,region_size,"
+    "region_unit,seconds,note,error"
 )
 
 
 def test_csv_reads_back_exactly_what_was_written(tmp_path):
     rows = [
-        StudyResult("b", "ok", 0.1 + 0.2, 1 / 41, "flag", "scanner A", 2.5, -0.5, None, 2, 3.25, "ml", 1.5, "look, twice"),
-        StudyResult('a, "quoted"\nname', "ok", -1e-9, 1.0, "likely_normal", None, None, None, None, 0, 0.0, "mm2", 0.25),
+        StudyResult(
+            "b", "ok", 0.1 + 0.2, 1 / 41, "flag", "scanner A", 2.5, -0.5, None, 2, 3.25, "ml", 1.5, "look, twice"
+        ),
+        StudyResult(
+            'a, "quoted"\nname', "ok", -1e-9, 1.0, "likely_normal", None, None, None, None, 0, 0.0, "mm2", 0.25
+        ),
         StudyResult("c", "failed", error="file, cut off; copy it again"),
     ]
     write_results_csv(rows, tmp_path / "results.csv")
