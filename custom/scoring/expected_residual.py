@@ -67,7 +67,8 @@ class ExpectedResidual(nn.Module):
         with torch.autocast(reconstruction.device.type, enabled=False):
             coarse = F.interpolate(reconstruction.float(), size=grid, mode=mode, align_corners=False)
             axes = [torch.linspace(-1, 1, side, device=coarse.device) for side in grid]
-            position = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(coarse), -1, *grid)
+            # not len(): in an exported graph the number of images stays free
+            position = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(coarse.shape[0], -1, *grid)
             expected = F.softplus(self.network(torch.cat([coarse, position], 1))) + self.floor
             return F.interpolate(expected, size=size, mode=mode, align_corners=False)
 
