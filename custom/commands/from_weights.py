@@ -19,8 +19,8 @@ def parameters_from_weights(folder: Path, configs: Sequence[str], overrides: Map
         overrides: parameters that the user set.
 
     Returns:
-        Values by name; empty for a run without weights, for weights that store none, and for those of another number of
-        spatial axes, which need the overlays of their training.
+        Values by name; empty for a run without weights, for weights that store none or are of another bundle, and for
+        those of another number of spatial axes, which need the overlays of their training.
     """
     from monai.bundle.config_parser import ConfigParser
 
@@ -34,6 +34,8 @@ def parameters_from_weights(folder: Path, configs: Sequence[str], overrides: Map
     stored = configuration_of(read_tensors(path))
     chosen = {**stored.get("adjustable", {}), **stored.get("network", {})}
     config = own | {name: value for overlay in overlays for name, value in overlay.items()}
+    if stored.get("bundle") != own.get("configuration", {}).get("bundle"):
+        return {}
     if chosen.get("spatial_dims", 2) != config.get("spatial_dims", 2):
         return {}
     fixed = {name.split("#")[0] for names in (overrides, *overlays) for name in names}

@@ -16,7 +16,8 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from custom.commands.bundle import BUNDLES
-from custom.detector.weights import read_tensors, save_tensors
+from custom.detector.configuration import configuration_of
+from custom.detector.weights import NOT_LEARNED, read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.federated.site import DetectorAlgo, make_site
 from custom.federated.weights import write_initial, write_model
@@ -130,7 +131,9 @@ def test_sites_send_weights_alone_and_no_calibration(federation: Federation) -> 
         for name, exchange in sent.items():
             detector = federation.sites[name].detector
             assert exchange.weight_type == WeightType.WEIGHTS and exchange.optim is None and exchange.metrics is None
-            expected = {key: value.shape for key, value in detector.state_dict().items() if "calibration" not in key}
+            expected = {
+                key: value.shape for key, value in detector.state_dict().items() if not key.startswith(NOT_LEARNED)
+            }
             assert {key: value.shape for key, value in exchange.weights.items()} == expected
             assert all(type(value) is int for value in exchange.statistics.values())  # epochs and steps
 
@@ -179,6 +182,7 @@ def test_each_site_calibrates_the_one_model_for_itself(
 
 def test_model_is_the_average_without_calibration(model: Path, federation: Federation) -> None:
     state = read_tensors(model)
+    assert configuration_of(state)["network"]["image_size"] == 32  # of the average, too
     assert state["calibration.healthy_scores"].numel() == 0 and state["calibration.pixel_threshold"] == float("inf")
     for key, value in federation.averages[-1].items():
         assert torch.equal(state[key], value), key
@@ -208,5 +212,5 @@ def test_training_can_begin_with_a_calibrated_model(bundle: str, trained, tiny_n
     weights = trained(bundle) / "models" / "model.pt"
     write_initial(bundle, tiny_network(bundle), tmp_path / "initial.pt", weights)
     initial, state = read_tensors(tmp_path / "initial.pt"), read_tensors(weights)
-    assert initial.keys() == {key for key in state if "calibration" not in key}
+    assert initial.keys() == {key for key in state if not key.startswith(NOT_LEARNED)}
     assert all(torch.equal(value, state[key]) for key, value in initial.items())

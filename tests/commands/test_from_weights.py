@@ -20,9 +20,11 @@ FOLDER = BUNDLES / "ra_brain"
 CONFIG = json.loads((FOLDER / "configs" / "inference.json").read_text())
 
 
-def taken(folder: Path, overrides: dict[str, Any], *overlays: str, **network: Any) -> dict[str, Any]:
+def taken(
+    folder: Path, overrides: dict[str, Any], *overlays: str, bundle: str = "ra_brain", **network: Any
+) -> dict[str, Any]:
     """Parameters that a run takes from weights that were made with these parameters of the network."""
-    made_with = {"bundle": "ra_brain", "network": network, "adjustable": {"score_q": 0.5}}
+    made_with = {"bundle": bundle, "network": network, "adjustable": {"score_q": 0.5}}
     detector = AnomalyDetector(nn.Linear(1, 1), nn.Identity(), configuration=made_with)
     save_tensors(detector.state_dict(), folder / "model.pt")
     files = [str(FOLDER / "configs" / f"{name}.json") for name in ("inference", *overlays)]
@@ -44,6 +46,10 @@ def test_what_the_user_or_an_overlay_sets_and_what_the_config_lacks_is_not_taken
 def test_nothing_is_taken_from_weights_of_volumes_without_their_overlay(tmp_path: Path) -> None:
     assert taken(tmp_path, {}, spatial_dims=3, margin=0.1) == {}
     assert taken(tmp_path, {}, "inference_3d", spatial_dims=3, margin=0.1) == {"score_q": 0.5, "margin": 0.1}
+
+
+def test_nothing_is_taken_from_weights_of_another_bundle(tmp_path: Path) -> None:
+    assert taken(tmp_path, {}, bundle="ra_chest", latent_size=7) == {}
 
 
 def test_weights_without_parameters_or_without_a_file_give_none(tmp_path: Path) -> None:

@@ -176,5 +176,5 @@ def test_bundles_that_cannot_be_served_end_the_start_with_one_sentence(bundles, 
 
     assert "weights of ra_chest: file not found: " in start("--bundle", "ra_chest=none.pt")
     assert 'weights must belong to bundle "Brain MRI anomaly detection' in start(f"--bundle=ra_brain={weights}")
-    assert "do not fit this network" in start("--bundle", "ra_chest", "--weights", loose)  # not a tiny one
+    assert "weights must be of the bundle ra_chest, but " in start("--bundle", "ra_chest", "--weights", loose)
     assert "packed must be for Nomaly" in start("--bundle", bundles["ra_chest"], "--bundle", packed)
