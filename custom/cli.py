@@ -5,23 +5,19 @@ command.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.commands import steps
 from custom.commands.bundle import UnknownParameter, exit_code, run_bundle
 from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
-from custom.commands.tracking import check_tracking
 from custom.errors import NomalyError, escape_unprintable, find_mistake, report_mistake
 
-logger = logging.getLogger(__name__)
-
-CALIBRATION = "calibration.json"
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
     "train": ": it resumes where it stopped.",
@@ -66,49 +62,27 @@ def end_progress_bars() -> None:
 
 def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
-    if options.output:
-        overrides |= {"ckpt_dir": f"{options.output}/models", "output_dir": f"{options.output}/train"}
-    if options.tracking:
-        check_tracking(options.tracking)
-        # MONAI finds the config that it logs to MLflow only where the folder is an expression.
-        overrides |= {"output_dir": f"${overrides['output_dir']!r}"} if "output_dir" in overrides else {}
-    run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"), options.tracking)
+    overrides = overrides | given(options, "dataset_dir")
+    steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
 
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Calibrate."""
     overrides = overrides | given(options, "studies", "dataset_dir", "weights", "keep_identifiers", "overwrite")
-    if options.output:
-        overrides["calibration_file"] = new_calibration(options.output)
-    run_bundle(options.bundle, ["calibrate", *options.overlay], overrides)
-
-
-def new_calibration(output: str) -> str:
-    """The calibration file in a folder; an earlier release took the file itself.
-
-    Raises:
-        NomalyError: if the folder is a file.
-    """
-    if not output.endswith(".json"):
-        if Path(output).is_file():
-            raise NomalyError(f"--output must be a folder, but {output} is a file: give another path.")
-        return str(Path(output) / CALIBRATION)
-    logger.warning("--output of calibrate is now a folder: a path that ends in .json is accepted for one more release.")
-    return output
+    steps.calibrate(options.bundle, options.overlay, overrides, options.output)
 
 
 def scoring_options(options: argparse.Namespace) -> dict[str, Any]:
     """Options of all commands that score studies, as config parameters; a calibration is a file, or its folder."""
-    if options.calibration_file and Path(options.calibration_file).is_dir():
-        options.calibration_file = str(Path(options.calibration_file) / CALIBRATION)
+    if options.calibration_file:
+        options.calibration_file = steps.calibration_file(options.calibration_file)
     return given(options, "weights", "calibration_file", "study_group")
 
 
 def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate."""
     overrides = overrides | scoring_options(options) | given(options, "dataset_dir", "overwrite", output="output_dir")
-    workflow = run_bundle(options.bundle, ["evaluate", *options.overlay], overrides)
-    return exit_code(workflow.parser.get_parsed_content("output_dir"))
+    return exit_code(steps.evaluate(options.bundle, options.overlay, overrides))
 
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -36,11 +36,20 @@ def read_volume(path: Path) -> MetaTensor:
             is MINC 2, or lacks a file of its pair.
     """
     with open_volume(path) as image:
-        _check_values(image, path)
-        _check_units(image, path)
-        affine = affine_of(image, path)
-        check_memory(path, math.prod(image.shape))
-        values = np.asanyarray(image.dataobj).astype(np.float32)
+        return nibabel_volume(image, path)
+
+
+def nibabel_volume(image: SpatialImage, path: Path) -> MetaTensor:
+    """The values of an opened volume as `read_volume` gives them; `path` names it in messages.
+
+    Raises:
+        NomalyError: as `read_volume`.
+    """
+    _check_values(image, path)
+    _check_units(image, path)
+    affine = affine_of(image, path)
+    check_memory(path, math.prod(image.shape))
+    values = np.asanyarray(image.dataobj).astype(np.float32)
     meta = {"spacing_known": True, "sides_known": _states_sides(image)}
     return MetaTensor(torch.from_numpy(_channel_first(values)), affine=torch.from_numpy(affine), meta=meta)
 
