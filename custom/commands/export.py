@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
-from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.commands.bundle import check_overrides, find_bundle, outside, path_of
 from custom.errors import NomalyError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def load_evaluator(
         "input_checker": None,
         "handlers": [],
     }
-    workflow = ConfigWorkflow(config_file=files, **{**overrides, **fixed})
+    workflow = ConfigWorkflow(config_file=files, **{**outside(root, "inference"), **overrides, **fixed})
     workflow.initialize()
     workflow.parser.get_parsed_content("network")  # wrong weights are reported before a phantom is made
     return workflow.parser.get_parsed_content("evaluator"), workflow.parser

@@ -152,7 +152,7 @@ def export(parser: OptionParser) -> None:
     group = parser.add_argument_group("results")
     add_output(group)
     group.add_argument(
-        "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[onnx]"
+        "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[export]"
     )
     add_overwrite(group, "replace an earlier export, in all of its formats")
     add_detector(parser)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from custom.commands.bundle import run_bundle
+from custom.commands.bundle import find_bundle, outside, run_bundle
 from custom.commands.tracking import check_tracking
 from custom.errors import NomalyError
 
@@ -66,6 +66,12 @@ def calibrate(
     """
     if output:
         parameters = parameters | {"calibration_file": new_calibration(output)}
+    folder = find_bundle(bundle)
+    if outside(folder, "calibrate") and not parameters.keys() & {"calibration_file", "weights", "ckpt_dir"}:
+        raise NomalyError(
+            f"--output must be given, as the weights of {folder.name} are part of the installed package and stay "
+            "unchanged: name a folder for calibration.json."
+        )
     return run_bundle(bundle, ["calibrate", *overlays], parameters)
 
 
