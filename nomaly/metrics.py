@@ -35,14 +35,14 @@ class Figures:
     """The figures of an evaluation with their 95 % intervals; printed, they are the table of metrics.md.
 
     Args:
-        values: content of metrics.json, such as values["image"]["auroc"]["value"].
+        values: content of metrics.json, such as `values["image"]["auroc"]["value"]`.
     """
 
     def __init__(self, values: Evaluation) -> None:
         self.values = values
 
     def __getitem__(self, path: str) -> Any:
-        """A figure by its dotted path, such as "image.auroc.value"; None if it cannot be computed."""
+        """A figure by its dotted path, such as `image.auroc.value`; None if it cannot be computed."""
         found: Any = self.values
         for key in path.split("."):
             if found is None:
