@@ -13,6 +13,7 @@ from typing import Any
 
 from custom.commands import steps
 from custom.commands.bundle import UnknownParameter, exit_code, run_bundle
+from custom.commands.folder_options import training_data
 from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
@@ -60,8 +61,29 @@ def end_progress_bars() -> None:
         bar.close()
 
 
+def run_datalist(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Make a data set."""
+    refuse_parameters("datalist", options, overrides)
+    from custom.commands.datalist import folders_of, make_datalist
+
+    rest = (options.subject, options.only, options.shares, options.seed, bool(options.overwrite))
+    print(make_datalist(folders_of(options), Path(options.output), *rest))
+
+
+def refuse_parameters(command: str, options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Refuse parameters of configs for a command without a config.
+
+    Raises:
+        NomalyError: with the nearest option.
+    """
+    for name in overrides:
+        advice = choices(f"--{name}", options.parser.names(), "options")
+        raise NomalyError(f"{command} has no option --{name}: {advice}.")
+
+
 def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
+    options.dataset_dir = training_data(options) or options.dataset_dir
     overrides = overrides | given(options, "dataset_dir")
     steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
 
@@ -113,9 +135,7 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Watch for drift."""
-    for name in overrides:
-        advice = choices(f"--{name}", options.parser.names(), "options")
-        raise NomalyError(f"monitor has no option --{name}: {advice}.")
+    refuse_parameters("monitor", options, overrides)
     from custom.commands.monitor import run
 
     return run(
@@ -138,6 +158,7 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
 
 
 RUN = {
+    "datalist": run_datalist,
     "train": run_train,
     "calibrate": run_calibrate,
     "evaluate": run_evaluate,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from custom import __version__
+from custom.commands.folder_options import add_training_folders, datalist
 from custom.commands.help import COMMANDS, Command, bundle_table, command_table, examples, wrapped
 from custom.commands.options import OptionParser, add_switch, choices, truth
 from custom.errors import NomalyError
@@ -82,6 +83,7 @@ def add_command(parser: OptionParser, command: Command) -> None:
 def train(parser: OptionParser) -> None:
     """Options of training."""
     add_bundle(parser)
+    add_training_folders(parser)
     group = parser.add_argument_group("data and results")
     add_dataset(group)
     group.add_argument(
@@ -287,5 +289,6 @@ def add_detector(parser: OptionParser) -> Group:
 
 
 OPTIONS = {
-    function.__name__: function for function in (demo, train, calibrate, evaluate, benchmark, detect, export, monitor)
+    function.__name__: function
+    for function in (demo, datalist, train, calibrate, evaluate, benchmark, detect, export, monitor)
 }
