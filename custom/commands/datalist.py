@@ -271,8 +271,8 @@ def _told(pairs: Sequence[tuple[Found, Found]]) -> Iterator[str]:
     if not pairs:
         return
     yield (
-        f"{count(len(pairs), 'pair', 'pairs')} of nearly the same image: kept in one section, as copies in two sections "
-        "inflate every figure."
+        f"{count(len(pairs), 'pair', 'pairs')} of nearly the same image: kept in one section, as copies in two "
+        "sections inflate every figure."
     )
     if mixed := sum(one.abnormal != other.abnormal for one, other in pairs):
         yield f"{count(mixed, 'of them is', 'of them are')} both healthy and abnormal: check these studies."
