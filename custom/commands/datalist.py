@@ -28,6 +28,7 @@ SERIES = "series"  # folder of links to the files of series that share a folder 
 MASK_ENDING = re.compile(r"[-_.](mask|masks|seg|segmentation|label|labels|lesion|gt|roi)$", re.IGNORECASE)
 DERIVED = ("derivatives", "sourcedata")  # of a BIDS data set
 SHOWN = 5
+OPTIONS = {"masks": "lesion_masks"}  # of which the name differs: masks is a parameter of MemMC-MAE
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Folders:
 
 def folders_of(options: argparse.Namespace) -> Folders:
     """The folders that a command was given."""
-    named = {name: getattr(options, name) for name in ("healthy", "abnormal", "masks")}
-    return Folders(**{name: Path(path) for name, path in named.items() if path is not None})
+    given = (options.healthy, options.abnormal, options.lesion_masks)
+    healthy, abnormal, masks = (None if path is None else Path(path) for path in given)
+    assert healthy is not None  # the command needs it
+    return Folders(healthy, abnormal, masks)
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,12 @@ def make_datalist(
 def check_folders(folders: Folders, output: Path, overwrite: bool) -> None:
     """Refuse folders that cannot be used together."""
     if folders.masks is not None and folders.abnormal is None:
-        raise NomalyError("--masks needs --abnormal: masks belong to abnormal studies.")
+        raise NomalyError("--lesion_masks needs --abnormal: masks belong to abnormal studies.")
     for name, path in folders.named():
         if not path.is_dir():
-            raise NomalyError(f"--{name} must be a folder, but {path} is not one: check its spelling and mounts.")
+            raise NomalyError(
+                f"--{OPTIONS.get(name, name)} must be a folder, but {path} is not one: check its spelling and mounts."
+            )
         if (path / DATALIST).is_file():
             raise NomalyError(f"{path} already has a {DATALIST}: give it as --dataset_dir, or remove that file.")
         if output.resolve().is_relative_to(path.resolve()):
@@ -195,8 +200,8 @@ def masks_of(studies: Sequence[Found], folder: Path) -> dict[str, str]:
             found[study.image] = mask
     if not found:
         raise NomalyError(
-            f"--masks must contain masks under the names of the abnormal studies, but none of {folder} matches: rename "
-            "them, for example a.png and a_mask.png."
+            f"--lesion_masks must contain masks under the names of the abnormal studies, but none of {folder} "
+            "matches: rename them, for example a.png and a_mask.png."
         )
     return found
 

@@ -42,7 +42,7 @@ def add_training_folders(parser: OptionParser) -> None:
 def add_abnormal(group: argparse._ArgumentGroup) -> None:
     """Abnormal studies, their masks, and which studies and patients are meant."""
     group.add_argument("--abnormal", metavar="FOLDER", help="abnormal studies, for the test section")
-    group.add_argument("--masks", metavar="FOLDER", help="lesion masks under the names of the abnormal studies")
+    group.add_argument("--lesion_masks", metavar="FOLDER", help="masks under the names of the abnormal studies")
     group.add_argument(
         "--subject",
         metavar="PATTERN",
@@ -58,7 +58,7 @@ def training_data(options: argparse.Namespace) -> str | None:
         NomalyError: options that exclude each other, or as :func:`custom.commands.datalist.make_datalist`.
     """
     if options.healthy is None:
-        for name in ("abnormal", "masks", "subject", "only"):
+        for name in ("abnormal", "lesion_masks", "subject", "only"):
             if getattr(options, name) is not None:
                 raise NomalyError(f"--{name} needs --healthy: give the folder of healthy studies, too.")
         return None

@@ -80,7 +80,7 @@ COMMANDS = (
         "HEALTHY --output FOLDER",
         (
             "nomaly datalist HEALTHY --output DATA",
-            "nomaly datalist HEALTHY --abnormal ABNORMAL --masks MASKS --output DATA",
+            "nomaly datalist HEALTHY --abnormal ABNORMAL --lesion_masks MASKS --output DATA",
         ),
         exit_codes=f"0 = done, {MISTAKE}",
     ),

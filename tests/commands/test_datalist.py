@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import defaultdict
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from custom.commands.bundle import BUNDLES
+from custom.commands.folder_options import add_training_folders
+from custom.commands.options import OptionParser
 from custom.studies.datalist import load_datalist
 from custom.studies.duplicates import near_duplicates
 from custom.studies.splitting import Member, split, united
@@ -114,7 +118,7 @@ def test_abnormal_studies_are_tested_with_their_masks_and_all_studies_of_their_p
         picture(tmp_path / "abnormal" / name / "lesion.png")
     picture(tmp_path / "masks" / "p00" / "lesion_mask.png")
     picture(tmp_path / "masks" / "x" / "lesion.png")
-    words = ("--abnormal", tmp_path / "abnormal", "--masks", tmp_path / "masks", "--subject", r"^[^/]+")
+    words = ("--abnormal", tmp_path / "abnormal", "--lesion_masks", tmp_path / "masks", "--subject", r"^[^/]+")
 
     done = nomaly("datalist", films, *words, "--output", tmp_path / "data")
 
@@ -152,7 +156,7 @@ def test_copy_that_is_healthy_and_abnormal_is_told(films, nomaly, tmp_path):
 
 def test_folders_inside_one_another_are_told_apart(films, nomaly, tmp_path):
     picture(films / "sick" / "a.png"), picture(films / "sick" / "masks" / "a.png")
-    words = ("--abnormal", films / "sick", "--masks", films / "sick" / "masks", "--output", tmp_path / "data")
+    words = ("--abnormal", films / "sick", "--lesion_masks", films / "sick" / "masks", "--output", tmp_path / "data")
     assert nomaly("datalist", films, *words).code == 0
     items = [item for section in datalist_of(tmp_path / "data").values() for item in section]
     assert len(items) == 41 and sum(item["label"] for item in items) == 1
@@ -175,7 +179,7 @@ def test_training_takes_folders_and_keeps_their_data_set(films, train_tiny, noma
     [
         (["HERE/gone", "--output", "HERE/o"], "--healthy must be a folder, but .*gone is not one"),
         (["HERE/healthy", "--output", "HERE/healthy/o"], "--output must be outside of .*healthy"),
-        (["HERE/healthy", "--output", "HERE/o", "--masks", "HERE"], "--masks needs --abnormal"),
+        (["HERE/healthy", "--output", "HERE/o", "--lesion_masks", "HERE"], "--lesion_masks needs --abnormal"),
         (["HERE/healthy", "--output", "HERE/o", "--only", "*.tif"], "no study was found in .* that matches --only"),
         (["HERE/healthy", "--output", "HERE/o", "--subject", "("], "--subject must be a regular expression, got"),
         (["HERE/healthy", "--output", "HERE/o", "--subject", "q"], "--subject must match every study, but q does not"),
@@ -223,3 +227,11 @@ def test_calibration_has_enough_studies_for_decisions_where_the_data_allow_it():
 
 def test_pairs_unite_subjects_also_over_several_steps():
     assert united(["a", "b", "c", "d"], [(0, 1), (1, 2)]) == ["a", "a", "a", "d"]
+
+
+def test_no_option_for_folders_hides_a_parameter_of_a_training() -> None:
+    parser = OptionParser()
+    add_training_folders(parser)
+    options = {option.lstrip("-") for option in parser.names()} - {"help"}
+    configs = [json.loads(path.read_text()) for path in BUNDLES.glob("*/configs/train*.json")]
+    assert len(options) == 5 and not [options & config.keys() for config in configs if options & config.keys()]
