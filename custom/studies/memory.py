@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -168,8 +169,7 @@ def _read_meta_tensor(image: MetaTensor, path: Path) -> MetaTensor:
 
 def _read_simple_itk(image: Any, path: Path) -> MetaTensor:
     """SimpleITK's image; its geometry is LPS. A 2-D image is taken as displayed."""
-    import SimpleITK as sitk  # the image's own library, therefore installed
-
+    sitk: Any = sys.modules["SimpleITK"]  # the image's own library, which Nomaly itself does not need
     values = _real_values(sitk.GetArrayFromImage(image))
     space, colours = image.GetDimension(), image.GetNumberOfComponentsPerPixel() > 1
     if space == 2:
