@@ -5,23 +5,20 @@ command.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom.commands import steps
 from custom.commands.bundle import UnknownParameter, exit_code, run_bundle
+from custom.commands.folder_options import training_data
 from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
-from custom.commands.tracking import check_tracking
 from custom.errors import NomalyError, escape_unprintable, find_mistake, report_mistake
 
-logger = logging.getLogger(__name__)
-
-CALIBRATION = "calibration.json"
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
     "train": ": it resumes after the last completed epoch; without one, it starts from the beginning.",
@@ -64,21 +61,37 @@ def end_progress_bars() -> None:
         bar.close()
 
 
+def run_datalist(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Make a data set."""
+    refuse_parameters("datalist", options, overrides)
+    from custom.commands.datalist import folders_of, make_datalist
+
+    rest = (options.subject, options.only, options.shares, options.seed, bool(options.overwrite))
+    print(make_datalist(folders_of(options), Path(options.output), *rest))
+
+
+def refuse_parameters(command: str, options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Refuse parameters of configs for a command without a config.
+
+    Raises:
+        NomalyError: with the nearest option.
+    """
+    for name in overrides:
+        advice = choices(f"--{name}", options.parser.names(), "options")
+        raise NomalyError(f"{command} has no option --{name}: {advice}.")
+
+
 def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
-    if options.output:
-        overrides |= {"ckpt_dir": f"{options.output}/models", "output_dir": f"{options.output}/train"}
-    if options.tracking:
-        check_tracking(options.tracking)
-        # MONAI finds the config that it logs to MLflow only where the folder is an expression.
-        overrides |= {"output_dir": f"${overrides['output_dir']!r}"} if "output_dir" in overrides else {}
-    run_bundle(options.bundle, ["train", *options.overlay], overrides | given(options, "dataset_dir"), options.tracking)
+    options.dataset_dir = training_data(options) or options.dataset_dir
+    overrides = overrides | given(options, "dataset_dir")
+    steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
 
 
 def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Fit the statistics of healthy studies."""
     overrides = overrides | given(options, "dataset_dir", "weights", output="output_dir")
-    run_bundle(options.bundle, ["adapt", *options.overlay], overrides)
+    steps.adapt(options.bundle, options.overlay, overrides)
 
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
@@ -86,40 +99,22 @@ def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> Non
     from custom.commands.next_step import after_calibration
 
     names = ("studies", "dataset_dir", "weights", "into_weights", "keep_identifiers", "overwrite")
-    every = overrides | given(options, *names)
-    if options.output:
-        every["calibration_file"] = new_calibration(options.output)
-    workflow = run_bundle(options.bundle, ["calibrate", *options.overlay], every)
+    workflow = steps.calibrate(options.bundle, options.overlay, overrides | given(options, *names), options.output)
     file = workflow.parser.get_parsed_content("calibration_file")
     print(after_calibration(options.bundle, options.overlay, overrides, file, options.weights, options.into_weights))
 
 
-def new_calibration(output: str) -> str:
-    """The calibration file in a folder; an earlier release took the file itself.
-
-    Raises:
-        NomalyError: if the folder is a file.
-    """
-    if not output.endswith(".json"):
-        if Path(output).is_file():
-            raise NomalyError(f"--output must be a folder, but {output} is a file: give another path.")
-        return str(Path(output) / CALIBRATION)
-    logger.warning("--output of calibrate is now a folder: a path that ends in .json is accepted for one more release.")
-    return output
-
-
 def scoring_options(options: argparse.Namespace) -> dict[str, Any]:
     """Options of all commands that score studies, as config parameters; a calibration is a file, or its folder."""
-    if options.calibration_file and Path(options.calibration_file).is_dir():
-        options.calibration_file = str(Path(options.calibration_file) / CALIBRATION)
+    if options.calibration_file:
+        options.calibration_file = steps.calibration_file(options.calibration_file)
     return given(options, "weights", "calibration_file", "study_group")
 
 
 def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate."""
     overrides = overrides | scoring_options(options) | given(options, "dataset_dir", "overwrite", output="output_dir")
-    workflow = run_bundle(options.bundle, ["evaluate", *options.overlay], overrides)
-    return exit_code(workflow.parser.get_parsed_content("output_dir"))
+    return exit_code(steps.evaluate(options.bundle, options.overlay, overrides))
 
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
@@ -150,9 +145,7 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Watch for drift."""
-    for name in overrides:
-        advice = choices(f"--{name}", options.parser.names(), "options")
-        raise NomalyError(f"monitor has no option --{name}: {advice}.")
+    refuse_parameters("monitor", options, overrides)
     from custom.commands.monitor import run
 
     return run(
@@ -175,6 +168,7 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
 
 
 RUN = {
+    "datalist": run_datalist,
     "train": run_train,
     "adapt": run_adapt,
     "calibrate": run_calibrate,

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # All checks: format, types, rendered configs, tests. Options go to pytest, such as -m "not slow".
+need=dev
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 black --check --quiet . || { echo "run: black ." >&2; exit 1; }
 isort --check --quiet . || { echo "run: isort ." >&2; exit 1; }

@@ -42,6 +42,18 @@ def test_no_import_goes_up_or_both_ways() -> None:
     assert wrong == []
 
 
+def test_nothing_in_custom_imports_the_public_package() -> None:
+    """nomaly/ is built on custom/, which also runs without it: in a packed bundle, for example."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "custom").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "nomaly" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nomaly")
+    ]
+    assert wrong == []
+
+
 def test_every_package_has_its_place_in_the_order() -> None:
     found = {room_of(path) for path in (ROOT / "custom").rglob("*.py")} - {"__init__"}
     assert found == set(ROOMS)

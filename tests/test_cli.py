@@ -18,7 +18,7 @@ from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.runs.tables import StudyResult, write_results_csv
 
-COMMANDS = ("train", "adapt", "calibrate", "evaluate", "detect", "export", "monitor", "benchmark", "demo")
+COMMANDS = ("datalist", "train", "adapt", "calibrate", "evaluate", "detect", "export", "monitor", "benchmark", "demo")
 
 
 @pytest.fixture

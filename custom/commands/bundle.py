@@ -11,6 +11,8 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,19 @@ from custom.errors import NomalyError
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 METADATA = Path("configs") / "metadata.json"
+REPOSITORY = Path(__file__).resolve().parents[2] / "bundles"  # has the sources of the configs beside the bundles
+
+
+def shipped_bundles() -> Path:
+    """Folder of the bundles that come with Nomaly: in the repository, else within the installed package nomaly."""
+    if not (REPOSITORY / "_base").is_dir():
+        with suppress(ModuleNotFoundError):  # a packed bundle, which has custom/ only
+            return Path(str(resources.files("nomaly"))) / "bundles"
+    return REPOSITORY
+
+
+BUNDLES = shipped_bundles()
 
 
 class UnknownParameter(NomalyError):
@@ -47,8 +60,7 @@ class UnknownParameter(NomalyError):
 
 
 def bundle_folders() -> Iterator[Path]:
-    """Bundles of the repository and of the current folder, in order of their names."""
-    # An installed copy of the package has no bundles beside it.
+    """Bundles that come with Nomaly and of the current folder, in order of their names."""
     found = {
         path.parents[1].name: path.parents[1]
         for root in (BUNDLES, Path("bundles"))
@@ -92,6 +104,7 @@ def run_bundle(
 
     folder = find_bundle(bundle)
     files = [str(path_of(folder, name)) for name in configs]
+    overrides = {**outside(folder, configs[0], overrides), **overrides}
     check_overrides(ConfigParser.load_config_files(files), overrides)
     overrides = {"bundle_root": str(folder), **parameters_from_weights(folder, files, overrides), **overrides}
     if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
@@ -99,6 +112,25 @@ def run_bundle(
         shown = overrides if tracking is None else {**overrides, "tracking": tracking}
         print(f"Running: {bundle_command(files, shown, private)}", flush=True)
     return run_configs(files, overrides, tracking)
+
+
+def outside(folder: Path, config: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Where a run writes by default if the bundle lies in an installed package, as parameters; none for other bundles.
+
+    Args:
+        folder: folder of the bundle.
+        config: name of the config that is run.
+        overrides: parameters that the user set.
+    """
+    if BUNDLES == REPOSITORY or not folder.resolve().is_relative_to(BUNDLES.resolve()):
+        return {}
+    results = Path("results") / folder.name
+    own = {"phantom_dir": str(results / "phantom")}
+    if config != "calibrate":
+        own["output_dir"] = str(results / config)
+    elif not overrides.get("into_weights"):  # else beside the copy of the weights
+        own["calibration_file"] = str(results / config / "calibration.json")
+    return own
 
 
 def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str | None = None) -> ConfigWorkflow:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
-from custom.commands.bundle import check_overrides, find_bundle, path_of
+from custom.commands.bundle import check_overrides, find_bundle, outside, path_of
 from custom.commands.from_weights import parameters_from_weights
 from custom.errors import NomalyError
 
@@ -137,6 +137,7 @@ def load_evaluator(
         "input_checker": None,
         "handlers": [],
     }
+    overrides = {**outside(root, "inference", overrides), **overrides}
     taken = parameters_from_weights(root, files, overrides)
     workflow = ConfigWorkflow(config_file=files, **{**taken, **overrides, **fixed})
     workflow.initialize()

@@ -72,6 +72,19 @@ COMMANDS = (
         exit_codes=f"0 = done, {MISTAKE}",
     ),
     Command(
+        "datalist",
+        DEVELOP,
+        "make a data set from folders of images: sections by patient, near-duplicates reported",
+        "No image is moved or copied: the data set has datalist.json and links to the folders. Patients are found by "
+        "BIDS subject, DICOM PatientID or --subject.",
+        "HEALTHY --output FOLDER",
+        (
+            "nomaly datalist HEALTHY --output DATA",
+            "nomaly datalist HEALTHY --abnormal ABNORMAL --lesion_masks MASKS --output DATA",
+        ),
+        exit_codes=f"0 = done, {MISTAKE}",
+    ),
+    Command(
         "train",
         DEVELOP,
         "learn healthy anatomy from healthy studies",
@@ -79,6 +92,7 @@ COMMANDS = (
         "BUNDLE",
         (
             "nomaly train ra_chest --dataset_dir DATA --output runs/chest",
+            "nomaly train ra_chest --healthy HEALTHY --output runs/chest",
             "nomaly train ra_chest --overlay paper --dataset_dir DATA --output runs/chest --max_epochs 100",
         ),
         "--max_epochs 100 or --amp true",

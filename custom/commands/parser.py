@@ -6,12 +6,21 @@ import argparse
 from collections.abc import Sequence
 
 from custom import __version__
+from custom.commands.folder_options import add_training_folders, datalist
 from custom.commands.help import COMMANDS, Command, bundle_table, command_table, examples, wrapped
 from custom.commands.options import OptionParser, add_switch, choices, truth
+from custom.commands.shared_options import (
+    add_bundle,
+    add_dataset,
+    add_detector,
+    add_keep_identifiers,
+    add_output,
+    add_overwrite,
+    add_weights,
+)
 from custom.errors import NomalyError
 
 NOTICE = "Research software, not a medical device."
-Group = argparse._ArgumentGroup
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,6 +91,7 @@ def add_command(parser: OptionParser, command: Command) -> None:
 def train(parser: OptionParser) -> None:
     """Options of training."""
     add_bundle(parser)
+    add_training_folders(parser)
     group = parser.add_argument_group("data and results")
     add_dataset(group)
     group.add_argument(
@@ -165,7 +175,7 @@ def export(parser: OptionParser) -> None:
     group = parser.add_argument_group("results")
     add_output(group)
     group.add_argument(
-        "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[onnx]"
+        "--format", default="all", help="onnx, torchscript, torch_export or all (default); onnx needs .[export]"
     )
     add_overwrite(group, "replace an earlier export, in all of its formats")
     add_detector(parser)
@@ -239,65 +249,5 @@ def demo(parser: OptionParser) -> None:
     add_output(parser, required=False, default="results/demo/BUNDLE")
 
 
-def add_bundle(parser: OptionParser) -> None:
-    """The bundle."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="name of a bundle, or path of its folder")
-
-
-def add_dataset(group: Group, required: bool = False) -> None:
-    """The data set."""
-    phantom = "" if required else " (default: a synthetic phantom)"
-    group.add_argument(
-        "--dataset_dir", required=required, metavar="FOLDER", help=f"data set: folder with datalist.json{phantom}"
-    )
-
-
-def add_output(
-    group: argparse._ActionsContainer, required: bool = True, text: str = "results folder", default: str = ""
-) -> None:
-    """The folder for the results."""
-    group.add_argument(
-        "--output", required=required, metavar="FOLDER", help=text + (f" (default: {default})" if default else "")
-    )
-
-
-def add_overwrite(group: Group, text: str = "replace earlier results") -> None:
-    """The switch for results that already exist."""
-    add_switch(group, "overwrite", text)
-
-
-def add_keep_identifiers(group: Group) -> None:
-    """The switch for names in results."""
-    add_switch(
-        group,
-        "keep_identifiers",
-        "name studies after their files, which may identify patients (default: after a hash)",
-    )
-
-
-def add_weights(group: Group) -> None:
-    """The weights."""
-    group.add_argument("--weights", metavar="FILE", help="model.pt (default: models/model.pt of the bundle)")
-
-
-def add_detector(parser: OptionParser) -> Group:
-    """Weights and calibration of commands that score studies."""
-    group = parser.add_argument_group("detector")
-    add_weights(group)
-    group.add_argument(
-        "--calibration",
-        dest="calibration_file",
-        metavar="FOLDER",
-        help="calibration made by `nomaly calibrate --output FOLDER` for these weights, or its calibration.json "
-        "(default: the calibration in the weights)",
-    )
-    group.add_argument(
-        "--study_group",
-        metavar="NAME",
-        help="calibration group, such as the scanner, of studies without this field",
-    )
-    return group
-
-
-FUNCTIONS = (demo, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
+FUNCTIONS = (demo, datalist, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
 OPTIONS = {function.__name__: function for function in FUNCTIONS}

@@ -39,7 +39,7 @@ def formats_of(name: str) -> list[str]:
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if "onnx" in chosen and missing:
         raise NomalyError(
-            f"--format onnx needs the package {missing[0]}, which is not installed: run `pip install .[onnx]`, or "
+            f"--format onnx needs the package {missing[0]}, which is not installed: run `pip install .[export]`, or "
             "choose --format torchscript or torch_export."
         )
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ class ResultsFolder:
         self.write_images = write_images
         self.write_dicom = write_dicom
         self.private_words = private_words
+
+    def elsewhere(
+        self, output_dir: str, items: Sequence[StudyItem], notes: Sequence[str], overwrite: bool
+    ) -> ResultsFolder:
+        """A folder with the same settings for the results of other studies."""
+        other = copy(self)
+        other.run = RunFolder(output_dir, items, overwrite, images=self.write_images)
+        other.notes = list(notes)
+        return other
 
     @property
     def folder(self) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom import __version__
 from custom.commands.bundle import BUNDLES, find_bundle
-from custom.detector.ownership import check_owner
+from custom.commands.steps import calibration_file
+from custom.detection.sources import check_release, check_weights
 from custom.errors import NomalyError
 
 
@@ -60,44 +59,10 @@ def read_models(bundles: Sequence[str], weights: str | None, calibration: str | 
         folder = find_bundle(bundle, "--bundle").resolve()
         if folder.name in models:
             raise NomalyError(f"--bundle must name each bundle once, but {folder.name} is given twice: remove one.")
-        check_release(folder)
-        models[folder.name] = Model(folder, check_weights(folder, own or weights), check_calibration(calibration))
+        check_release(folder, "--bundle")
+        found = check_weights(folder, own or weights, "--weights")
+        models[folder.name] = Model(folder, found, check_calibration(calibration))
     return models
-
-
-def check_release(folder: Path) -> None:
-    """Refuse a packed bundle whose own copy of custom/ has another release: a process has only one package custom.
-
-    Raises:
-        NomalyError: with the two releases.
-    """
-    try:
-        text = (folder / "custom" / "__init__.py").read_text(encoding="utf-8")
-    except OSError:
-        return
-    found = re.search(r'__version__ = "(.*)"', text)
-    release = found[1] if found else "an unknown release"
-    if release != __version__:
-        raise NomalyError(
-            f"--bundle {folder.name} must be for Nomaly {__version__}, which this server runs, but its custom/ is "
-            f"{release}: start a separate server from its folder (docs/howto/monai_label.md), or use the bundle for "
-            f"{__version__}."
-        )
-
-
-def check_weights(folder: Path, weights: str | None) -> Path:
-    """Path of the given weights, or of the bundle's own.
-
-    Raises:
-        NomalyError: if they were not found, or belong to another bundle, whose network may be alike.
-    """
-    path = Path(weights) if weights else folder / "models" / "model.pt"
-    if not path.is_file():
-        raise NomalyError(
-            f"weights of {folder.name}: file not found: {path}. Train the bundle (nomaly train), or give --weights."
-        )
-    check_owner(folder, path)
-    return path.resolve()
 
 
 def check_calibration(calibration: str | None) -> Path | None:
@@ -108,7 +73,7 @@ def check_calibration(calibration: str | None) -> Path | None:
     """
     if calibration is None:
         return None
-    path = Path(calibration) / "calibration.json" if Path(calibration).is_dir() else Path(calibration)
+    path = Path(calibration_file(calibration))
     if not path.is_file():
         raise NomalyError(f"--calibration: file not found: {path}. Make it with nomaly calibrate --output FOLDER.")
     return path.resolve()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -14,20 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
 
 from custom import __version__
-from custom.commands.from_weights import parameters_from_weights
-from custom.detector.weights import model_hash
-from custom.errors import NomalyError, find_mistake, root_cause
+from custom.detection.bundle_detector import BundleDetector, note_of
+from custom.errors import NomalyError
 from custom.runs.notes import data_notes
-from custom.runs.regions import only, significant, study_regions
+from custom.runs.regions import body_regions, findings_of, only, study_regions
 from custom.runs.source_geometry import source_arrays, write_images
-from custom.runs.study_outputs import remarks
 from custom.runs.tables import RegionResult
 from custom.scoring.regions import label_regions
-from custom.studies.items import Study, StudyItem
+from custom.studies.items import Study
 
 OPTIONS = ("threshold", "output")
 OUTPUTS = ("mask", "bands", "map")
@@ -37,41 +33,8 @@ BANDS = {"over half the threshold": 0.5, "over the threshold": 1, "over twice th
 REPORTED = ("score", "p_value", "decision", "calibration_group", "note", "seconds")
 
 
-class StudyDetector:
-    """Run a bundle's ``inference.json`` on single studies: the same parts as ``nomaly detect``, built once.
-
-    Args:
-        bundle: folder of the bundle.
-        weights: its model.pt.
-        overrides: other parameters of its config.
-
-    Raises:
-        NomalyError: if the weights are missing, broken or for another network, or the configs of another release.
-    """
-
-    def __init__(self, bundle: str | PathLike, weights: str | PathLike, **overrides: Any) -> None:
-        folder = Path(bundle)
-        self.bundle = folder.name
-        fixed = {"studies": [], "pending": [{}], "handlers": [], "num_workers": 0, "studies_per_batch": 1}
-        own = {"bundle_root": str(folder), "weights": str(weights), **fixed, **overrides}
-        try:
-            self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-            file = str(folder / "configs" / "inference.json")
-            config = ConfigParser.load_config_file(file)
-            parser = ConfigParser({**config, **parameters_from_weights(folder, [file], own), **own})
-            parser.get_parsed_content("initialize")
-            self.evaluator = parser.get_parsed_content("evaluator")
-        except Exception as error:  # MONAI wraps a component's error in its own
-            if find_mistake(error):
-                raise
-            raise NomalyError(
-                f"bundle {folder} must be for Nomaly {__version__}, but its configs cannot be used "
-                f"({root_cause(error)}): download it again, or use it with the release it was made with."
-            ) from error
-        self.dimension = 3 if "axcodes" in config else 2  # only volumes are reoriented before scoring
-        self.warnings = data_notes(None, [], str(weights))
-        self.model_hash = model_hash(self.evaluator.network)
-        self._one_at_a_time = threading.Lock()
+class StudyDetector(BundleDetector):
+    """A bundle's detector, which writes the one image that a viewer asked for, with the results as plain values."""
 
     def __call__(
         self,
@@ -97,14 +60,15 @@ class StudyDetector:
         if output not in OUTPUTS:
             raise NomalyError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}. Use one of these words.")
         threshold = read_threshold(threshold)
-        study = self.score_study(image)
-        study["note"] = " ".join(filter(None, (study["note"], *remarks(study))))
+        # the user knows which study was requested
+        study = self.score_study({"image": image, "case": "of this request", "private": True})
+        study["note"] = note_of(study)
         own, threshold = threshold, self._threshold(threshold, output, study)
         if own is not None:
             self._find_regions(own, study)
-        volumes = {"map": study["pred"]}
-        if threshold is not None and study["regions"] is not None:
-            volumes["labels"] = torch.where(study["foreground"], study["regions"], 0)
+        volumes, labelled = {"map": study["pred"]}, body_regions(study)
+        if threshold is not None and labelled is not None:
+            volumes["labels"] = labelled
         arrays = source_arrays(study["image"], volumes)
         regions = study_regions(study, arrays["labels"]) if "labels" in arrays else []
         findings = self._findings(study, regions, own)
@@ -119,35 +83,15 @@ class StudyDetector:
         answer = {"label_names": labels, "output": output, "warnings": warnings}
         return file, answer | self._results(study, threshold, regions, findings)
 
-    def score_study(self, image: str | Sequence[str]) -> Study:
-        """Score a study as `nomaly detect` does.
-
-        Raises:
-            NomalyError: if it failed or was rejected by the input check.
-        """
-        with self._one_at_a_time:
-            # The evaluator keeps the results of the last run only; the user knows which study was requested.
-            item: StudyItem = {"image": image, "case": "of this request", "private": True}
-            self.evaluator.data_loader.dataset.data = [item]
-            self.evaluator.run()
-            study: Study
-            [study] = self.evaluator.state.output
-            self.evaluator.state.output = None
-        if "error" in study:
-            raise NomalyError(study["error"])
-        if "score" not in study:
-            raise NomalyError(f"Not assessable: {'; '.join(study['refusals'])}.")
-        return study
-
     def _threshold(self, own: float | None, output: str, study: Study) -> float | None:
         """The user's threshold, else the calibrated one; None if there is neither, and the map was requested.
 
         Raises:
             NomalyError: if a mask would be empty because nothing was decided, which would look like a normal result.
         """
-        calibration = self.evaluator.network.calibration
         if own is not None:
             return own
+        calibration = self.calibration
         if not calibration.is_calibrated and output != "map":
             raise NomalyError(
                 f"threshold must be given for output {output}, as this detector is not calibrated: give one, "
@@ -164,15 +108,11 @@ class StudyDetector:
         """The regions that are counted and marked: the significant ones, or all above the user's threshold; None where
         nothing was decided.
         """
-        if own is not None:
-            return regions
-        if study.get("region_p_values") is None:
-            return None
-        return significant(regions, self.evaluator.decision_rule.alpha)
+        return regions if own is not None else findings_of(study, regions, self.alpha)
 
     def _find_regions(self, threshold: float, study: Study) -> None:
         """Replace the regions of a study by those above the user's threshold, which have no p-values."""
-        calibration = self.evaluator.network.calibration
+        calibration = self.calibration
         labels, masses, _ = label_regions(study["pred"], threshold, int(calibration.minimum_region))
         note = "The regions are above your own threshold, not the calibrated one, and therefore have no p-values."
         study["regions"] = torch.from_numpy(labels)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from custom.runs.region_measures import Region, measure_regions
 from custom.runs.source_geometry import source_spacing
 from custom.runs.tables import RegionResult
 from custom.studies.items import Study
+
+
+def body_regions(study: Study) -> torch.Tensor | None:
+    """(1, X, Y, Z) numbered regions of a study on the network's grid, 0 outside of the body; None if not calibrated."""
+    regions = study.get("regions")
+    return None if regions is None else torch.where(study["foreground"], regions, 0)
 
 
 def study_regions(study: Study, labels: NDArray[np.int32]) -> list[RegionResult]:
@@ -33,6 +40,11 @@ def study_regions(study: Study, labels: NDArray[np.int32]) -> list[RegionResult]
 def significant(regions: Iterable[RegionResult], alpha: float) -> list[RegionResult]:
     """Findings: the regions whose own p-value is at or below alpha; none without p-values."""
     return [region for region in regions if region.p_value is not None and region.p_value <= alpha]
+
+
+def findings_of(study: Study, regions: Iterable[RegionResult], alpha: float) -> list[RegionResult] | None:
+    """Findings among the regions of a study; None where nothing was decided, as it has no p-values."""
+    return None if study.get("region_p_values") is None else significant(regions, alpha)
 
 
 def only(labels: NDArray[np.int32], regions: Iterable[RegionResult]) -> NDArray[np.int32]:

@@ -21,8 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from custom.files import atomic_write
-from custom.studies.formats import IMAGE_SUFFIXES, NIFTI_SUFFIXES, TIFF_SUFFIXES
-from custom.studies.image_files import integer_type, keeps_integers
+from custom.studies.formats import NIFTI_SUFFIXES
 from custom.studies.nifti import affine_of, open_volume
 from custom.studies.own_files import IMAGES
 from custom.transforms.head import CropHead
@@ -140,7 +139,7 @@ def write_images(
         paths[name] = folder / f"{name}{'.png' if as_png else '.nii.gz'}"
         with atomic_write(paths[name], "wb") as stream:
             if as_png:
-                _save_png(stream, name, array, source)
+                _save_png(stream, name, array, image.meta["integers"])
             else:
                 dtype = np.uint8 if name == "mask" else np.float32
                 content = _nifti(array.astype(dtype), image, source).to_bytes()
@@ -157,12 +156,7 @@ def remove_images(folder: Path) -> None:
 
 def _is_image_file(image: MetaTensor) -> bool:
     """Whether results are written as PNG: those of PNG, JPEG and 2-D TIFF of up to 16 bits."""
-    source = Path(image.meta["filename_or_obj"])
-    if image.meta["dicom"]:  # whatever its name ends in
-        return False
-    if not source.name.lower().endswith((*IMAGE_SUFFIXES, *TIFF_SUFFIXES)):
-        return False
-    return len(image.meta["spatial_shape"]) == 2 and keeps_integers(source)
+    return bool(image.meta.get("integers")) and len(image.meta["spatial_shape"]) == 2
 
 
 def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Image:
@@ -179,13 +173,13 @@ def _nifti(array: np.ndarray, image: MetaTensor, source: Path) -> nib.Nifti1Imag
     return type(original)(array.reshape(original.shape), affine, header)
 
 
-def _save_png(stream: IO[bytes], name: str, array: np.ndarray, source: Path) -> None:
-    """Save an array, indexed [x, y], as PNG."""
+def _save_png(stream: IO[bytes], name: str, array: np.ndarray, integers: str) -> None:
+    """Save an array, indexed [x, y], as PNG; `integers` is the type of the source's values."""
     text = PngInfo()
     if name == "mask":
         pixels = np.where(array > 0.5, 255, 0).astype(np.uint8)
     elif name == "pseudo_healthy":
-        dtype = integer_type(source)
+        dtype = np.dtype(integers)
         pixels = np.clip(np.round(array), 0, np.iinfo(dtype).max).astype(dtype)
     else:
         offset = min(float(array.min()), 0.0)

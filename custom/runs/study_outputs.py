@@ -17,7 +17,7 @@ from custom.errors import NomalyError
 from custom.files import WriteError
 from custom.rendering.case_view import CaseView, case_view, input_view
 from custom.runs.records import StudyRecord
-from custom.runs.regions import only, significant, study_regions
+from custom.runs.regions import body_regions, only, significant, study_regions
 from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
@@ -113,8 +113,9 @@ class StudyOutputs:
             volumes |= {"map": study["pred"], "pseudo_healthy": study["reconstruction"]}
             if "deviation" in study:
                 volumes["deviation"] = study["deviation"]
-        if self.threshold is not None and study["regions"] is not None:
-            volumes["labels"] = torch.where(study["foreground"], study["regions"], 0)  # nothing outside of the body
+        labels = body_regions(study)
+        if self.threshold is not None and labels is not None:
+            volumes["labels"] = labels
         return volumes
 
     @staticmethod
@@ -173,8 +174,8 @@ class StudyOutputs:
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the displayed image must not be.
-        labels = study.get("regions")
-        outlined = None if labels is None else only(torch.where(study["foreground"], labels, 0).numpy(), findings)
+        labels = body_regions(study)
+        outlined = None if labels is None else only(labels.numpy(), findings)
         return case_view(*parts, outlined, truth, vmax, **place_of(study["image"]))
 
 

@@ -33,14 +33,34 @@ def read_image_file(path: Path) -> MetaTensor:
         NomalyError: if it does not fit into memory, is an animation, or a TIFF of another kind than grey or 8-bit RGB.
     """
     with open_image(path) as image:
-        pages = getattr(image, "n_frames", 1) if isinstance(image, TiffImageFile) else 1
-        _check_kind(image, path)
-        check_memory(path, image.width * image.height * len(image.getbands()) * pages)
-        if pages == 1:
-            values = _values(image)
-        else:
-            values = _stack([_values(page) for page in ImageSequence.Iterator(image)], path)
-    meta = {"spacing_known": False, "sides_known": False}
+        return pillow_image(image, path)
+
+
+def pillow_image(image: Image.Image, path: Path) -> MetaTensor:
+    """The values of an opened image as `read_image_file` gives them; `path` names it in messages.
+
+    Raises:
+        NomalyError: as `read_image_file`.
+    """
+    pages = getattr(image, "n_frames", 1) if isinstance(image, TiffImageFile) else 1
+    _check_kind(image, path)
+    check_memory(path, image.width * image.height * len(image.getbands()) * pages)
+    integers = _integers(image)
+    if pages == 1:
+        values = _values(image)
+    else:
+        values = _stack([_values(page) for page in ImageSequence.Iterator(image)], path)
+    return as_displayed(values, integers)
+
+
+def as_displayed(values: np.ndarray, integers: str) -> MetaTensor:
+    """A float32 (C, X, Y) or (C, X, Y, Z) array as an image without geometry, in display orientation.
+
+    Args:
+        values: the array.
+        integers: type of integers in PNG for these values, "uint8" or "uint16"; "" if PNG cannot hold them.
+    """
+    meta = {"spacing_known": False, "sides_known": False, "integers": integers}
     affine = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
     return MetaTensor(torch.from_numpy(values), affine=affine, meta=meta)
 
@@ -65,16 +85,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def keeps_integers(path: Path) -> bool:
-    """Whether the values of an image file are integers of at most 16 bits, which PNG can store."""
-    with open_image(path) as image:
-        return image.mode != "F" and not (isinstance(image, TiffImageFile) and image.mode == "I")
-
-
-def integer_type(path: Path) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type of integers in PNG for the values of an image file."""
-    with open_image(path) as image:
-        return np.uint16 if image.mode.startswith("I") else np.uint8
+def _integers(image: Image.Image) -> str:
+    """The smallest type of integers in PNG for the values of an image; "" for more than 16 bits or fractions."""
+    if image.mode == "F" or (isinstance(image, TiffImageFile) and image.mode == "I"):
+        return ""
+    return "uint16" if image.mode.startswith("I") else "uint8"
 
 
 def _check_kind(image: Image.Image, path: Path) -> None:

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Orientation, SpatialCrop, Transform
 
 from custom.errors import NomalyError
-from custom.studies.formats import IMAGE_SUFFIXES, TIFF_SUFFIXES, case_name, load_error, study_path
+from custom.studies.formats import case_name, load_error, study_path
 from custom.studies.items import ImageSource
 from custom.studies.readers import read_study
 
@@ -52,8 +52,7 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
             f"the affine must be invertible, but it is {own.tolist()}",
             "Fix the header, or export it again.",
         )
-    is_plain = path.suffix.lower() in (*IMAGE_SUFFIXES, *TIFF_SUFFIXES) and not image.meta.get("dicom")
-    without_geometry = is_plain and is_2d
+    without_geometry = "integers" in image.meta and is_2d  # read with Pillow, or displayed pixels in memory
     # A single sagittal or coronal slice has no axial plane to reorient to: the stored plane is kept.
     as_shown = is_2d and (without_geometry or nib.io_orientation(own)[2, 0] != 2)
     affine = _display_affine(own) if as_shown else own
@@ -69,6 +68,8 @@ def _promote(image: MetaTensor, path: Path) -> MetaTensor:
         "source_files": image.meta.get("source_files", [str(path)]),
         "dicom": image.meta.get("dicom", False),
         "content": image.meta.get("content", (0, shape[0], 0, shape[1])),
+        "integers": image.meta.get("integers", ""),
+        "rows_first": image.meta.get("rows_first", is_2d and (without_geometry or image.meta.get("dicom", False))),
         **{name: image.meta.get(name, "") for name in ("modality", "body_part", "view", "stored")},
     }
     data = image.as_tensor().float().reshape(image.shape[0], *shape[:2], -1)
@@ -120,12 +121,14 @@ class LoadStudy(Transform):
     it is stored turned or mirrored is brought upright, and one with a border of PixelPaddingValue is cropped to what is
     inside; the results lie on the pixels as stored.
 
-    `meta` keeps `original_affine` and `spatial_shape` (of the file), `spacing_known` (whether the file specifies
-    its pixel size), `sides_known` (whether it specifies the sides of the patient), `filename_or_obj` (for a series its
-    folder), `source_files` (for a series in the order of Z), `dicom` (whether they are DICOM), `eight_bit` (whether it
-    is an image file such as PNG with integers from 0 to 255), the DICOM values `modality`, `body_part` and `view`,
-    upper case, else "", `stored` (how a film was brought upright, else ""), and `content` (first and last + 1 column
-    and row of a film inside its border of padding; of others the whole image).
+    `meta` keeps `integers` (type of integers in PNG for the values of a 2-D image without geometry, else ""),
+    `rows_first` (whether arrays of the study usually have rows before columns), `original_affine` and `spatial_shape`
+    (of the file), `spacing_known` (whether the file specifies its pixel size), `sides_known` (whether it specifies the
+    sides of the patient), `filename_or_obj` (for a series its folder), `source_files` (for a series in the order of
+    Z), `dicom` (whether they are DICOM), `eight_bit` (whether it is an image file such as PNG with integers from 0 to
+    255), the DICOM values `modality`, `body_part` and `view`, upper case, else "", `stored` (how a film was brought
+    upright, else ""), and `content` (first and last + 1 column and row of a film inside its border of padding; of
+    others the whole image).
 
     Args:
         channels: 1 (grey) or 3 (colour). A grey image stored as RGB(A) is accepted for 1, a colour image is not.

@@ -37,12 +37,21 @@ def read_volume(path: Path) -> MetaTensor:
             is MINC 2 or CIFTI, has no voxels, or lacks a file of its pair.
     """
     with open_volume(path) as image:
-        _check_shape(image, path)
-        _check_values(image, path)
-        _check_units(image, path)
-        affine = affine_of(image, path)
-        check_memory(path, math.prod(map(int, image.shape)))  # MGH counts in 32 bits
-        values = np.asanyarray(image.dataobj).astype(np.float32)
+        return nibabel_volume(image, path)
+
+
+def nibabel_volume(image: SpatialImage, path: Path) -> MetaTensor:
+    """The values of an opened volume as `read_volume` gives them; `path` names it in messages.
+
+    Raises:
+        NomalyError: as `read_volume`.
+    """
+    _check_shape(image, path)
+    _check_values(image, path)
+    _check_units(image, path)
+    affine = affine_of(image, path)
+    check_memory(path, math.prod(map(int, image.shape)))  # MGH counts in 32 bits
+    values = np.asanyarray(image.dataobj).astype(np.float32)
     meta = {"spacing_known": True, "sides_known": _states_sides(image)}
     return MetaTensor(torch.from_numpy(_channel_first(values)), affine=torch.from_numpy(affine), meta=meta)
 

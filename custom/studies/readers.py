@@ -31,6 +31,7 @@ from custom.studies.formats import (
     unreadable,
 )
 from custom.studies.image_files import read_image_file
+from custom.studies.memory import MemoryImage
 from custom.studies.nifti import read_volume
 from custom.studies.nrrd import SPACING_WORDS, left_anterior_superior, states_spacing
 
@@ -39,12 +40,14 @@ def read_study(image: str | PathLike | Sequence[str]) -> MetaTensor:
     """Read a study in the layout of its file, (C, X, Y) or (C, X, Y, Z).
 
     Args:
-        image: a file, the folder of one DICOM series, or the list of a series' files.
+        image: a file, the folder of one DICOM series, the list of a series' files, or an image in memory.
 
     Raises:
         NomalyError: if it is missing, cannot be read, does not fit into memory, or its reader fails.
     """
     path = study_path(image)
+    if isinstance(image, MemoryImage):
+        return image.read()
     if not isinstance(image, (str, PathLike)):
         return read_dicom([Path(file) for file in image], path)
     check_access(path)

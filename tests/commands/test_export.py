@@ -23,7 +23,7 @@ from custom.export.formats import FILES, PACKAGES, load_runner
 BUNDLES = ("ra_brain", "memmc_pneumonia")  # one of each method; a volume and a film
 MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
 FORMATS = [
-    pytest.param("onnx", marks=pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")),
+    pytest.param("onnx", marks=pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[export]")),
     "torchscript",
     "torch_export",
 ]
@@ -106,7 +106,7 @@ def test_picture_and_volume_are_told_apart_in_the_graph(exported, name: str) -> 
     assert float(film(slices[:1])[3]) > 0 and int(film(slices)[4]) == -1
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
+@pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[export]")
 @pytest.mark.parametrize(
     ("size", "offset"),  # None = of the network's size, 32 x 32; with an offset the file has 16 bits
     [(None, 0), ((131, 150), 0), ((150, 33), 0), ((24, 20), 0), ((131, 150), 4000), (None, 4000)],
@@ -164,7 +164,7 @@ def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
         assert hashlib.sha256((folder / file["file"]).read_bytes()).hexdigest() == file["sha256"]
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")
+@pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[export]")
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_onnx_file_is_valid_standard_onnx(exported, bundle: str) -> None:
     import onnx
@@ -288,5 +288,6 @@ def test_missing_package_is_named_with_the_way_to_get_it(nomaly, tmp_path, monke
     done = nomaly("export", "ra_brain", "--output", tmp_path / "o")
     assert done.code == 2
     assert (
-        "--format onnx needs the package no_such_package, which is not installed: run `pip install .[onnx]`" in done.err
+        "--format onnx needs the package no_such_package, which is not installed: run `pip install .[export]`"
+        in done.err
     )

@@ -27,7 +27,7 @@ class Equalisation(nn.Module):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("onnx", marks=pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[onnx]")),
+        pytest.param("onnx", marks=pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed: .[export]")),
         "torchscript",
         "torch_export",
     ],
