@@ -26,7 +26,8 @@ EAGER = "eager"
 class FormatParity:
     """Largest differences of a format from the detector over the studies, and the seconds per study.
 
-    map: relative to the study's largest map value; score: relative to the score, if fused to 1 at least; reconstruction: absolute.
+    map: relative to the study's largest map value; score: relative to the score, if fused to 1 at least;
+    reconstruction: absolute.
     """
 
     map: float = 0.0
