@@ -20,6 +20,7 @@ from dicom import write_film
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 IMAGES = {
     "ra_brain": "head",
+    "ra_brain_flair": "head",
     "ra_chest": "chest",
     "ra_wrist": "wrist",
     "memmc_pneumonia": "chest",
@@ -27,7 +28,7 @@ IMAGES = {
     "memmc_colonoscopy": "colon",
 }
 # Other processors round sums otherwise; p-values and decisions rest on ranks, which this cannot change here.
-SCORE_TOLERANCE = 1e-4
+SCORE_TOLERANCE = 1e-3  # standard deviations of healthy studies
 SCORED = ("status", "score", "p_value", "decision", "region_count")
 
 
@@ -71,7 +72,7 @@ def test_shipped_weights_give_the_golden_scores_p_values_and_decisions(bundle, n
     expected = json.loads((GOLDEN / "expected.json").read_text())[bundle]
     assert found.keys() == expected.keys()
     for study, wanted in expected.items():
-        assert found[study]["score"] == pytest.approx(wanted["score"], rel=SCORE_TOLERANCE)
+        assert found[study]["score"] == pytest.approx(wanted["score"], abs=SCORE_TOLERANCE)
         for name in ("p_value", "decision", "region_p_values"):
             assert found[study][name] == wanted[name], (study, name)
         assert (checked[study]["status"] == "not_assessable") == wanted["rejected_by_the_input_check"]
