@@ -213,7 +213,7 @@ def test_difference_over_the_tolerance_ends_with_code_one(nomaly, words, tmp_pat
     ("more", "message"),
     [
         ({"weights": "no.pt"}, "weights file not found: no.pt. Train the bundle first"),
-        ({"image_size": 64}, "do not fit this network"),
+        ({"image_size": 64}, "were made with other parameters"),
         ({"format": "tflite"}, "--format must be one of onnx, torchscript, torch_export or all, got tflite."),
         ({"imag_size": 64}, "no parameter is called imag_size: did you mean image_size?"),
     ],
