@@ -41,6 +41,7 @@ class CalibratedDecision(nn.Module):
         rule: how p-values become decisions.
         group: calibration group of all studies; None without groups.
         refusal: why no study can have a p-value; None if studies can.
+        standardised: whether scores are in standard deviations, so that the tolerance of ties is absolute near 0.
     """
 
     healthy_scores: Tensor
@@ -53,9 +54,11 @@ class CalibratedDecision(nn.Module):
         rule: DecisionRule,
         group: str | None = None,
         refusal: str | None = None,
+        standardised: bool = False,
     ) -> None:
         super().__init__()
         self.refusal = refusal
+        self.unit = 1.0 if standardised else 0.0
         self.single_images = int(calibration.slices.max()) == 1
         scores: NDArray[np.float64] = np.zeros(1)
         p: NDArray[np.float64] = np.full(2, float(NONE))
@@ -72,7 +75,7 @@ class CalibratedDecision(nn.Module):
     def forward(self, score: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """p-value () float64 and decision () int64 of a study (N, C, X, Y); 2-D images and volumes are not compared."""
         value = score.double()
-        as_large = (self.healthy_scores >= value - TIE * value.abs()).sum()
+        as_large = (self.healthy_scores >= value - TIE * (value.abs() + self.unit)).sum()
         single = torch.ones_like(image[:, 0, 0, 0]).sum() < 1.5  # the number of slices, as a value of the graph
         valid = torch.isfinite(value) & (single if self.single_images else ~single)
         return torch.where(valid, self.p_values[as_large], NONE), torch.where(valid, self.decisions[as_large], NONE)
@@ -143,7 +146,8 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
         )
     depth = 1 if int(calibration.slices.max()) == 1 else 2
     refusal = calibration.refusal((*side, depth), evaluator.scoring, group)
-    calibrated_decision = CalibratedDecision(calibration, evaluator.decision_rule, group, refusal)
+    standardised = evaluator.score.mode == "fused"
+    calibrated_decision = CalibratedDecision(calibration, evaluator.decision_rule, group, refusal, standardised)
     return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, calibrated_decision).eval()
 
 
@@ -166,7 +170,7 @@ def study_score(
     reconstruction: Tensor,
     code_distance: Tensor | None = None,
 ) -> Tensor:
-    """`score` of slices (N, ..., X, Y), float32, or float64 if fused, without branches on values.
+    """`score` of slices (N, ..., X, Y), float32, without branches on values.
 
     Raises:
         NomalyError: a mode that has no such form here.
@@ -177,7 +181,7 @@ def study_score(
         parts = [pooled(score, anomaly_map, mask), dissimilarity(score, image, reconstruction)]
         if code_distance is not None:
             parts.append(code_distance.mean())
-        return score.standardised(torch.stack([part.double() for part in parts]).add(SMALLEST).log()).sum()
+        return score.standardised(torch.stack([part.double() for part in parts]).add(SMALLEST).log()).sum().float()
     return pooled(score, anomaly_map, mask)
 
 

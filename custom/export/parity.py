@@ -26,7 +26,8 @@ EAGER = "eager"
 class FormatParity:
     """Largest differences of a format from the detector over the studies, and the seconds per study.
 
-    map: relative to the study's largest map value; score: relative to the score; reconstruction: absolute.
+    map: relative to the study's largest map value; score: relative to the score, if fused to 1 at least;
+    reconstruction: absolute.
     """
 
     map: float = 0.0
@@ -42,7 +43,8 @@ class FormatParity:
         largest = item["pred"].abs().max().clamp(min=1e-12)
         self.map = worst(self.map, (stacked(item["pred"]) - anomaly_map).abs().max() / largest)
         self.reconstruction = worst(self.reconstruction, (stacked(item["reconstruction"]) - reconstruction).abs().max())
-        self.score = worst(self.score, abs(item["score"] - float(score)) / max(abs(item["score"]), 1e-12))
+        unit = 1.0 if "score_parts" in item else 1e-12  # a fused score is in standard deviations, and may be 0
+        self.score = worst(self.score, abs(item["score"] - float(score)) / max(abs(item["score"]), unit))
         if abs(float(p_value) - (NONE if item["p_value"] is None else item["p_value"])) > 1e-12:
             self.p_values_differ.append(item["case"])
         if int(decision) != (NONE if item["decision"] is None else DECISIONS[item["decision"]]):

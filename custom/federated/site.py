@@ -27,7 +27,8 @@ class DetectorAlgo(MonaiAlgo):
     nor is replaced there. Optimisers, learning-rate schedule and random state continue from round to round.
 
     ``evaluate`` returns ``synthetic_auroc`` (larger = better) and ``healthy_error`` (smaller = better) on the
-    validation section. It also fits the normalisation of maps, where the bundle has one, to these weights.
+    validation section. The statistics of healthy studies are not fitted: run `nomaly adapt` with the final model at
+    each site.
     """
 
     @property

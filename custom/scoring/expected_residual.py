@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from custom.errors import NomalyError
 
 MINIMUM = 20  # healthy images from which the residual can be learned
-LEAST = 0.05  # smallest expected residual, as a share of the mean residual of healthy images
 
 
 class ExpectedResidual(nn.Module):
-    """Divide an anomaly map by the residual that healthy images have at that place: r / (mean * (E(x_hat) + floor)).
+    """Divide an anomaly map by the residual that healthy images have at that place: r / (mean * E(x_hat)).
 
     Ribs, folds of the cortex and the border of the skull are hard to reconstruct in every image. A small network E
     learns from healthy images how large the map usually is at each pixel, and sees only the pseudo-healthy image x_hat
@@ -31,7 +30,7 @@ class ExpectedResidual(nn.Module):
     Args:
         in_channels: channels of the images.
         spatial_dims: 2 or 3.
-        floor: added to the expected residual, as a share of the mean residual of healthy images, so that a small
+        floor: smallest expected residual, as a share of the mean residual of healthy images, > 0, so that a small
             difference does not become large where healthy images agree, as in air.
         width: feature channels of the network at its finest level, a multiple of 8.
 
@@ -42,10 +41,10 @@ class ExpectedResidual(nn.Module):
     scale: Tensor
     images: Tensor
 
-    def __init__(self, in_channels: int = 1, spatial_dims: int = 2, floor: float = 0.3, width: int = 16) -> None:
+    def __init__(self, in_channels: int = 1, spatial_dims: int = 2, floor: float = 0.05, width: int = 16) -> None:
         super().__init__()
-        if floor < 0:
-            raise NomalyError(f"residual_floor must be >= 0, a share of the mean residual, got {floor}.")
+        if floor <= 0:
+            raise NomalyError(f"residual_floor must be > 0, a share of the mean residual, got {floor}.")
         if width < 8 or width % 8:
             raise NomalyError(f"width must be a multiple of 8, got {width}.")
         self.floor = floor
@@ -56,7 +55,7 @@ class ExpectedResidual(nn.Module):
 
     def forward(self, anomaly_map: Tensor, reconstruction: Tensor) -> Tensor:
         """Map (B, 1, *S) of images with these reconstructions (B, C, *S) -> (B, 1, *S), larger = more abnormal."""
-        relative = anomaly_map / (self.scale * (self.expected(reconstruction) + self.floor))
+        relative = anomaly_map / (self.scale * self.expected(reconstruction))
         # no branch on the buffer: a graph exported before the fit stays correct afterwards
         return torch.where(self.images > 0, relative, anomaly_map)
 
@@ -68,8 +67,9 @@ class ExpectedResidual(nn.Module):
         with torch.autocast(reconstruction.device.type, enabled=False):
             coarse = F.interpolate(reconstruction.float(), size=grid, mode=mode, align_corners=False)
             axes = [torch.linspace(-1, 1, side, device=coarse.device) for side in grid]
-            position = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(coarse), -1, *grid)
-            expected = F.softplus(self.network(torch.cat([coarse, position], 1))) + LEAST
+            # not len(): in an exported graph the number of images stays free
+            position = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(coarse.shape[0], -1, *grid)
+            expected = F.softplus(self.network(torch.cat([coarse, position], 1))) + self.floor
             return F.interpolate(expected, size=size, mode=mode, align_corners=False)
 
     @torch.enable_grad()

@@ -75,6 +75,17 @@ def test_every_bundle_has_a_page_of_its_parameters() -> None:
     assert sorted(name.split()[1] for name in markers if name.startswith("parameters")) == bundles
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "bundles" / "index.md"], ids=["readme", "site"])
+def test_figures_of_the_bundles_are_those_of_their_weights(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for path in ROOT.glob("bundles/*/models/provenance.json"):
+        measured = json.loads(path.read_text(encoding="utf-8"))["eval_metrics"]
+        best = next(value for name, value in measured.items() if name.startswith("best_baseline"))
+        (row,) = [line.split("|") for line in lines if line.startswith(f"| [`{path.parents[1].name}`]")]
+        figures = [row[4].strip(), row[5].strip()]
+        assert figures == [f"{value['value']:.3f}" for value in (measured["image_auroc"], best)], path
+
+
 @pytest.mark.slow
 def test_site_builds_strictly_and_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")

@@ -18,6 +18,7 @@ from custom.scoring.anomaly_map import (
     EmbeddingDistance,
     GaussianBlur,
     LpipsDistance,
+    SmoothResidualMap,
 )
 from custom.scoring.clahe import equalize_adapthist
 from maps import ResidualMap
@@ -216,3 +217,29 @@ def test_autocast_of_the_network_does_not_coarsen_the_blur() -> None:
         blurred = GaussianBlur(2.0)(image)
     assert blurred.dtype == torch.float32
     assert torch.equal(blurred, GaussianBlur(2.0)(image))
+
+
+# Smooth residual
+
+
+def test_smooth_residual_is_the_size_of_the_blurred_difference() -> None:
+    image = torch.full((2, 3, 16, 16), 0.75)
+    reconstruction = torch.full((2, 3, 16, 16), 0.25)
+    reconstruction[:, 0] = 0.75  # one of three channels agrees
+    assert torch.allclose(SmoothResidualMap(2.0)(image, reconstruction), torch.full((2, 1, 16, 16), 1 / 3))
+
+
+def test_errors_of_alternating_sign_cancel_in_the_smooth_residual_and_an_equal_patch_stays() -> None:
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 0.4 - 0.2  # a checkerboard of +0.2 and -0.2
+    reconstruction = torch.full((1, 1, 32, 32), 0.5)
+    texture = SmoothResidualMap(2.0)(reconstruction + board, reconstruction)
+    patch = torch.zeros(32, 32)
+    patch[12:20, 12:20] = 0.2
+    anomaly = SmoothResidualMap(2.0)(reconstruction + patch, reconstruction)
+    assert texture[..., 8:24, 8:24].max() < 0.001 and anomaly[0, 0, 16, 16] > 0.15
+
+
+def test_smooth_residual_of_volumes_and_equal_images() -> None:
+    image = torch.rand(1, 1, 8, 9, 10)
+    assert SmoothResidualMap(1.0)(image, 1 - image).shape == (1, 1, 8, 9, 10)
+    assert SmoothResidualMap(1.0)(image, image).max() == 0

@@ -19,7 +19,7 @@ def healthy(count: int = 64, size: tuple[int, ...] = (32, 32)) -> tuple[torch.Te
 
 
 def fitted(**settings) -> ExpectedResidual:
-    residual = ExpectedResidual(floor=0.0)
+    residual = ExpectedResidual()
     residual.fit(*healthy(), **{"steps": 60, **settings})
     return residual.eval()
 
@@ -63,11 +63,11 @@ def test_fit_depends_on_data_and_seed_only() -> None:
 
 
 def test_second_fit_replaces_the_first() -> None:
-    residual = ExpectedResidual(floor=0.0)
+    residual = ExpectedResidual()
     maps, reconstructions = healthy()
     residual.fit(maps * 5, reconstructions, steps=5)
     residual.fit(maps, reconstructions, steps=5)
-    once = ExpectedResidual(floor=0.0)
+    once = ExpectedResidual()
     once.fit(maps, reconstructions, steps=5)
     assert all(torch.equal(value, once.state_dict()[name]) for name, value in residual.state_dict().items())
 
@@ -118,7 +118,7 @@ def test_maps_that_allow_no_fit_are_refused(maps: torch.Tensor, message: str) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"floor": -0.1}, "residual_floor must be >= 0, a share of the mean residual, got -0.1"),
+        ({"floor": 0.0}, "residual_floor must be > 0, a share of the mean residual, got 0.0"),
         ({"width": 12}, "width must be a multiple of 8, got 12"),
     ],
 )

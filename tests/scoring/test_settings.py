@@ -53,7 +53,7 @@ def test_each_part_has_its_settings_under_its_own_name() -> None:
         (StudyScore("max"), {}, 'score.mode: "mean" at calibration, "max" now'),
         (MEAN, {"reconstructor": autoencoder(masks=8)}, "ensemble.masks: 4 at calibration, 8 now"),
         (MEAN, {"reconstructor": autoencoder(mask_seed=1)}, "ensemble.mask_seed: 0 at calibration, 1 now"),
-        (MEAN, {"normalisation": ExpectedResidual()}, "normalisation.floor: none at calibration, 0.3 now"),
+        (MEAN, {"normalisation": ExpectedResidual()}, "normalisation.floor: none at calibration, 0.05 now"),
         (MEAN, {"code_distance": CodeDistance(8)}, "code.shrinkage: none at calibration, 0.001 now"),
         (MEAN, {"map_head": SmoothResidualMap(1.5)}, "map.sigma: none at calibration, 1.5 now"),
         (MEAN, {"map_head": StructuralSimilarityMap()}, 'map.kind: "residual" at calibration, "ms_ssim" now'),

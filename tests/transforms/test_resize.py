@@ -78,3 +78,11 @@ def test_2d_image_is_not_made_a_volume() -> None:
 def test_no_plane_leaves_the_study_as_it_is() -> None:
     image = study(1, 9, 8, 1)
     assert ResizeStudyd(None)({"image": image})["image"] is image
+
+
+def test_one_number_is_the_length_of_the_shorter_side() -> None:
+    wide = ResizeStudyd(32)(
+        {"image": MetaTensor(torch.rand(1, 96, 64, 1)), "mask": MetaTensor(torch.ones(1, 96, 64, 1))}
+    )
+    assert wide["image"].shape == wide["mask"].shape == (1, 48, 32, 1)
+    assert ResizeStudyd(32)({"image": MetaTensor(torch.rand(1, 64, 101, 1))})["image"].shape == (1, 32, 50, 1)
