@@ -84,7 +84,7 @@ def test_setting_out_of_range_is_refused_before_the_training(
     [
         ({"crop_margin": [0.5, 0, 0.5, 0]}, "crop_margin must be the fractions (left, top, right, bottom) to crop"),
         ({"source_range": [255, 0]}, "source_range must be (low, high) with low < high, or null for percentiles"),
-        ({"frame_size": [32, 20]}, "each side of a slice must have at least the window's 32 pixels, got 20"),
+        ({"frame_size": 20}, "each side of a slice must have at least the window's 32 pixels, got 20"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
 )
