@@ -28,6 +28,7 @@ RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
 LAST_FILES = ("metrics.json", "report.html")  # of a finished evaluation
+FITTED = ("calibration", "normalisation", "code_distance", "part_statistics")  # parts of a detector beside its network
 
 
 def run(
@@ -231,13 +232,13 @@ def median_seconds(folder: Path) -> float | None:
 
 
 def count_parameters(weights: str | None) -> int | None:
-    """Number of floating-point values in a weights file, without those of calibration and normalisation."""
+    """Number of floating-point values of the network in a weights file, without what was fitted to healthy studies."""
     from custom.detector.weights import read_tensors
 
     if weights is None or not Path(weights).is_file():
         return None
     tensors = read_tensors(weights).items()
-    learned = [tensor for name, tensor in tensors if name.split(".")[0] not in ("calibration", "normalisation")]
+    learned = [tensor for name, tensor in tensors if name.split(".")[0] not in FITTED]
     return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
 
 
