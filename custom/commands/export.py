@@ -84,7 +84,8 @@ def run(
     try:
         with one_thread():
             runners = {key: load_runner(key, path) for key, path in paths.items()}
-            report = check_parity(evaluator, module, runners, tolerances_of(network.map_head))
+            tolerances = tolerances_of(network.map_head, evaluator.score.mode == "fused")
+            report = check_parity(evaluator, module, runners, tolerances)
     except NomalyError:
         for path in (*paths.values(), folder / RECORD):  # files that were not checked
             path.unlink()

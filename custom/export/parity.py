@@ -128,8 +128,11 @@ def reason_to_leave_out(evaluator: DetectionEvaluator, item: Study) -> str | Non
     return item.get("error")
 
 
-def tolerances_of(map_head: nn.Module) -> dict[str, float]:
+def tolerances_of(map_head: nn.Module, fused: bool = False) -> dict[str, float]:
     """Largest allowed differences: map and score relative, reconstruction absolute.
+
+    A fused score is in standard deviations of healthy studies, which are a tenth to a fifth of its parts' logarithms:
+    1.2e-4 was seen between onnxruntime and PyTorch (58 slices of heads, ra_brain).
 
     Adaptive equalisation counts grey levels in small tiles: if the last bit of a pixel moves it to the next level,
     the mapping of its neighbours changes. The exported equalisation itself is exact (equal on all of 62 chest films),
@@ -138,7 +141,7 @@ def tolerances_of(map_head: nn.Module) -> dict[str, float]:
     maximum and 0.7 % of the score (618 chest films, ra_chest).
     """
     equalised = getattr(map_head, "residual", None) == "clahe" or getattr(map_head, "perceptual_clahe", False)
-    return {"map": 0.1 if equalised else 1e-3, "score": 0.02 if equalised else 1e-4, "reconstruction": 1e-4}
+    return {"map": 0.1 if equalised else 1e-3, "score": 0.02 if equalised else 1e-3 if fused else 1e-4, "reconstruction": 1e-4}
 
 
 def table(report: Mapping[str, Any]) -> str:

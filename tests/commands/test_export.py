@@ -202,7 +202,7 @@ def test_detector_without_calibration_is_exported_without_p_value(nomaly, words,
 
 def test_difference_over_the_tolerance_ends_with_code_one(nomaly, words, tmp_path, monkeypatch) -> None:
     strict = {"map": 1e-3, "score": -1.0, "reconstruction": 1e-4}
-    monkeypatch.setattr(parity, "tolerances_of", lambda map_head: strict)
+    monkeypatch.setattr(parity, "tolerances_of", lambda map_head, fused: strict)
     parameters = words("memmc_pneumonia")
     done = nomaly("export", "memmc_pneumonia", "--output", tmp_path / "o", "--format", "torchscript", **parameters)
     assert done.code == 1 and "NOT EQUAL: see " in done.out and "Do not use these files." in done.out
