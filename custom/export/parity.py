@@ -141,7 +141,11 @@ def tolerances_of(map_head: nn.Module, fused: bool = False) -> dict[str, float]:
     maximum and 0.7 % of the score (618 chest films, ra_chest).
     """
     equalised = getattr(map_head, "residual", None) == "clahe" or getattr(map_head, "perceptual_clahe", False)
-    return {"map": 0.1 if equalised else 1e-3, "score": 0.02 if equalised else 1e-3 if fused else 1e-4, "reconstruction": 1e-4}
+    return {
+        "map": 0.1 if equalised else 1e-3,
+        "score": 0.02 if equalised else 1e-3 if fused else 1e-4,
+        "reconstruction": 1e-4,
+    }
 
 
 def table(report: Mapping[str, Any]) -> str:
