@@ -120,7 +120,9 @@ class FitStatistics:
         """Fit the statistics of the parts, and write the weights."""
         if engine.score.mode == "fused" and self.parts:
             if engine.score.statistics is not self.network.part_statistics:
-                raise NomalyError("statistics of the score must be the network's part_statistics, got others: set it.")
+                raise NomalyError(
+                    "statistics of the score must be part_statistics of the network, got others: correct the config."
+                )
             with self.enough():
                 self.network.part_statistics.fit(self.parts)
                 logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))

@@ -126,8 +126,6 @@ def _earlier_map(settings: Mapping[str, Any] | None) -> list[list[tuple[str, Any
     """Listing of a map: its own values, then those of the modules in it."""
     if settings is None:
         return []
-    if settings["kind"] == "smooth_residual":
-        return [_present(settings, ("sigma",))]
     if settings["kind"] == "ahe_perceptual":
         keys = ("clip_limit", "kernel_size", "perceptual_clahe", "perceptual_power", "perceptual_raw", "residual")
         return [_present(settings, keys), _present(settings, ("levels",)), _present(settings, ("sigma",))]

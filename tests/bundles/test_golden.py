@@ -11,22 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden import GOLDEN, IMAGES
 from PIL import Image
 
 from custom import cli
 from custom.commands.bundle import BUNDLES
 from dicom import write_film
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-IMAGES = {
-    "ra_brain": "head",
-    "ra_brain_flair": "head",
-    "ra_chest": "chest",
-    "ra_wrist": "wrist",
-    "memmc_pneumonia": "chest",
-    "memmc_covid": "chest",
-    "memmc_colonoscopy": "colon",
-}
 # Other processors round sums otherwise; p-values and decisions rest on ranks, which this cannot change here.
 SCORE_TOLERANCE = 1e-3  # standard deviations of healthy studies
 SCORED = ("status", "score", "p_value", "decision", "region_count")

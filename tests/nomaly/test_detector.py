@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN, IMAGES
 from monai.transforms import LoadImage
 from PIL import Image
 
@@ -21,15 +22,6 @@ from custom.studies.readers import read_study
 from dicom import write_film, write_series
 from nomaly import Detector, NomalyError, find_studies, load
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-IMAGES = {
-    "ra_brain": "head",
-    "ra_chest": "chest",
-    "ra_wrist": "wrist",
-    "memmc_pneumonia": "chest",
-    "memmc_covid": "chest",
-    "memmc_colonoscopy": "colon",
-}
 AFFINE = np.array([[0, 0, 4.0, -50], [-3.0, 0, 0, 60], [0, 3.5, 0, -40], [0, 0, 0, 1]])
 SAME = ("score", "p_value", "decision", "note")
 
