@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any, cast
 
 import torch
-from monai.data import Dataset
-from monai.transforms import Randomizable
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from custom.errors import NomalyError
 from custom.studies.items import StudyItem
 
 
-class SliceDataset(Randomizable, Dataset):
-    """Slices (C, X, Y) of studies, prepared once and kept in memory, augmented again at each access.
+class SliceDataset(Dataset[torch.Tensor]):
+    """Slices (C, X, Y) of studies, prepared once and kept in memory.
 
     Args:
         data: datalist items.
         transform: deterministic preprocessing to ``image`` (C, X, Y, Z).
-        augmentation: random transforms of a slice's dictionary; None = no augmentation.
         window: side of the network's input in pixels; larger slices are cut into adjacent windows, the last ones
             flush with the edge. None = whole slices.
         progress: show a progress bar while studies are read.
@@ -34,7 +31,6 @@ class SliceDataset(Randomizable, Dataset):
         self,
         data: Sequence[StudyItem],
         transform: Callable,
-        augmentation: Callable | None = None,
         window: int | None = None,
         progress: bool = True,
     ) -> None:
@@ -42,29 +38,25 @@ class SliceDataset(Randomizable, Dataset):
             raise NomalyError(
                 "data must contain at least one study, got none: add studies to the section of datalist.json."
             )
-        self.augmentation = augmentation
         self.window = window
         with tqdm(data, desc="Reading studies", unit="study", mininterval=1.0, disable=not progress) as studies:
-            parts = [part for item in studies for part in self.cut(transform(item)["image"])]
-        super().__init__(parts)
+            self.parts = [part for item in studies for part in self.cut(transform(item)["image"])]
+
+    def __len__(self) -> int:
+        """Number of slices or windows."""
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """Slice (C, X, Y)."""
+        return self.parts[index]
 
     def cut(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Training samples of a study (C, X, Y, Z)."""
         return study_slices(image, self.window)
 
-    def set_random_state(self, seed: int | None = None, state: Any = None) -> SliceDataset:
-        """Seed the augmentation."""
-        if isinstance(self.augmentation, Randomizable):
-            self.augmentation.set_random_state(seed, state)
-        return self
-
     def images(self) -> torch.Tensor:
-        """All slices without augmentation, (N, C, X, Y)."""
-        return torch.stack(cast(list[torch.Tensor], self.data))
-
-    def _transform(self, index: int) -> dict[str, torch.Tensor]:
-        item = {"image": self.data[index]}
-        return item if self.augmentation is None else self.augmentation(item)
+        """All slices, (N, C, X, Y)."""
+        return torch.stack(self.parts)
 
 
 def study_slices(image: torch.Tensor, window: int | None = None) -> list[torch.Tensor]:
@@ -102,16 +94,3 @@ def load_slices(
 ) -> torch.Tensor:
     """All slices, or their windows, (N, C, X, Y) of the studies in ``data``."""
     return SliceDataset(data, transform, window=window, progress=progress).images()
-
-
-def check_loader(loader: object) -> None:
-    """Refuse a training loader without a batch.
-
-    Raises:
-        NomalyError: if it has none; MONAI would skip the training and continue.
-    """
-    if isinstance(loader, Sized) and len(loader) == 0:
-        raise NomalyError(
-            "training needs at least one whole batch of slices, got none: add studies to the training section or "
-            "lower batch_size."
-        )

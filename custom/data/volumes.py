@@ -14,7 +14,7 @@ from custom.studies.items import StudyItem
 
 
 class VolumeDataset(SliceDataset):
-    """Windows (C, *window) of volumes, prepared once and kept in memory, augmented again at each access.
+    """Windows (C, *window) of volumes, prepared once and kept in memory.
 
     Their positions are those of inference with the same overlap, so that the network is trained on the windows that it
     will be applied to. A window is a view of its volume: overlap costs no memory.
@@ -22,7 +22,6 @@ class VolumeDataset(SliceDataset):
     Args:
         data: datalist items.
         transform: deterministic preprocessing to ``image`` (C, X, Y, Z).
-        augmentation: random transforms of a window's dictionary; None = no augmentation.
         window: sides (X, Y, Z) in voxels of the network's input, one number for a cube.
         overlap: fraction of a window that its neighbour also covers.
         progress: show a progress bar while studies are read.
@@ -35,14 +34,13 @@ class VolumeDataset(SliceDataset):
         self,
         data: Sequence[StudyItem],
         transform: Callable,
-        augmentation: Callable | None = None,
         window: int | Sequence[int] = 64,
         overlap: float = 0.5,
         progress: bool = True,
     ) -> None:
         self.sides = ensure_tuple_rep(window, 3)
         self.overlap = overlap
-        super().__init__(data, transform, augmentation, progress=progress)
+        super().__init__(data, transform, progress=progress)
 
     def cut(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Windows (C, *window) of a study (C, X, Y, Z)."""

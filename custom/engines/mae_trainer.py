@@ -43,7 +43,7 @@ class MaskedAutoencoderTrainer(ReconstructionTrainer):
     def step(self, x: torch.Tensor) -> dict[str, Any]:
         """Hide patches of the images x (B, C, *S), rebuild them and update the network."""
         visible = self.draw_visible(len(x))
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        with self.autocast_context():
             predicted = self.network(x, visible)
         loss, terms = self.loss_function(predicted, patchify(x, self.model.patch_size), visible)
         self.optimizer.zero_grad(set_to_none=True)

@@ -64,12 +64,22 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         """The network in training."""
         return cast(ReversedAutoencoder, self.network.reconstructor)
 
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """Those of encoder and decoder."""
+        return [self.encoder_optimizer, self.decoder_optimizer]
+
+    @property
+    def phase(self) -> str:
+        """Warm-up or introspective, by the epoch."""
+        return "warm-up" if self.state.epoch <= self.warmup_epochs else "introspective"
+
     def step(self, x: torch.Tensor) -> dict[str, Any]:
         """Take a warm-up or an introspective step on the images x (B, C, *S)."""
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
         noise = self.draw_noise(len(x))
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            step = self.warmup_step if self.state.epoch <= self.warmup_epochs else self.introspective_step
+        with self.autocast_context():
+            step = self.warmup_step if self.phase == "warm-up" else self.introspective_step
             x_hat, loss, terms = step(x, noise)
         return {
             Keys.IMAGE: x,
@@ -136,10 +146,8 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
     def _update(self, loss: torch.Tensor, *optimizers: torch.optim.Optimizer, retain_graph: bool = False) -> None:
         """One step of the optimisers; gradients go only to their parameters."""
         parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
-        average_over_processes(gradients)
-        for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = gradient
+        torch.autograd.backward(loss, inputs=parameters, retain_graph=retain_graph)
+        average_over_processes([parameter.grad for parameter in parameters])
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

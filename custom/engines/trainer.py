@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
-from custom.data.slices import check_loader
+from custom.data.augmentation import BatchAugmentation
+from custom.engines.recorded_step import RecordedStep
 
 
 class ReconstructionTrainer(SupervisedTrainer):
@@ -26,11 +28,10 @@ class ReconstructionTrainer(SupervisedTrainer):
         network: moved to ``device``.
         optimizer: optimiser of its parameters.
         loss_function: the training objective.
+        augmentation: random changes of the images; None = none.
         amp: bfloat16 autocast on any device; losses are computed in float32.
+        record_step: on a GPU, record the step as a CUDA graph, see custom.engines.recorded_step.
         kwargs: further arguments of SupervisedTrainer.
-
-    Raises:
-        NomalyError: if the loader has no batch; MONAI would skip the training and continue.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class ReconstructionTrainer(SupervisedTrainer):
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_function: nn.Module,
+        augmentation: BatchAugmentation | None = None,
         amp: bool = False,
+        record_step: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_loader(train_data_loader)
         self.autocast = amp
+        self.augmentation = augmentation
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -56,6 +59,17 @@ class ReconstructionTrainer(SupervisedTrainer):
             decollate=False,
             **kwargs,
         )
+        self.recorded_step = RecordedStep(self.augmented_step, self.optimizers, device, record_step)
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """All optimisers of the step."""
+        return [self.optimizer]
+
+    @property
+    def phase(self) -> Hashable:
+        """The part of the training that the next step belongs to; steps of one part do the same."""
+        return None
 
     # MONAI declares a dictionary; its handlers accept a list as well.
     def _iteration(  # type: ignore[override]
@@ -63,10 +77,19 @@ class ReconstructionTrainer(SupervisedTrainer):
     ) -> list[dict[str, Any]]:
         x = torch.as_tensor(batchdata[Keys.IMAGE]).to(self.state.device, non_blocking=True)
         self.network.train()
-        output = [self.step(x)]
+        output = [self.recorded_step(x, self.phase)]
         engine.state.output = output  # type: ignore[assignment]  # ignite declares int
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def augmented_step(self, images: torch.Tensor) -> dict[str, Any]:
+        """Take one training step on changed copies of the images (B, C, *S)."""
+        return self.step(images if self.augmentation is None else self.augmentation(images))
+
+    def autocast_context(self) -> torch.autocast:
+        """Autocast of the network; without its cache, whose copies of weights a recorded step must not share."""
+        device = self.state.device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=device != "cuda")
 
     def step(self, x: torch.Tensor) -> dict[str, Any]:
         """Take one training step on images (B, C, *S) and return its detached results."""

@@ -11,40 +11,29 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.data import Dataset
-from monai.transforms import Randomizable
 from torch.optim import Optimizer
 
 
 class EpochSeed:
-    """Seed all random number generators from (seed, epoch) at the start of each epoch.
-
-    torch (shuffling, noise) gets the same seed in every process; augmentation outside loader workers differs between
-    processes.
+    """Seed all random number generators from (seed, epoch) at the start of each epoch, alike in every process.
 
     Args:
         seed: seed of the run.
-        dataset: dataset whose random transforms are seeded, too.
     """
 
-    def __init__(self, seed: int, dataset: Dataset) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.dataset = dataset
 
     def attach(self, engine: Engine) -> None:
         """Register on the engine."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        rank = dist.get_rank() if dist.is_initialized() else 0
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch]).generate_state(1)[0])
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
-        if isinstance(self.dataset, Randomizable):
-            self.dataset.set_random_state((seed + rank) % 2**32)
 
 
 class PhasedLearningRate:
@@ -86,7 +75,10 @@ class PhasedLearningRate:
         rate = self.rate(engine.state.epoch)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate)  # a recorded step reads it there, see custom.engines.recorded_step
+                else:
+                    group["lr"] = rate
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 1."""

@@ -123,4 +123,4 @@ def test_training_on_larger_frames_learns_from_their_windows(
     assert done.code == 0, done.err
     assert "Epoch 1: validation synthetic-lesion AUROC" in done.err
     too_many = train_tiny(bundle, tmp_path / "data", tmp_path / "other", batch_size=25, max_epochs=1)
-    assert too_many.code == 2 and "training needs at least one whole batch of slices, got none" in too_many.err
+    assert too_many.code == 2 and "training needs at least one whole batch of 25 images, got 24: add" in too_many.err

@@ -14,17 +14,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
-from monai.data import DataLoader
-from monai.transforms import Compose, EnsureTyped, RandAffined
 from torch.nn.parallel import DistributedDataParallel
 
+from custom.data.augmentation import BatchAugmentation
+from custom.data.batches import BatchLoader
 from custom.data.slices import SliceDataset
 from custom.data.study_loader import StudyDataset, StudyLoader
 from custom.data.volumes import VolumeDataset
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.engines.mae_trainer import MaskedAutoencoderTrainer
-from custom.errors import NomalyError
 from custom.handlers.checkpoint import TrainingCheckpoint
 from custom.handlers.loss_log import LossLog
 from custom.handlers.schedule import EpochSeed, PhasedLearningRate
@@ -36,6 +35,11 @@ from custom.scoring.score import StudyScore
 from custom.scoring.structural_similarity import StructuralSimilarityMap
 
 CPU = torch.device("cpu")
+# A GPU takes recorded steps.
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")),
+]
 
 
 def make_network() -> MemMCMaskedAutoencoder:
@@ -69,7 +73,7 @@ def make_trainer(
     network = make_network()
     return MaskedAutoencoderTrainer(
         **{"device": CPU, "max_epochs": 1, "train_data_loader": batches or [{"image": images()}]} | settings,
-        network=wrap(network),
+        network=wrap(network.to(settings.get("device", CPU))),
         optimizer=optimizer(network.parameters(), rate),
         loss_function=MaskedPatchLoss(),
         max_gradient_norm=max_gradient_norm,
@@ -177,19 +181,14 @@ def test_trainings_of_one_seed_are_equal_bit_for_bit() -> None:
     assert not torch.equal(weights(first.model), weights(other.model))
 
 
-def assemble_training(directory: Path) -> tuple[MaskedAutoencoderTrainer, TrainingCheckpoint]:
+def assemble_training(directory: Path, device: str) -> tuple[MaskedAutoencoderTrainer, TrainingCheckpoint]:
     """A training as the bundle puts it together: shuffling, augmentation, fused AdamW, schedule, checkpoints."""
-    augmentation = Compose(
-        [
-            RandAffined(keys="image", prob=1.0, rotate_range=0.2, translate_range=2, padding_mode="border"),
-            EnsureTyped(keys="image", track_meta=False),
-        ]
-    )
     studies = [{"image": images(3, seed).permute(1, 2, 3, 0)} for seed in range(2)]
-    dataset = SliceDataset(studies, lambda study: study, augmentation, progress=False)
     trainer = make_trainer(
-        DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True),
+        BatchLoader(SliceDataset(studies, lambda study: study, progress=False), 1, device),
         max_epochs=4,
+        device=torch.device(device),
+        augmentation=BatchAugmentation(shift_share=0.1, padding="border"),
         optimizer=lambda parameters, rate: torch.optim.AdamW(parameters, rate, fused=True),
         rate=1e-3,
     )
@@ -197,20 +196,21 @@ def assemble_training(directory: Path) -> tuple[MaskedAutoencoderTrainer, Traini
         str(directory), trainer.model, {"model": trainer.optimizer}, None, {"datalist": "abc"}
     )
     schedule = PhasedLearningRate([trainer.optimizer], 1, 4, 1e-5, 1e-2, 1e-5)
-    for handler in (EpochSeed(0, dataset), schedule, LossLog(), checkpoint):
+    for handler in (EpochSeed(0), schedule, LossLog(), checkpoint):
         handler.attach(trainer)
     return trainer, checkpoint
 
 
-def test_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_killed_training_resumes_bit_for_bit(tmp_path: Path, device: str) -> None:
     torch.manual_seed(11)
-    uninterrupted, expected = assemble_training(tmp_path / "a")
+    uninterrupted, expected = assemble_training(tmp_path / "a", device)
     uninterrupted.run()
 
     torch.manual_seed(22)
-    killed, _ = assemble_training(tmp_path / "b")
+    killed, _ = assemble_training(tmp_path / "b", device)
 
-    @killed.on(Events.ITERATION_COMPLETED(once=8))  # the second of three steps of epoch 3
+    @killed.on(Events.ITERATION_COMPLETED(once=14))  # the second of six steps of epoch 3
     def kill() -> None:
         raise KeyboardInterrupt
 
@@ -218,11 +218,11 @@ def test_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
         killed.run()
 
     torch.manual_seed(33)
-    resumed, checkpoint = assemble_training(tmp_path / "b")
+    resumed, checkpoint = assemble_training(tmp_path / "b", device)
     steps = []
     resumed.add_event_handler(Events.ITERATION_COMPLETED, lambda: steps.append(resumed.state.iteration))
     resumed.run()
-    assert steps == list(range(7, 13))
+    assert steps == list(range(13, 25))
     assert torch.equal(weights(resumed.model), weights(uninterrupted.model))
     ours, theirs = (torch.load(run.checkpoint, weights_only=True) for run in (checkpoint, expected))
     assert ours.keys() == theirs.keys() and ours["epoch"] == theirs["epoch"] == 4
@@ -239,12 +239,6 @@ def test_bfloat16_training_stays_near_float32() -> None:
     assert low.state.output[0]["loss"].item() == pytest.approx(full.state.output[0]["loss"].item(), rel=0.02)
     change = weights(full.model) - weights(make_network())
     assert (weights(low.model) - weights(full.model)).norm() < 0.05 * change.norm()
-
-
-def test_loader_without_a_whole_batch_is_refused_before_training() -> None:
-    too_few = DataLoader([{"image": images()[0]}], batch_size=2, drop_last=True)
-    with pytest.raises(NomalyError, match="training needs at least one whole batch of slices, got none"):
-        make_trainer(train_data_loader=too_few)
 
 
 # (3) Two processes ----------------------------------------------------------------------------------------------------
@@ -313,7 +307,7 @@ def test_network_of_volumes_learns_from_windows_and_finds_what_is_odd() -> None:
         trainer = MaskedAutoencoderTrainer(
             device=CPU,
             max_epochs=6,
-            train_data_loader=DataLoader(dataset, batch_size=2),
+            train_data_loader=BatchLoader(dataset, batch_size=2),
             network=network,
             optimizer=torch.optim.AdamW(network.parameters(), 3e-3),
             loss_function=MaskedPatchLoss(),

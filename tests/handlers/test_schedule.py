@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.transforms import RandShiftIntensityd
 from torch.optim import SGD
 
+from custom.data.batches import BatchLoader
 from custom.data.slices import SliceDataset
 from custom.handlers.schedule import EpochSeed, PhasedLearningRate, half_cosine
 
@@ -57,18 +57,16 @@ def test_every_optimizer_gets_the_rate_as_an_epoch_starts() -> None:
     assert rates == [[handler.rate(epoch)] * 2 for epoch in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
 
 
-def draws(dataset: SliceDataset) -> tuple:
-    return torch.rand(1).item(), random.random(), np.random.rand(), dataset[0]["image"].mean().item()
+def draws() -> tuple:
+    return torch.rand(1).item(), random.random(), np.random.rand()
 
 
 def test_random_numbers_follow_from_seed_and_epoch_alone() -> None:
     def start(seed: int, epoch: int, before: int) -> tuple:
-        augmentation = RandShiftIntensityd(keys="image", offsets=1.0, prob=1.0)
-        dataset = SliceDataset([{"image": torch.zeros(1, 2, 2, 1)}], lambda item: item, augmentation, progress=False)
         for _ in range(before):
-            draws(dataset)
-        EpochSeed(seed, dataset)(SimpleNamespace(state=SimpleNamespace(epoch=epoch)))
-        return draws(dataset)
+            draws()
+        EpochSeed(seed)(SimpleNamespace(state=SimpleNamespace(epoch=epoch)))
+        return draws()
 
     assert start(0, 3, before=0) == start(0, 3, before=5)
     for other in (start(0, 4, before=0), start(1, 3, before=0)):
@@ -76,13 +74,13 @@ def test_random_numbers_follow_from_seed_and_epoch_alone() -> None:
 
 
 def test_shuffling_repeats_for_an_epoch_that_is_run_again() -> None:
-    dataset = SliceDataset([{"image": torch.arange(8.0).reshape(1, 1, 1, 8)}], lambda item: item, progress=False)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=8, shuffle=True)
+    studies = [{"image": torch.arange(8.0).expand(1, 1, 1, 8)}]
+    loader = BatchLoader(SliceDataset(studies, lambda item: item, progress=False), batch_size=8)
 
     def orders(max_epochs: int, already: int = 0) -> list[list[float]]:
         seen = []
         engine = Engine(lambda _, batch: seen.append(batch["image"].flatten().tolist()))
-        EpochSeed(0, dataset).attach(engine)
+        EpochSeed(0).attach(engine)
         state = {"epoch": already, "max_epochs": max_epochs, "epoch_length": 1}
         if already:
             engine.load_state_dict(state)
@@ -92,3 +90,11 @@ def test_shuffling_repeats_for_an_epoch_that_is_run_again() -> None:
     whole = orders(4)
     assert len({tuple(order) for order in whole}) == 4
     assert orders(4, already=2) == whole[2:]
+
+
+def test_rate_that_lies_on_the_device_is_changed_there() -> None:
+    handler = schedule()
+    rate = torch.tensor(0.0)
+    handler.optimizers[0].param_groups[0]["lr"] = rate
+    handler(SimpleNamespace(state=SimpleNamespace(epoch=2)))
+    assert handler.optimizers[0].param_groups[0]["lr"] is rate and rate.item() == pytest.approx(handler.rate(2))

@@ -140,7 +140,7 @@ def test_what_stops_a_site_is_told_in_its_own_words(sites: dict[str, Path], tiny
     done = command(sites, tmp_path / "run", *words)
     assert done.returncode == 2
     told = done.stderr.splitlines()[-1]
-    reason = "a: training needs at least one whole batch of slices, got none: "
+    reason = "a: training needs at least one whole batch of 2 images, got 1: "
     assert told.startswith(f"job.py: the training stopped before all sites finished. {reason}") and "b: " not in told
     assert told.endswith(f" Logs: {tmp_path}/run/nvflare.") and not (tmp_path / "run" / "models").exists()
 
