@@ -59,4 +59,4 @@ class BatchLoader:
         if self.device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
-        return sum(image.numel() * image.element_size() for image in self.dataset) <= free / 4
+        return sum(image.numel() * image.element_size() for image in self.dataset.parts) <= free / 4
