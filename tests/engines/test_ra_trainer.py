@@ -264,6 +264,7 @@ class ToyValidator(Evaluator):
     def _iteration(self, engine: Any, x: torch.Tensor) -> float:
         torch.rand(7)
         with torch.no_grad():
+            x = x.to(next(self.network.parameters()).device)
             return squared_error(x, self.network.eval().reconstruct(x)).mean().item()
 
     def measure(self) -> None:
