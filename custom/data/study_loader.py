@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
 from typing import cast
 
 from monai.data import Dataset
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from custom.errors import NomalyError
+from custom.studies.formats import ITK_SUFFIXES, NIBABEL_SUFFIXES
 from custom.studies.items import Study, StudyItem
 from custom.studies.privacy import failure
+
+SMALL_FILE, SMALL_VOLUME = 16 * 2**20, 2**20  # bytes; volumes are compressed, and a radiograph has some 15 MB
 
 
 class StudyDataset(Dataset):
@@ -43,13 +48,57 @@ class StudyDataset(Dataset):
         return {**prepared, "source": item["image"], "seconds": time.perf_counter() - started}
 
 
+class StudyBatches(Sampler[list[int]]):
+    """Positions of the studies of each list that a StudyLoader gives, in order.
+
+    Neighbours share a list, except a study that may be a large volume, see :func:`is_large`: it has a list of its own,
+    so that memory does not hold several of them.
+
+    Args:
+        items: listed studies.
+        batch_size: largest number of studies in a list.
+    """
+
+    def __init__(self, items: Sequence[StudyItem], batch_size: int) -> None:
+        self.batches: list[list[int]] = []
+        shared = False
+        for index, item in enumerate(items):
+            small = not is_large(item)
+            if shared and small and len(self.batches[-1]) < batch_size:
+                self.batches[-1].append(index)
+            else:
+                self.batches.append([index])
+            shared = small
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def is_large(item: StudyItem) -> bool:
+    """Whether a study may need much memory: several files, a folder, or a large file, above all of a volume format."""
+    source = item["image"]
+    files = [source] if isinstance(source, (str, PathLike)) else source
+    if not isinstance(files, Sequence):  # in memory already
+        return False
+    if len(files) != 1 or os.path.isdir(files[0]):
+        return True
+    volume = str(files[0]).lower().endswith((*NIBABEL_SUFFIXES, *ITK_SUFFIXES))
+    try:
+        return os.path.getsize(files[0]) > (SMALL_VOLUME if volume else SMALL_FILE)
+    except OSError:  # its reader will report it
+        return False
+
+
 class StudyLoader(DataLoader):
     """Loader of lists of studies, not stacked: studies differ in their number of slices.
 
     Args:
         dataset: a StudyDataset.
         num_workers: processes that prepare studies ahead.
-        batch_size: largest number of studies in a list.
+        batch_size: largest number of studies in a list, see StudyBatches.
 
     Raises:
         NomalyError: if ``num_workers`` is negative or ``batch_size`` below 1.
@@ -62,7 +111,7 @@ class StudyLoader(DataLoader):
             )
         super().__init__(
             dataset,
-            batch_size=batch_size,
+            batch_sampler=StudyBatches(dataset.data, batch_size),
             num_workers=num_workers,
             collate_fn=list,
             prefetch_factor=1 if num_workers else None,  # one batch ahead per worker: volumes are large

@@ -34,7 +34,7 @@ from custom.studies.items import Study, StudyItem
 FIXED: dict[str, Any] = {
     "studies": [],
     "items": [],
-    "pending": [{}],
+    "pending": [{"image": ""}],
     "evaluator#val_handlers": [],
     "num_workers": 0,
     "studies_per_batch": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -25,6 +25,22 @@ class Reconstructor(Protocol):
         """Code (B, L) of x (B, C, *S); only needed for the distance of codes."""
 
 
+class Comparison(NamedTuple):
+    """An image beside its reconstruction, float32, before anything is related to healthy images.
+
+    Attributes:
+        anomaly_map: (B, 1, *S), larger = more abnormal.
+        reconstruction: pseudo-healthy image (B, C, *S).
+        code: latent code (B, L); None if the detector does not compare codes.
+        deviation: of an ensemble, the standard deviation of its members (B, 1, *S), mean over the channels; else None.
+    """
+
+    anomaly_map: torch.Tensor
+    reconstruction: torch.Tensor
+    code: torch.Tensor | None
+    deviation: torch.Tensor | None
+
+
 class AnomalyDetector(nn.Module):
     """A reconstructor, the head that compares input and reconstruction, and what both usually give on healthy studies.
 
@@ -33,8 +49,8 @@ class AnomalyDetector(nn.Module):
 
     Args:
         reconstructor: network with ``reconstruct(x)`` and optionally ``embed(x)`` for the head, ``latent(x)`` for the
-            distance of codes and ``ensemble_statistics(x)``, mean and standard deviation of an ensemble's
-            reconstructions.
+            distance of codes, ``reconstruct_with_code(x)`` if both cost less together, and ``ensemble_statistics(x)``,
+            mean and standard deviation of an ensemble's reconstructions.
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
         normalisation: makes that map relative to the expected residual; None = the map as it is.
         code_distance: distance of the latent code from those of healthy images; None = not computed.
@@ -77,12 +93,14 @@ class AnomalyDetector(nn.Module):
         - deviation: if the reconstructor is an ensemble, the standard deviation of its members (B, 1, *S), mean over
           the channels: the uncertainty of each pixel.
         """
-        anomaly_map, x_hat, *deviation = self.compare(x)
-        if self.normalisation is not None:
-            anomaly_map = self.normalisation(anomaly_map, x_hat)
-        distance = [] if self.code_distance is None else [self.code_distance(self.latent(x))]
-        spread = [value.view(-1, *[1] * (x.ndim - 1)).expand_as(anomaly_map) for value in distance]
-        return anomaly_map, x_hat, *spread, *deviation
+        anomaly_map, x_hat, code, deviation = self.compare(x)
+        results = [anomaly_map if self.normalisation is None else self.normalisation(anomaly_map, x_hat), x_hat]
+        if self.code_distance is not None:
+            distance = self.code_distance(code)
+            results.append(distance.view(-1, *[1] * (x.ndim - 1)).expand_as(anomaly_map))
+        if deviation is not None:
+            results.append(deviation)
+        return tuple(results)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -95,16 +113,21 @@ class AnomalyDetector(nn.Module):
         """Code (B, L) of x (B, C, *S), float32."""
         return self.reconstructor.latent(x).float()
 
-    def compare(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Anomaly map (B, 1, *S) before its normalisation, pseudo-healthy image and, of an ensemble, the deviation."""
-        others: tuple[torch.Tensor, ...] = ()
+    def compare(self, x: torch.Tensor) -> Comparison:
+        """What :meth:`predict` relates to healthy images: x (B, C, *S), its reconstruction and its code."""
+        code: torch.Tensor | None = None
+        deviation: torch.Tensor | None = None
         if hasattr(self.reconstructor, "ensemble_statistics"):
-            mean, deviation = self.reconstructor.ensemble_statistics(x)
-            x_hat, others = mean.float().clamp(0, 1), (deviation.float().mean(1, keepdim=True),)
+            mean, spread = self.reconstructor.ensemble_statistics(x)
+            x_hat, deviation = mean.float().clamp(0, 1), spread.float().mean(1, keepdim=True)
+        elif self.code_distance is not None and hasattr(self.reconstructor, "reconstruct_with_code"):
+            x_hat, code = (result.float() for result in self.reconstructor.reconstruct_with_code(x))
         else:
             x_hat = self.reconstruct(x).float()
+        if self.code_distance is not None and code is None:
+            code = self.latent(x)
         anomaly_map = self.map_head(x, x_hat, getattr(self.reconstructor, "embed", None)).float()
-        return anomaly_map, x_hat, *others
+        return Comparison(anomaly_map, x_hat, code, deviation)
 
     @property
     def has_statistics(self) -> bool:

@@ -116,8 +116,9 @@ class Calibrate:
     def start(self, engine: Engine) -> None:
         """Check what can be checked before the run, and begin without studies."""
         self._check_files()
-        if self.group_field is None and engine.state.epoch_length is not None:
-            check_enough(engine.state.epoch_length, self.rule.alpha, self.rule.confidence)
+        studies = getattr(engine.state.dataloader, "dataset", None)
+        if self.group_field is None and studies is not None:
+            check_enough(len(studies), self.rule.alpha, self.rule.confidence)
         write_key(self.file.with_name(f"{self.file.stem}_key.csv"), self.items)
         self.studies = []
         self.pixels = HealthyHistogram()

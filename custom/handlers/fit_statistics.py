@@ -102,12 +102,13 @@ class FitStatistics:
         chosen = torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()
         batches = images[chosen].split(self.batch_size)
         maps, reconstructions, codes = [], [], []
-        for batch in tqdm(batches, desc="Healthy statistics", unit="batch", mininterval=1.0):
+        hidden = not is_main_process()
+        for batch in tqdm(batches, desc="Healthy statistics", unit="batch", mininterval=1.0, disable=hidden):
             x = batch.to(device)
-            anomaly_map, x_hat = self.network.compare(x)[:2]
-            maps.append(anomaly_map)
-            reconstructions.append(x_hat)
-            codes.append(x.new_zeros(len(x), 0) if self.network.code_distance is None else self.network.latent(x))
+            compared = self.network.compare(x)
+            maps.append(compared.anomaly_map)
+            reconstructions.append(compared.reconstruction)
+            codes.append(x.new_zeros(len(x), 0) if compared.code is None else compared.code)
         return torch.cat(maps), torch.cat(reconstructions), torch.cat(codes)
 
     def collect(self, engine: DetectionEvaluator) -> None:

@@ -24,6 +24,7 @@ from custom.metrics.verdicts import baseline_sentence, false_alarm_sentence
 from custom.processes import is_main_process, wait_for_all
 from custom.reporting.report import write_report
 from custom.reporting.worklist import worklist_key
+from custom.runs.background import Background
 from custom.runs.folder import RunFolder
 from custom.runs.info import Evaluator, fingerprint, run_info
 from custom.runs.notes import WEIGHTS
@@ -43,9 +44,10 @@ class ResultsFolder:
     pseudo-healthy image; for DICOM studies also DICOM objects.
 
     Maps are on the grid of the source file: a NIfTI volume gives NIfTI of equal affine and shape, a 2-D image one of
-    equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``. The results of a study are on disk before
-    the next one begins, so that a stopped run can be resumed. Several processes that share the folder may each process
-    a part of the studies; the first one then writes the tables of all.
+    equal size. With ``evaluation`` also ``metrics.json`` and ``metrics.md``. The results of a study are written in the
+    background while the next ones are scored, each completely or not at all, so that a stopped run can be resumed.
+    Several processes that share the folder may each process a part of the studies; the first one then writes the tables
+    of all.
 
     Args:
         output_dir: output folder of the run.
@@ -142,6 +144,7 @@ class ResultsFolder:
         maker = {"nomaly": __version__, "bundle": run.get("bundle", "detector"), "alpha": self.rule.alpha}
         maker["model_hash"] = run["model_hash"]
         remark = WEIGHTS if WEIGHTS in self.notes else ""
+        self.writer = Background()
         self.outputs = StudyOutputs(self.folder, self.threshold, self.write_images, self.write_dicom, maker, remark)
         for note in self.notes if is_main_process() else ():
             logger.warning(note)
@@ -155,21 +158,28 @@ class ResultsFolder:
     def add(self, engine: Engine) -> None:
         """Write the results of the studies of an iteration."""
         for study in studies_of(engine):
-            record = self.outputs.make(study)
-            if self.evaluation is not None:
-                record = _evaluated(self.evaluation, study, record)
-            record.source = source_digest(study["source"])
-            self.run.records.write(record)
+            self.writer.add(self.write, study)
+
+    def write(self, study: Study) -> None:
+        """Write the results of a study."""
+        record = self.outputs.make(study)
+        if self.evaluation is not None:
+            record = _evaluated(self.evaluation, study, record)
+        record.source = source_digest(study["source"])
+        self.run.records.write(record)
 
     def finish(self, engine: Engine) -> None:
         """Write tables, run information, metrics and report of all studies."""
+        self.writer.finish()
         wait_for_all()
         if is_main_process():
             self._finish()
         wait_for_all()
 
     def stop(self, engine: Engine, error: BaseException) -> None:
-        """Unlock the folder after an error."""
+        """Unlock the folder after an error, once nothing is written any more."""
+        if hasattr(self, "writer"):
+            self.writer.stop()
         self.run.release()
         raise error
 

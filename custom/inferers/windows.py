@@ -26,6 +26,10 @@ class WindowInferer(SlidingWindowInferer):
     (B, C', X, Y, Z) or a tuple of them. The tensors of a tuple are stitched as channels of one, so that they share a
     single weight map.
 
+    With `full_batches`, the network always sees exactly `sw_batch_size` windows: a smaller batch is filled up with
+    copies of its last window, whose results are dropped. The results of a window then do not depend on what else is in
+    its batch, bit for bit, because the kernels of convolutions and matrix products are chosen by the batch size.
+
     If a batch of windows does not fit into memory, the study is started again with half the batch size, which is kept
     for later studies; the result is that of the smaller batch.
 
@@ -34,6 +38,7 @@ class WindowInferer(SlidingWindowInferer):
         window: its sides in pixels, one number for equal sides; None = each study is one window.
         overlap: fraction of a window that its neighbour also covers; one number, or one per axis of the window.
         sw_batch_size: number of windows in one call of the network.
+        full_batches: fill up each batch.
         kwargs: further arguments of monai.inferers.SlidingWindowInferer: `sw_device`, where the network runs,
             `device`, where results are stitched (both default to the input's device), `buffer_steps`.
 
@@ -48,10 +53,12 @@ class WindowInferer(SlidingWindowInferer):
         window: int | Sequence[int] | None = None,
         overlap: float | Sequence[float] = 0.5,
         sw_batch_size: int = 8,
+        full_batches: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(roi_size=(1,) * dims, sw_batch_size=sw_batch_size, overlap=overlap, **kwargs)
         self.dims = dims
+        self.full_batches = full_batches
         self.window = None if window is None else ensure_tuple_rep(window, dims)
 
     def __call__(
@@ -62,7 +69,8 @@ class WindowInferer(SlidingWindowInferer):
         widths: list[int] = []
         while True:
             try:
-                stitched = self.stitch(inputs, joined(network, widths), *args, **kwargs)
+                least = self.sw_batch_size if self.full_batches else 1
+                stitched = self.stitch(inputs, joined(network, widths, least), *args, **kwargs)
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -111,16 +119,22 @@ class WindowInferer(SlidingWindowInferer):
         )
 
 
-def joined(network: Callable[..., Any], widths: list[int]) -> Callable[..., torch.Tensor]:
-    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`."""
+def joined(network: Callable[..., Any], widths: list[int], least: int = 1) -> Callable[..., torch.Tensor]:
+    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`.
+
+    The network sees at least `least` windows; copies of the last one fill up smaller batches.
+    """
 
     def _call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        count = len(windows)
+        if count < least:
+            windows = torch.cat([windows, windows[-1:].expand(least - count, *windows.shape[1:])])
         answer = network(windows, *args, **kwargs)
         single = isinstance(answer, torch.Tensor)
         parts = (answer,) if single else tuple(answer)
         widths[:] = [] if single else [part.shape[1] for part in parts]
         # always a copy: MONAI applies weights in place, and an answer may be the study itself
-        return torch.cat(parts, 1)
+        return torch.cat([part[:count] for part in parts], 1)
 
     return _call
 

@@ -188,7 +188,12 @@ class ReversedAutoencoder(nn.Module):
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """Pseudo-healthy image of x (B, C, *S), from the posterior's mean: deterministic."""
-        return self.decode(self.encode(x)[0])
+        return self.reconstruct_with_code(x)[0]
+
+    def reconstruct_with_code(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The results of :meth:`reconstruct` and :meth:`latent` for x (B, C, *S), from one pass of the encoder."""
+        code = self.latent(x)
+        return self.decode(code), code
 
     def sample(self, x: torch.Tensor) -> torch.Tensor:
         """Pseudo-healthy image of x (B, C, *S), from a sample of the posterior: random."""

@@ -8,8 +8,10 @@ import torch
 from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import trange
 
 from custom.errors import NomalyError
+from custom.processes import is_main_process
 
 MINIMUM = 20  # healthy images from which the residual can be learned
 
@@ -100,7 +102,7 @@ class ExpectedResidual(nn.Module):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = torch.Generator().manual_seed(seed)
         losses = []
-        for _ in range(steps):
+        for _ in trange(steps, desc="Expected residual", unit="step", mininterval=1.0, disable=not is_main_process()):
             chosen = torch.randint(len(maps), (min(batch_size, len(maps)),), generator=order).to(maps.device)
             expected = self.expected(reconstructions[chosen])
             loss = (expected.log() + maps[chosen].float() / (scale * expected)).mean()

@@ -22,7 +22,6 @@ from PIL import Image
 
 from custom.commands.bundle import BUNDLES
 from custom.runs.tables import StudyResult, read_results_csv
-from custom.scoring.part_statistics import PARTS
 from dicom import write_film, write_series
 from tiny import ALPHA_OF_FINDINGS
 
@@ -198,7 +197,7 @@ def assert_same(output: Path, whole: Path) -> None:
     assert not [path for path in output.rglob(".*")]
 
 
-@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"studies_per_batch": 5}])
+@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"studies_per_batch": 1}, {"studies_per_batch": 5}])
 def test_loading_processes_and_lists_of_studies_change_nothing(
     nomaly, parameters, films, whole, tmp_path, settings
 ) -> None:
@@ -213,14 +212,7 @@ def test_loading_processes_and_lists_of_studies_change_nothing(
     )
     rows, expected = untimed(tmp_path / "out"), untimed(whole)
     assert done.code == 1 and [row.study for row in rows] == [row.study for row in expected]
-    for row, other in zip(rows, expected):
-        # together in a network studies may differ in rounding
-        parts = {f"score_{name}": getattr(row, f"score_{name}") for name in PARTS}
-        assert row == replace(other, score=row.score, p_value=row.p_value, region_size=row.region_size, **parts)
-        assert row.score == (None if other.score is None else pytest.approx(other.score, abs=1e-4))
-        assert sum(value for value in parts.values() if value is not None) == pytest.approx(row.score or 0, abs=1e-6)
-    if "num_workers" in settings:
-        assert_same(tmp_path / "out", whole)
+    assert_same(tmp_path / "out", whole)
 
 
 @pytest.mark.slow

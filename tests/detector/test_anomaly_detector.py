@@ -7,6 +7,8 @@ from torch import nn
 
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
+from custom.networks.reversed_autoencoder import ReversedAutoencoder
+from custom.scoring.code_distance import CodeDistance
 from maps import ResidualMap
 from tiny import TINY_AUTOENCODER
 
@@ -39,3 +41,16 @@ def test_ensemble_also_says_how_much_its_members_differ() -> None:
     assert torch.equal(x_hat, mean.clamp(0, 1)) and 0 <= x_hat.min() and x_hat.max() <= 1
     torch.testing.assert_close(deviation, per_channel.mean(1, keepdim=True))
     assert deviation.shape == (2, 1, 16, 16) and deviation.min() > 0
+
+
+def test_reconstruction_and_code_come_from_one_pass_of_the_encoder() -> None:
+    torch.manual_seed(0)
+    network = ReversedAutoencoder(2, 3, 16, [4, 8], 6)
+    detector = AnomalyDetector(network, ResidualMap(), code_distance=CodeDistance(6)).eval()
+    passes: list[int] = []
+    network.encoder.register_forward_hook(lambda *_: passes.append(1))
+    with torch.no_grad():
+        compared = detector.compare(images())
+        assert len(passes) == 1 and compared.code is not None
+        assert torch.equal(compared.reconstruction, network.reconstruct(images()))
+        assert torch.equal(compared.code, network.latent(images()))

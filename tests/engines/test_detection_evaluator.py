@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from custom.data.study_loader import StudyDataset, StudyLoader
+from custom.data.study_loader import StudyBatches, StudyDataset, StudyLoader
 from custom.errors import NomalyError, root_cause
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
@@ -287,6 +288,18 @@ def test_loader_gives_studies_of_different_sizes_as_they_are() -> None:
     assert all(isinstance(study["image"], MetaTensor) and "seconds" in study for study in chain(*loaded))
     (both,) = StudyLoader(StudyDataset(items, lambda entry: entry), batch_size=2)
     assert [study["case"] for study in both] == ["a", "b"]
+
+
+def test_only_what_may_be_a_large_volume_is_loaded_alone(tmp_path: Path) -> None:
+    sizes = {"a.png": 9, "b.dcm": 2**24, "c.dcm": 2**24 + 1, "d.nii.gz": 2**20, "e.nii.gz": 2**20 + 1, "f.png": 9}
+    for name, size in sizes.items():
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(size)
+    (tmp_path / "series").mkdir()
+    sources = [str(tmp_path / name) for name in [*sizes, "missing.png", "g.png", "series"]]
+    items = [{"image": source, "case": source} for source in sources]
+    items += [{"image": [sources[0]], "case": "one"}, {"image": sources[:2], "case": "two"}]
+    assert list(StudyBatches(items, 3)) == [[0, 1], [2], [3], [4], [5, 6, 7], [8], [9], [10]]
 
 
 # Several studies at once

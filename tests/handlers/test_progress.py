@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ignite.engine import Engine, Events
 
-from custom.data.study_loader import StudyLoader
+from custom.data.study_loader import StudyDataset, StudyLoader
 from custom.handlers.progress import EpochProgress, StudyProgress
 
 
@@ -45,7 +45,8 @@ def test_bar_over_studies_counts_studies_and_tells_their_rate(capsys: pytest.Cap
     engine = Engine(lambda engine, batch: batch)
     progress = StudyProgress("Calibrating")
     progress.attach(engine)
-    engine.run(StudyLoader(list(range(7)), batch_size=3))
+    items = [{"image": "a.png", "case": str(number)} for number in range(7)]
+    engine.run(StudyLoader(StudyDataset(items, dict), batch_size=3))
     assert (progress._bar.n, progress._bar.total) == (7, 7)
     err = capsys.readouterr().err
     assert "Calibrating" in err and "7/7" in err and "study/s" in err

@@ -12,6 +12,7 @@ from custom.errors import NomalyError
 from custom.inferers.slices import SliceWiseInferer
 from custom.inferers.volumes import VolumeInferer
 from custom.inferers.windows import WindowInferer, is_out_of_memory
+from custom.networks.reversed_autoencoder import ReversedAutoencoder
 
 CPU_ERROR = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
 INFERERS: dict[str, Callable[[int], WindowInferer]] = {
@@ -170,3 +171,28 @@ def test_bfloat16_network_gives_float32_results(make, study) -> None:
         wanted = make(4)(study, network)
     assert found.dtype == torch.float32 and not torch.equal(found, wanted)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.02)
+
+
+# Full batches
+
+
+def test_network_sees_the_same_number_of_windows_whatever_the_study() -> None:
+    seen: list[int] = []
+    inferer = SliceWiseInferer(6, sw_batch_size=4, full_batches=True)
+    for batch, depth in ((1, 1), (3, 1), (6, 1), (1, 7)):
+        study = torch.rand(batch, 1, 6, 6, depth)
+        found = inferer(study, lambda x: seen.append(len(x)) or (x, 2 * x))
+        assert torch.equal(found[0], study) and torch.equal(found[1], 2 * study)
+    assert seen == [4] * 6
+
+
+def test_values_of_a_slice_do_not_depend_on_those_that_share_its_pass() -> None:
+    torch.manual_seed(0)
+    network = ReversedAutoencoder(2, 1, 32, [16, 32], 8).eval()
+    study, others = torch.rand(1, 1, 32, 32, 1), torch.rand(9, 1, 32, 32, 1)
+    inferer = SliceWiseInferer(32, sw_batch_size=8, full_batches=True)
+    with torch.no_grad():
+        alone = inferer(study, network)
+        for place in (0, 3, 9):
+            together = inferer(torch.cat([others[:place], study, others[place:]]), network)
+            assert torch.equal(together[place : place + 1], alone)
