@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
 from custom.scoring.score import StudyScore
 
 
-def calibration(**values: object) -> CalibrationState:
+def calibration(**values: object) -> Calibrations:
     """Calibrated on 19 healthy studies, threshold 0.3."""
-    state = CalibrationState()
-    state.fill(**({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values))
+    state = Calibrations()
+    state.image.fill(**({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values))
     return state
 
 
@@ -165,7 +165,7 @@ def test_sets_of_one_class_are_evaluated_without_an_error(lesion: bool) -> None:
 def test_uncalibrated_detector_is_ranked_and_decides_nothing() -> None:
     undecided = {"p_value": None, "decision": None, "regions": None}
     studies = [study(seed, seed == 1, **undecided) for seed in range(3)]
-    result = evaluation(studies, calibration=CalibrationState())
+    result = evaluation(studies, calibration=Calibrations())
     assert result["image"]["auroc"]["value"] == 1 and result["n_without_p_value"] == 3
     assert result["false_alarm_rate"] is None and result["lesions"] is None and result["triage"] is None
     assert result["pixel"]["ap"]["value"] == 1 and result["pixel"]["dice"] is None
