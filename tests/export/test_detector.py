@@ -113,13 +113,13 @@ def test_score_without_branches_is_the_study_score(score: StudyScore, slices: in
     mask = foreground(study, 0.4)
     expected = float(score(anomaly_map, mask))
     stack = [part.movedim(-1, 0) for part in (anomaly_map, mask, study, study)]
-    assert float(study_score(score, *stack)) == pytest.approx(expected, rel=1e-6)
+    assert float(study_score(score, *stack, kind=0)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_share_of_the_foreground_is_rounded_up_and_at_least_one_pixel() -> None:
     values = torch.tensor([5.0, 1.0, 4.0, 2.0, 9.0]).view(1, 1, 5, 1)
     mask = torch.tensor([True, True, True, True, False]).view(1, 1, 5, 1)
-    tops = [float(study_score(StudyScore("top_q", q), values, mask, values, values)) for q in (0.01, 0.25, 0.26, 1.0)]
+    tops = [float(study_score(StudyScore("top_q", q), values, mask, values, values, 0)) for q in (0.01, 0.25, 0.26, 1.0)]
     assert tops == [5.0, 5.0, 4.5, 3.0]
 
 
@@ -127,7 +127,7 @@ def test_score_of_structure_is_the_mean_over_slices() -> None:
     score = StudyScore("ms_ssim", similarity=StructuralSimilarityMap())
     image, reconstruction = torch.rand(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = score(image, torch.ones(3, 1, 32, 32), image.movedim(0, -1), reconstruction.movedim(0, -1))
-    assert float(study_score(score, image, image > 0, image, reconstruction)) == pytest.approx(
+    assert float(study_score(score, image, image > 0, image, reconstruction, 0)) == pytest.approx(
         float(expected), rel=1e-6
     )
 
@@ -203,4 +203,4 @@ def test_score_mode_without_a_form_for_graphs_is_refused_and_not_replaced_by_the
     score, values = StudyScore("mean"), torch.ones(1, 1, 2, 2)
     score.mode = "median"
     with pytest.raises(NomalyError, match="score_mode must be one of fused, .* ms_ssim for an export, got"):
-        study_score(score, values, values > 0, values, values)
+        study_score(score, values, values > 0, values, values, 0)

@@ -166,7 +166,7 @@ def test_least_region_and_heaviest_regions_follow_from_healthy_maps(run_grey, gr
     studies = [spotted("a", 6, 2), spotted("b", 3), spotted("c", 1), spotted("d", 1, value=0.95)]
     calibrate = handler(grey_detector, tmp_path, pixel_false_positive_rate=0.1, false_regions_per_study=0.5)
     run_grey(studies, val_handlers=[calibrate])
-    state = grey_detector.calibration.volume
+    state = grey_detector.calibration.image
     # 14 of 1024 pixels are over 0, fewer than a tenth: the threshold is 0. Two regions of four studies may stay.
     assert float(state.pixel_threshold) == pytest.approx(0, abs=1e-8)
     assert int(state.minimum_region) == 3 and float(state.false_regions_per_study) == 0.5

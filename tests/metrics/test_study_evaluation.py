@@ -64,6 +64,22 @@ def evaluation(studies: list[dict], training: int = 0, **settings: object) -> di
     return handler.result()
 
 
+def test_volumes_beside_2d_images_are_measured_at_their_own_threshold() -> None:
+    # twice the map, twice the threshold: the mask of the same lesion in three slices, and no more
+    def deep(seed: int, lesion: bool) -> dict[str, Any]:
+        flat = study(seed, lesion)
+        names = ("image", "pred", "reconstruction", "foreground", "mask", "regions")
+        return {**flat, **{name: flat[name].repeat(1, 1, 1, 3) for name in names}, "pred": 2 * flat["pred"].repeat(1, 1, 1, 3)}
+
+    calibrations = calibration()
+    calibrations.volume.fill(healthy_scores=range(19), pixel_threshold=0.6, minimum_region=70)
+    studies = [study(0, False), study(1, True), deep(2, False), deep(3, True)]
+    result = evaluation(studies, calibration=calibrations)
+    assert result["pixel"]["dice"]["value"] == result["pixel"]["ap"]["value"] == 1
+    # the 60 voxels of the square are below the smallest region of volumes, the 20 pixels not below that of 2-D images
+    assert max(row["sensitivity"] for row in result["lesions"]["froc"] if row["sensitivity"] is not None) == 0.5
+
+
 def test_perfect_detector_has_perfect_numbers_in_every_part() -> None:
     result = evaluation([study(seed, lesion=seed % 2 == 1) for seed in range(8)], training=6)
     assert result["image"]["auroc"]["value"] == 1 and result["image"]["fpr_at_95_tpr"]["value"] == 0
