@@ -126,7 +126,7 @@ def monitor_sentence(found: Monitoring, studies: Sequence[MonitoredStudy]) -> st
     date = f", {alarm.date[:10]}" if alarm.date else ""
     return (
         f"Drift: alarm at case {alarm.study} (study {found.alarm + 1} of {m}{date}), onset near case {onset.study}; "
-        f"scores are {found.direction} than at calibration"
+        f"scores are {found.direction} than at calibration (another scanner, protocol or population?)"
     )
 
 

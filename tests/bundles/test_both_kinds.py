@@ -23,6 +23,9 @@ CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2, "false_regions_pe
 COUNTS = {"training": 16, "validation": 20, "calibration": 10, "test": 8}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Tiny synthetic heads, each also as a PNG image of its middle slice."""
@@ -92,8 +95,8 @@ def test_each_study_of_an_evaluation_is_compared_with_those_of_its_kind(run: Pat
 def test_kind_that_a_site_does_not_calibrate_keeps_that_of_the_weights(nomaly, run: Path, data: Path, tmp_path) -> None:
     volumes = tmp_path / "healthy"
     volumes.mkdir()
-    for path in sorted((data / "images").glob("healthy_0*.nii.gz"))[:6]:
-        shutil.copy(path, volumes)
+    for item in json.loads((data / "datalist.json").read_text())["validation"][:6]:  # volumes
+        shutil.copy(data / item["image"], volumes)
     words = ("calibrate", "ra_brain", "--healthy", volumes, "--weights", run / "calibrated.pt")
     done = nomaly(*words, "--into_weights", tmp_path / "site.pt", **CALIBRATION, **TINY_NETWORK["ra"])
     assert done.code == 0 and "Calibrated on 6 healthy volumes" in done.err, done.err
