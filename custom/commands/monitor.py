@@ -216,9 +216,7 @@ def _check_one_group(series: Series, group: str | None) -> None:
         )
 
 
-def _count_of_calibration(
-    infos: dict[str, dict[str, Any]], studies: Sequence[MonitoredStudy], kind: str | None
-) -> int:
+def _count_of_calibration(infos: dict[str, dict[str, Any]], studies: Sequence[MonitoredStudy], kind: str | None) -> int:
     """Number of calibration studies according to results.csv, or to run.json for tables of earlier releases."""
     group = studies[0].group if studies else None
     found = {study.run: study.healthy_studies for study in studies if study.healthy_studies}

@@ -206,7 +206,9 @@ def monitor(parser: OptionParser) -> None:
         help="leave out studies that metrics.json lists as abnormal (default: true)",
     )
     group.add_argument("--group", metavar="NAME", help="calibration group to monitor, if there are several")
-    group.add_argument("--kind", choices=KINDS, help="kind of study to monitor, if there are both: 2-D images or volumes")
+    group.add_argument(
+        "--kind", choices=KINDS, help="kind of study to monitor, if there are both: 2-D images or volumes"
+    )
     group.add_argument(
         "--healthy_studies",
         type=int,

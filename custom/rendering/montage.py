@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,7 +40,9 @@ def montage(
         raise NomalyError(f"columns must be at least 1, got {columns}.")
     if len({part.shape[1:] for part in parts}) > 1 or parts[0].ndim != 4:
         shapes = ", ".join(str(part.shape) for part in parts)
-        raise NomalyError(f"image, reconstruction, anomaly_map and truth must be (C, X, Y, Z) of one size, got {shapes}.")
+        raise NomalyError(
+            f"image, reconstruction, anomaly_map and truth must be (C, X, Y, Z) of one size, got {shapes}."
+        )
     full = float(np.nanmax(parts[2])) if vmax is None else vmax
     depth = parts[0].shape[-1]
     lines = []

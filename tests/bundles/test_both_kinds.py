@@ -17,7 +17,13 @@ from custom.runs.tables import read_results_csv
 from custom.synthetic.dataset import make_phantom
 from tiny import TINY_NETWORK, TINY_TRAINING
 
-SECTIONS = {"num_training": 8, "num_validation": 10, "num_calibration": 5, "num_test_healthy": 2, "num_test_abnormal": 2}
+SECTIONS = {
+    "num_training": 8,
+    "num_validation": 10,
+    "num_calibration": 5,
+    "num_test_healthy": 2,
+    "num_test_abnormal": 2,
+}
 GEOMETRY = {"shape": (30, 36, 28), "spacing": (6.0, 6.0, 6.0)}
 CALIBRATION = {"alpha": 0.2, "pixel_false_positive_rate": 0.2, "false_regions_per_study": 1000}
 COUNTS = {"training": 16, "validation": 20, "calibration": 10, "test": 8}

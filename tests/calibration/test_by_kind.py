@@ -56,7 +56,9 @@ def test_calibration_of_earlier_weights_is_that_of_its_kind(slices: int, kind: s
         calibrate(state, 30)
     loaded.load_state_dict(earlier.state_dict())
     assert [*loaded.calibrated] == [kind]
-    assert all(torch.equal(value, loaded.of_kind(kind).state_dict()[name]) for name, value in earlier.state_dict().items())
+    assert all(
+        torch.equal(value, loaded.of_kind(kind).state_dict()[name]) for name, value in earlier.state_dict().items()
+    )
     assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.3)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from custom.calibration.decision import DecisionRule
 from custom.calibration.by_kind import Calibrations
+from custom.calibration.decision import DecisionRule
 from custom.detector.calibration_file import load_calibration, write_calibration
 from custom.errors import NomalyError
 

@@ -186,7 +186,9 @@ def test_halved_weights_keep_the_calibration_exact(grey_detector) -> None:
     network = nn.Sequential(nn.Linear(3, 2), grey_detector)
     grey_detector.calibration.image.fill(pixel_threshold=0.123456789012345)
     state = halved(network)
-    assert state["0.weight"].dtype == torch.float16 and state["1.calibration.image.pixel_threshold"].dtype == torch.float64
+    assert (
+        state["0.weight"].dtype == torch.float16 and state["1.calibration.image.pixel_threshold"].dtype == torch.float64
+    )
     assert float(state["1.calibration.image.pixel_threshold"]) == 0.123456789012345
     network.load_state_dict(state)
     assert torch.equal(network[0].weight, state["0.weight"].float())

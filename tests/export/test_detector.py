@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from custom.calibration.decision import DecisionRule
 from custom.calibration.by_kind import Calibrations
+from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState
 from custom.errors import NomalyError
 from custom.export.detector import DECISIONS, TIE, CalibratedDecision, ExportedDetector, exported_detector, study_score
@@ -119,7 +119,9 @@ def test_score_without_branches_is_the_study_score(score: StudyScore, slices: in
 def test_share_of_the_foreground_is_rounded_up_and_at_least_one_pixel() -> None:
     values = torch.tensor([5.0, 1.0, 4.0, 2.0, 9.0]).view(1, 1, 5, 1)
     mask = torch.tensor([True, True, True, True, False]).view(1, 1, 5, 1)
-    tops = [float(study_score(StudyScore("top_q", q), values, mask, values, values, 0)) for q in (0.01, 0.25, 0.26, 1.0)]
+    tops = [
+        float(study_score(StudyScore("top_q", q), values, mask, values, values, 0)) for q in (0.01, 0.25, 0.26, 1.0)
+    ]
     assert tops == [5.0, 5.0, 4.5, 3.0]
 
 

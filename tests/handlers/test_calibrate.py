@@ -52,7 +52,9 @@ def test_copy_of_the_weights_and_readable_file_hold_the_calibration(run_grey, gr
     run_grey(items(0.9, 0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path, **copy)])
     state = read_tensors(tmp_path / "copy.pt")
     assert state["calibration.volume.healthy_scores"].dtype == torch.float64
-    assert state["calibration.volume.healthy_scores"].tolist() == grey_detector.calibration.volume.healthy_scores.tolist()
+    assert (
+        state["calibration.volume.healthy_scores"].tolist() == grey_detector.calibration.volume.healthy_scores.tolist()
+    )
     summary = json.loads((tmp_path / "calibration.json").read_text())
     volumes = summary["volume"]
     assert [study["study"] for study in volumes["studies"]] == ["h1", "h2", "h3", "h0"]  # ascending by score
@@ -243,7 +245,9 @@ def test_groups_are_calibrated_apart(run_grey, grey_detector, tmp_path: Path) ->
     state = grey_detector.calibration.volume
     assert (state.group_field, state.group_names) == ("scanner", ["A", "B"])
     assert state.healthy_groups.tolist() == [0, 1] * 4
-    assert {study["group"] for study in json.loads((tmp_path / "calibration.json").read_text())["volume"]["studies"]} == {
+    assert {
+        study["group"] for study in json.loads((tmp_path / "calibration.json").read_text())["volume"]["studies"]
+    } == {
         "A",
         "B",
     }

@@ -18,7 +18,9 @@ from custom.scoring.score import StudyScore
 def calibration(**values: object) -> Calibrations:
     """Calibrated on 19 healthy studies, threshold 0.3."""
     state = Calibrations()
-    state.image.fill(**({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values))
+    state.image.fill(
+        **({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values)
+    )
     return state
 
 
@@ -69,7 +71,11 @@ def test_volumes_beside_2d_images_are_measured_at_their_own_threshold() -> None:
     def deep(seed: int, lesion: bool) -> dict[str, Any]:
         flat = study(seed, lesion)
         names = ("image", "pred", "reconstruction", "foreground", "mask", "regions")
-        return {**flat, **{name: flat[name].repeat(1, 1, 1, 3) for name in names}, "pred": 2 * flat["pred"].repeat(1, 1, 1, 3)}
+        return {
+            **flat,
+            **{name: flat[name].repeat(1, 1, 1, 3) for name in names},
+            "pred": 2 * flat["pred"].repeat(1, 1, 1, 3),
+        }
 
     calibrations = calibration()
     calibrations.volume.fill(healthy_scores=range(19), pixel_threshold=0.6, minimum_region=70)

@@ -28,10 +28,39 @@ HEADER = (
 def test_csv_reads_back_exactly_what_was_written(tmp_path):
     rows = [
         StudyResult(
-            "b", "ok", 0.1 + 0.2, 1 / 41, "flag", "scanner A", "volume", 40, 2.5, -0.5, None, 2, 3.25, "ml", 1.5, "look, twice"
+            "b",
+            "ok",
+            0.1 + 0.2,
+            1 / 41,
+            "flag",
+            "scanner A",
+            "volume",
+            40,
+            2.5,
+            -0.5,
+            None,
+            2,
+            3.25,
+            "ml",
+            1.5,
+            "look, twice",
         ),
         StudyResult(
-            'a, "quoted"\nname', "ok", -1e-9, 1.0, "likely_normal", None, "image", 19, None, None, None, 0, 0.0, "mm2", 0.25
+            'a, "quoted"\nname',
+            "ok",
+            -1e-9,
+            1.0,
+            "likely_normal",
+            None,
+            "image",
+            19,
+            None,
+            None,
+            None,
+            0,
+            0.0,
+            "mm2",
+            0.25,
         ),
         StudyResult("c", "failed", error="file, cut off; copy it again"),
     ]
