@@ -209,8 +209,8 @@ def description(
             for state in [calibrations.of_kind(kind)]
         },
         "regions": {
-            "what": "not in the graph: connected pixels of the map above the pixel_threshold of the kind of study, with "
-            "at least minimum_region pixels",
+            "what": "not in the graph: connected pixels of the map above the pixel_threshold of the kind of study, "
+            "with at least minimum_region pixels",
         },
         "preprocessing": {
             "what": "not in the graph, nor is the input check: preprocessing of a study by the bundle, in this order",

@@ -36,8 +36,8 @@ class HasImageSize(Protocol):
 
 
 class CalibratedDecision(nn.Module):
-    """p-value and decision of the score of a study of one kind, from tables indexed by the number of healthy scores that
-    are at least as large.
+    """p-value and decision of the score of a study of one kind, from tables indexed by the number of healthy scores
+    that are at least as large.
 
     Args:
         calibration: calibration of the detector for this kind.

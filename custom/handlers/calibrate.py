@@ -58,8 +58,8 @@ class Calibrate:
 
     2-D images and volumes are calibrated apart, each on the healthy studies of that kind; the calibration of a kind
     without studies is kept as it is in the weights, and is not in the file. The file is readable, and belongs to these
-    weights, which are not changed. A study that cannot be read is skipped and logged. Memory: four bytes per pixel of all studies on the network's grid,
-    and about 15 kB per study for the input check.
+    weights, which are not changed. A study that cannot be read is skipped and logged. Memory: four bytes per pixel of
+    all studies on the network's grid, and about 15 kB per study for the input check.
 
     Args:
         network: the detector; its calibrations are filled.
@@ -78,8 +78,8 @@ class Calibrate:
 
     Raises:
         NomalyError: at the start, if a file to write exists, or ``into_weights`` is ``path`` itself; at the end of the
-            run, if there are too few healthy studies of a kind, two contain the same image, all have the same score, or one has
-            no group. Nothing is written then.
+            run, if there are too few healthy studies of a kind, two contain the same image, all have the same score, or
+            one has no group. Nothing is written then.
     """
 
     def __init__(

@@ -135,15 +135,11 @@ class FitStatistics:
             logger.info("Saved the weights with statistics of healthy studies: %s", self.output)
 
     def fit_parts(self, kind: str, parts: list[list[float]]) -> None:
-        """Fit the parts of the score of one kind of study.
-
-        With studies of the other kind only, or too few of one kind, that kind takes over the statistics of the other.
-        """
-        others = [len(rows) for other, rows in self.parts.items() if other != kind]
-        if len(parts) < MINIMUM <= max(others):
+        """Fit the parts of the score of one kind of study; with too few it keeps the statistics of the other kind."""
+        if len(parts) < MINIMUM <= max(len(rows) for rows in self.parts.values()):
             logger.warning(
-                "The parts of the score of %s are standardised as those of the other kind of study: at least %d healthy "
-                "validation studies are needed, got %d.",
+                "The parts of the score of %s are standardised as those of the other kind of study: at least %d "
+                "healthy validation studies are needed, got %d.",
                 PLURALS[kind],
                 MINIMUM,
                 len(parts),

@@ -18,8 +18,8 @@ def montage(
     columns: int = 8,
     vmax: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw every slice of a study, in the order of the file, in lines of columns; each line has a row for the input, the
-    pseudo-healthy image, the map over the input and, if given, the truth.
+    """Draw every slice of a study, several in a line; each line has a row for the input, the pseudo-healthy image, the
+    map over the input and, if given, the truth.
 
     Args:
         image: (C, X, Y, Z), C = 1 or 3, values in [0, 1].

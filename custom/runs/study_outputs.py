@@ -168,8 +168,8 @@ class StudyOutputs:
 
     def _view(self, study: Study, findings: list[RegionResult]) -> CaseView:
         """Layers of the study for the report with outlines of its findings, and with the truth where it is known."""
-        # With a calibrated detector all maps of a kind of study have the same colour scale, so that they can be compared;
-        # strong ones saturate.
+        # With a calibrated detector all maps of one kind of study have the same colour scale, so that they can be
+        # compared; strong ones saturate.
         threshold = study.get("pixel_threshold")
         vmax = None if threshold is None else 3 * threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None

@@ -43,7 +43,7 @@ class StudyResult:
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
         group: calibration group that the p-value refers to, such as a scanner; None without groups.
-        kind: "image" for one slice, "volume" for several; the p-value refers to the calibration on studies of this kind.
+        kind: "image" for one slice, "volume" for several; the p-value refers to healthy studies of this kind.
         healthy_studies: number of healthy studies of that calibration, and of its group; None without a p-value.
         score_map: part of a fused score for the highest values of the map, in standard deviations above the mean of
             healthy studies; None if the score is not fused.

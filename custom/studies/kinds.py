@@ -1,4 +1,4 @@
-"""The two kinds of study: scores of 2-D images and of volumes are not comparable, so each kind has its own statistics."""
+"""The two kinds of study, each with statistics of its own, since scores of 2-D images and volumes are not comparable."""
 
 from __future__ import annotations
 

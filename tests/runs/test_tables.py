@@ -20,8 +20,8 @@ from custom.runs.tables import (
 )
 
 HEADER = (
-    "study,status,score,p_value,decision,group,kind,healthy_studies,score_map,score_structure,score_code,region_count,region_size,"
-    "region_unit,seconds,note,error"
+    "study,status,score,p_value,decision,group,kind,healthy_studies,score_map,score_structure,score_code,"
+    "region_count,region_size,region_unit,seconds,note,error"
 )
 
 
