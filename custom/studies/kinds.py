@@ -1,4 +1,4 @@
-"""The two kinds of study, each with statistics of its own, since scores of 2-D images and volumes are not comparable."""
+"""The two kinds of study; each has its own statistics, since scores of 2-D images and volumes are not comparable."""
 
 from __future__ import annotations
 
