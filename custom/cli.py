@@ -155,6 +155,7 @@ def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
         options.healthy_only,
         options.healthy_studies,
         options.group,
+        options.kind,
         options.planned_studies,
         bool(options.overwrite),
     )

@@ -96,9 +96,11 @@ class Detector:
         return bool(self._scorer.calibration.is_calibrated)
 
     @property
-    def threshold(self) -> float | None:
-        """Map value above which a pixel belongs to a region; None if the detector is not calibrated."""
-        return float(self._scorer.calibration.pixel_threshold) if self.is_calibrated else None
+    def thresholds(self) -> dict[str, float]:
+        """Map value above which a pixel belongs to a region, by kind of study for which the detector is calibrated:
+        "image" (one slice), "volume" (several).
+        """
+        return {kind: float(state.pixel_threshold) for kind, state in self._scorer.calibration.calibrated.items()}
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -148,8 +148,8 @@ class Result:
         """
         if self.status != "ok":
             raise NomalyError(f"only a scored study can be drawn, but {self.name} {self.status}: {self._reason()}")
-        study, calibration = self._study, self._scorer.calibration
-        vmax = 3 * float(calibration.pixel_threshold) if calibration.is_calibrated else None
+        study = self._study
+        vmax = None if study["pixel_threshold"] is None else 3 * study["pixel_threshold"]
         spacing = place_of(study["image"])["spacing"]
         labels = body_regions(study)
         outlined = None if labels is None else only(labels.numpy(), self.regions)

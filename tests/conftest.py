@@ -23,7 +23,7 @@ from PIL import Image
 from torch import nn
 
 from custom import cli
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.commands.bundle import BUNDLES
 from custom.data.study_loader import StudyDataset, StudyLoader
 from custom.detector.configuration import Configuration
@@ -201,7 +201,7 @@ class GreyDetector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calibration = CalibrationState()
+        self.calibration = Calibrations()
         self.configuration = Configuration()
 
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The result of a calibration, as buffers of the detector."""
+"""The result of a calibration on studies of one kind, as buffers of the detector."""
 
 from __future__ import annotations
 
@@ -124,17 +124,12 @@ class CalibrationState(nn.Module):
     def refusal(self, shape: Sequence[int], scoring: ScoringSettings, group: str | None = None) -> str | None:
         """Why a study of this shape (X, Y, Z) and group, scored with these settings, gets no p-value; None if it does.
 
-        2-D images and volumes are not comparable, and the number of pixels per slice may differ from the calibration
-        studies by at most 10 %.
+        The number of pixels per slice may differ from the calibration studies by at most 10 %.
         """
-        width, height, depth = shape
+        width, height, _ = shape
         low, high = self.plane.tolist()
-        is_flat, calibrated_flat = depth == 1, int(self.slices.max()) == 1
         if not self.is_calibrated:
             return "the detector is not calibrated: run nomaly calibrate"
-        if is_flat != calibrated_flat:
-            kinds, this = ("2-D images", "a volume") if calibrated_flat else ("volumes", "a 2-D image")
-            return f"calibrated on {kinds}, but this is {this}"
         if not 0.9 * low <= width * height <= 1.1 * high:
             sizes = f"{low}" if low == high else f"{low} to {high}"
             return f"calibrated on slices of {sizes} pixels, but the slices of this study have {width * height}"

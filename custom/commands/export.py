@@ -70,8 +70,8 @@ def run(
     module = exported_detector(evaluator)
     for path in earlier:
         path.unlink()
-    if module.calibrated_decision.refusal is not None:
-        logger.warning("The graphs give no p-value (-1): %s.", module.calibrated_decision.refusal)
+    if all(decision.refusal is not None for decision in module.decisions):
+        logger.warning("The graphs give no p-value (-1): %s.", module.decisions[0].refusal)
     print(f"Writing {', '.join(formats)} to {folder} (about a minute) ...", flush=True)
     paths = write_formats(module, example_of(network), folder, formats)
     record = description(bundle, module, network, evaluator, parser.get_parsed_content("preprocessing"))
@@ -170,16 +170,17 @@ def description(
     from custom.detector.weights import model_hash, weight_hash
     from custom.export.detector import DECISIONS, NONE
     from custom.export.preprocessing import preprocessing_steps
+    from custom.studies.kinds import KINDS, PLURALS
 
-    calibration, calibrated = network.calibration, module.calibrated_decision.refusal is None
+    calibrations, group = network.calibration, evaluator.study_group
     channels, *plane = slice_shape(network)
     return {
         "what": "The whole detector as one graph: input = preprocessed slices of one study, output = its results.",
         "bundle": find_bundle(bundle).resolve().name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model_hash": model_hash(network),
-        "calibration_hash": weight_hash(calibration.state_dict()) if calibration.is_calibrated else None,
-        "calibration_group": evaluator.study_group if calibration.group_names else None,
+        "calibration_hash": weight_hash(calibrations.state_dict()) if calibrations.is_calibrated else None,
+        "calibration_group": group if any(state.group_names for state in calibrations.calibrated.values()) else None,
         "input": {
             "name": "image",
             "dtype": "float32",
@@ -194,19 +195,22 @@ def description(
             "p_value": {"shape": [], "dtype": "float64", "none": NONE},
             "decision": {"shape": [], "dtype": "int64", "codes": DECISIONS, "none": NONE},
         },
-        "p_value": {
-            "given": calibrated,
-            "why_not": module.calibrated_decision.refusal,
-            "studies": (
-                ("2-D images" if module.calibrated_decision.single_images else "volumes") if calibrated else None
-            ),
-            "healthy_studies": calibration.healthy_count(evaluator.study_group) if calibrated else 0,
-            "decision_rule": vars(evaluator.decision_rule) if calibrated else None,
+        "decision_rule": vars(evaluator.decision_rule) if calibrations.is_calibrated else None,
+        "calibrations": {
+            kind: {
+                "studies": PLURALS[kind],
+                "given": decision.refusal is None,
+                "why_not": decision.refusal,
+                "healthy_studies": state.healthy_count(group) if decision.refusal is None else 0,
+                "pixel_threshold": float(state.pixel_threshold) if state.is_calibrated else None,
+                "minimum_region": int(state.minimum_region),
+            }
+            for kind, decision in zip(KINDS, module.decisions)
+            for state in [calibrations.of_kind(kind)]
         },
         "regions": {
-            "what": "not in the graph: connected pixels of the map above the threshold, with at least this many pixels",
-            "pixel_threshold": float(calibration.pixel_threshold) if calibration.is_calibrated else None,
-            "minimum_region": int(calibration.minimum_region),
+            "what": "not in the graph: connected pixels of the map above the pixel_threshold of the kind of study, "
+            "with at least minimum_region pixels",
         },
         "preprocessing": {
             "what": "not in the graph, nor is the input check: preprocessing of a study by the bundle, in this order",

@@ -41,6 +41,7 @@ def run(
     healthy_only: bool = True,
     healthy_studies: int | None = None,
     group: str | None = None,
+    kind: str | None = None,
     planned_studies: int | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -51,8 +52,9 @@ def run(
         output: folder for the two files.
         alarm_rate: maximum false-alarm probability of this check, or of all checks of a planned series.
         healthy_only: leave out studies that are known to be abnormal (metrics.json beside results.csv).
-        healthy_studies: number of calibration studies; None = as in run.json.
+        healthy_studies: number of calibration studies; None = as in results.csv or run.json.
         group: calibration group to monitor, if there are several.
+        kind: kind of study to monitor, "image" or "volume", if there are both.
         planned_studies: planned length of the series; None = one check of the given studies.
         overwrite: replace an earlier monitor.json.
 
@@ -65,7 +67,7 @@ def run(
     folder = Path(output)
     if (folder / "monitor.json").exists() and not overwrite:
         raise NomalyError(f"--output {folder} already contains monitor.json: give another folder, or --overwrite.")
-    series = read_series(results, healthy_only, healthy_studies, group)
+    series = read_series(results, healthy_only, healthy_studies, group, kind)
     p_values = [study.p_value for study in series.studies]
     found = monitor(p_values, series.healthy_studies, alarm_rate, planned_studies)
     write_monitor_report(folder, found, series.studies, series.left_out, series.notes)
@@ -76,7 +78,11 @@ def run(
 
 
 def read_series(
-    results: Sequence[str], healthy_only: bool = True, healthy_studies: int | None = None, group: str | None = None
+    results: Sequence[str],
+    healthy_only: bool = True,
+    healthy_studies: int | None = None,
+    group: str | None = None,
+    kind: str | None = None,
 ) -> Series:
     """The studies of all runs, in the given order.
 
@@ -90,12 +96,14 @@ def read_series(
     for table in tables:
         rows, infos[str(table)] = read_results_csv(table), _read_json(table.parent / "run.json")
         abnormal = _abnormal_cases(table.parent) if healthy_only else set()
-        _add(series, table, rows, infos[str(table)], abnormal, group)
-    _check_one_calibration(infos)
+        _add(series, table, rows, infos[str(table)], abnormal, group, kind)
+    _check_one_kind(series)
+    if kind is None and series.studies:
+        kind = series.studies[0].kind
+    _check_one_calibration(infos, kind)
     _check_one_group(series, group)
     if healthy_studies is None:
-        first_group = series.studies[0].group if series.studies else None
-        series.healthy_studies = _count_of_calibration(infos, first_group)
+        series.healthy_studies = _count_of_calibration(infos, series.studies, kind)
     series.notes += [note for info in infos.values() for note in info.get("notes") or []]
     dates = [info["date"] for info in infos.values() if info.get("date")]
     if dates != sorted(dates):
@@ -119,19 +127,19 @@ def _add(
     info: dict[str, Any],
     abnormal: set[str],
     group: str | None,
+    kind: str | None,
 ) -> None:
     """Add the rows of one run."""
     for row in rows:
-        reason = _reason_to_leave_out(row, abnormal, group)
+        reason = _reason_to_leave_out(row, abnormal, group, kind)
         if reason is not None:
             series.left_out[reason] += 1
         elif row.p_value is not None:  # which the reason has checked
-            series.studies.append(
-                MonitoredStudy(row.study, str(table), info.get("date"), row.score, row.p_value, row.decision, row.group)
-            )
+            facts = (row.score, row.p_value, row.decision, row.group, row.kind, row.healthy_studies)
+            series.studies.append(MonitoredStudy(row.study, str(table), info.get("date"), *facts))
 
 
-def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None) -> str | None:
+def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None, kind: str | None) -> str | None:
     """Why a row is not part of the series; None if it is."""
     if row.status != "ok":
         return row.status.replace("_", " ")
@@ -139,6 +147,8 @@ def _reason_to_leave_out(row: StudyResult, abnormal: set[str], group: str | None
         return "without a p-value"
     if group is not None and row.group != group:
         return "of other groups"
+    if kind is not None and row.kind not in (kind, None):
+        return "of the other kind"
     return "known to be abnormal" if row.study in abnormal else None
 
 
@@ -167,10 +177,22 @@ def _abnormal_cases(folder: Path) -> set[str]:
     return {row["case"] for row in scores if row.get("label")}
 
 
-def _check_one_calibration(infos: dict[str, dict[str, Any]]) -> None:
+def _calibration_of(info: dict[str, Any], kind: str | None) -> dict[str, Any]:
+    """What a run.json states of the calibration on studies of a kind; earlier releases had one for all studies."""
+    calibration = info.get("calibration") or {}
+    return calibration.get(kind or "") or (calibration if "healthy_studies" in calibration else {})
+
+
+def _check_one_kind(series: Series) -> None:
+    """Refuse studies of both kinds: their p-values refer to different healthy studies."""
+    if len({study.kind for study in series.studies} - {None}) > 1:
+        raise NomalyError("studies must be of one kind, got 2-D images and volumes: choose one with --kind.")
+
+
+def _check_one_calibration(infos: dict[str, dict[str, Any]], kind: str | None) -> None:
     """Refuse runs of different weights or calibrations: their ranks cannot be compared."""
     for key in ("model_hash", "weight_hash", "pixel_threshold"):
-        found = {table: info.get(key) or (info.get("calibration") or {}).get(key) for table, info in infos.items()}
+        found = {table: info.get(key) or _calibration_of(info, kind).get(key) for table, info in infos.items()}
         values = {table: value for table, value in found.items() if value is not None}
         first = next(iter(values), "")
         other = next((table for table, value in values.items() if value != values[first]), None)
@@ -194,14 +216,15 @@ def _check_one_group(series: Series, group: str | None) -> None:
         )
 
 
-def _count_of_calibration(infos: dict[str, dict[str, Any]], group: str | None) -> int:
-    """Number of calibration studies according to the runs' run.json, of the group if there are groups."""
-    found = {}
+def _count_of_calibration(infos: dict[str, dict[str, Any]], studies: Sequence[MonitoredStudy], kind: str | None) -> int:
+    """Number of calibration studies according to results.csv, or to run.json for tables of earlier releases."""
+    group = studies[0].group if studies else None
+    found = {study.run: study.healthy_studies for study in studies if study.healthy_studies}
     for table, info in infos.items():
-        calibration = info.get("calibration") or {}
+        calibration = _calibration_of(info, kind)
         count = (calibration.get("groups") or {}).get(group, calibration.get("healthy_studies"))
         if count:
-            found[table] = int(count)
+            found.setdefault(table, int(count))
     if not found:
         raise NomalyError(
             "the number of healthy calibration studies must be known, but no run.json beside "

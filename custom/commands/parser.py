@@ -19,6 +19,7 @@ from custom.commands.shared_options import (
     add_weights,
 )
 from custom.errors import NomalyError
+from custom.studies.kinds import KINDS
 
 NOTICE = "Research software, not a medical device."
 
@@ -206,10 +207,13 @@ def monitor(parser: OptionParser) -> None:
     )
     group.add_argument("--group", metavar="NAME", help="calibration group to monitor, if there are several")
     group.add_argument(
+        "--kind", choices=KINDS, help="kind of study to monitor, if there are both: 2-D images or volumes"
+    )
+    group.add_argument(
         "--healthy_studies",
         type=int,
         metavar="N",
-        help="number of healthy calibration studies (default: as in run.json)",
+        help="number of healthy calibration studies (default: as in the results)",
     )
     group = parser.add_argument_group("alarm")
     group.add_argument(

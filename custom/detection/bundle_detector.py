@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom import __version__
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.commands.bundle import check_overrides, path_of
 from custom.commands.from_weights import parameters_from_weights
 from custom.data.study_loader import StudyDataset
@@ -92,8 +92,8 @@ class BundleDetector:
         return self.parser.get_parsed_content(name) if name in self.names else default
 
     @property
-    def calibration(self) -> CalibrationState:
-        """Its calibration."""
+    def calibration(self) -> Calibrations:
+        """Its calibrations, one for each kind of study."""
         return self.evaluator.detector.calibration
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.detector.configuration import Configuration
 from custom.scoring.code_distance import CodeDistance
 from custom.scoring.expected_residual import ExpectedResidual
@@ -75,7 +75,7 @@ class AnomalyDetector(nn.Module):
         self.normalisation = normalisation
         self.code_distance = code_distance
         self.part_statistics = PartStatistics()
-        self.calibration = CalibrationState()
+        self.calibration = Calibrations()
         self.configuration = Configuration(configuration)
         self.register_load_state_dict_pre_hook(complete_statistics)
 
@@ -133,7 +133,7 @@ class AnomalyDetector(nn.Module):
     def has_statistics(self) -> bool:
         """Whether any healthy statistics were fitted."""
         fitted = [part.images for part in (self.normalisation, self.code_distance) if part is not None]
-        return any(int(count) > 0 for count in [*fitted, self.part_statistics.studies])
+        return any(int(count) > 0 for count in [*fitted, self.part_statistics.studies.sum()])
 
     def reset_statistics(self) -> None:
         """Return to the state before the fit of healthy statistics."""
@@ -144,7 +144,7 @@ class AnomalyDetector(nn.Module):
 
     def reset_calibration(self) -> None:
         """Remove the calibration, whose scores are no longer comparable."""
-        self.calibration = CalibrationState().to(self.part_statistics.mean.device)
+        self.calibration = Calibrations().to(self.part_statistics.mean.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Anomaly map (B, 1, *S) of x (B, C, *S), float32, larger = more abnormal."""

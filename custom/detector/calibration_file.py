@@ -1,4 +1,4 @@
-"""A calibration as a small JSON file, valid only for the weights that it was made with.
+"""The calibrations made in one run as a small JSON file, valid only for the weights that they were made with.
 
 A site calibrates on its own healthy studies without changing the weights.
 """
@@ -6,59 +6,60 @@ A site calibrates on its own healthy studies without changing the weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from custom.calibration.by_kind import Calibrations
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState, group_name
 from custom.earlier_names import CALIBRATION_KEYS, current_name
 from custom.errors import NomalyError
 from custom.files import atomic_write
 from custom.input_check.file import input_check_content, read_input_check
+from custom.studies.kinds import IMAGE, KINDS, VOLUME
 
 NUMBERS = ("pixel_threshold", "pixel_false_positive_rate", "minimum_region", "false_regions_per_study")
 LISTS = ("slices", "plane")
 
 
 def write_calibration(
-    path: str | Path, state: CalibrationState, model_hash: str, studies: list[dict[str, Any]], info: dict[str, Any]
+    path: str | Path,
+    calibrations: Calibrations,
+    model_hash: str,
+    studies: Mapping[str, list[dict[str, Any]]],
+    info: dict[str, Any],
 ) -> None:
-    """Write a calibration in a readable form, for ``load_calibration``.
+    """Write the calibrations of the given kinds of study in a readable form, for ``load_calibration``.
 
     Args:
         path: path of the file; replaced atomically.
-        state: state of a calibrated detector.
+        calibrations: those of a calibrated detector.
         model_hash: hash of the detector's weights, without calibration.
-        studies: ``study`` (name), ``score``, ``mass`` and ``group`` of each healthy study; written unchanged.
+        studies: by kind, ``study`` (name), ``score``, ``mass`` and ``group`` of each healthy study; written unchanged.
         info: further entries, such as date and bundle.
 
     Raises:
         NomalyError: if the file cannot be written.
     """
-    rule = state.decision_rule
+    rule = calibrations.decision_rule
     content = {
         "model_hash": model_hash,
         **info,
-        "healthy_studies": len(studies),
         "alpha": rule.alpha,
         "confidence": rule.confidence,
         "likely_normal_p": rule.likely_normal_p,
-        **{name: getattr(state, name).item() for name in NUMBERS},
-        **{name: getattr(state, name).tolist() for name in LISTS},
-        "scoring": state.scoring_settings,
-        "group_field": state.group_field,
-        "input_check": input_check_content(state.input_check),
-        "studies": sorted(studies, key=lambda study: study["score"]),
+        **{kind: _content(calibrations.of_kind(kind), found) for kind, found in studies.items()},
     }
     with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
 
 
-def load_calibration(path: str | Path, state: CalibrationState, model_hash: str) -> None:
-    """Fill a state from a file of ``write_calibration``.
+def load_calibration(path: str | Path, calibrations: Calibrations, model_hash: str) -> None:
+    """Fill the calibrations from a file of ``write_calibration``; a kind that it does not contain is kept.
 
     Raises:
         NomalyError: if the file was not found, is not a calibration, or was made with other weights.
@@ -71,20 +72,46 @@ def load_calibration(path: str | Path, state: CalibrationState, model_hash: str)
         )
     try:
         rule = DecisionRule(content["alpha"], content["confidence"], content["likely_normal_p"])
-        values = {name: content[name] for name in (*NUMBERS, *LISTS)}
-        scores, masses, groups = _studies(content)
-        _check_numbers(scores, masses, values)
-        scoring = _scoring(content)
-        input_check = read_input_check(content.get("input_check"))  # absent from files older than the input check
+        found = {kind: _state(content[kind]) for kind in KINDS if kind in content}
     except (KeyError, TypeError, ValueError) as error:
         raise NomalyError(
             f"calibration {path} is incomplete or invalid ({type(error).__name__}: {error}): create it again with "
             "nomaly calibrate."
         ) from error
+    for kind, state in found.items():
+        calibrations.of_kind(kind).load_state_dict(state.state_dict())
+    calibrations.fill_rule(rule)
+
+
+def _content(state: CalibrationState, studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """The calibration of one kind of study as plain values."""
+    return {
+        "healthy_studies": len(studies),
+        **{name: getattr(state, name).item() for name in NUMBERS},
+        **{name: getattr(state, name).tolist() for name in LISTS},
+        "scoring": state.scoring_settings,
+        "group_field": state.group_field,
+        "input_check": input_check_content(state.input_check),
+        "studies": sorted(studies, key=lambda study: study["score"]),
+    }
+
+
+def _state(content: dict[str, Any]) -> CalibrationState:
+    """The calibration of one kind of study from its plain values, without the decision rule.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the content is incomplete or invalid.
+    """
+    state = CalibrationState()
+    values = {name: content[name] for name in (*NUMBERS, *LISTS)}
+    scores, masses, groups = _studies(content)
+    _check_numbers(scores, masses, values)
     state.fill_healthy(scores, masses, groups, content["group_field"])
-    state.fill(decision=(rule.alpha, rule.confidence or 0.0, rule.likely_normal_p), **values)
-    state.fill_scoring(scoring)
-    state.input_check.load_state_dict(input_check.state_dict())
+    state.fill(**values)
+    state.fill_scoring(_scoring(content))
+    # absent from files older than the input check
+    state.input_check.load_state_dict(read_input_check(content.get("input_check")).state_dict())
+    return state
 
 
 def _studies(content: dict[str, Any]) -> tuple[list[float], list[float], list[str] | None]:
@@ -120,7 +147,7 @@ def _check_numbers(scores: list[float], masses: list[float], values: dict[str, A
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Content of the file, at least with hash and studies."""
+    """Content of the file, at least with hash and the studies of one kind."""
     if not path.is_file():
         raise NomalyError(f"calibration file not found: {path}. Create it with nomaly calibrate.")
     try:
@@ -129,8 +156,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise NomalyError(
             f"calibration {path} is not valid JSON ({error}): create it again with nomaly calibrate."
         ) from None
-    if not isinstance(content, dict) or "model_hash" not in content or not content.get("studies"):
+    content = _by_kind(content) if isinstance(content, dict) else {}
+    kinds = [content[kind] for kind in KINDS if kind in content]
+    if "model_hash" not in content or not kinds or not all(isinstance(k, dict) and k.get("studies") for k in kinds):
         raise NomalyError(
             f"calibration {path} must contain model_hash and studies: create it again with nomaly calibrate."
         )
-    return {current_name(key, CALIBRATION_KEYS): value for key, value in content.items()}
+    return content
+
+
+def _by_kind(content: dict[str, Any]) -> dict[str, Any]:
+    """Content of a file of any release: earlier ones have one calibration, which is that of the kind of its studies."""
+    if "studies" not in content:
+        return content
+    earlier = {current_name(key, CALIBRATION_KEYS): value for key, value in content.items()}
+    several = any(isinstance(count, int) and count > 1 for count in earlier.get("slices") or ())
+    return {**earlier, VOLUME if several else IMAGE: earlier}

@@ -27,6 +27,7 @@ from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore, foreground
 from custom.scoring.settings import ScoringSettings, scoring_settings
 from custom.studies.items import Decision, Study
+from custom.studies.kinds import KINDS, kind_of
 from custom.studies.privacy import failure
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class DetectionEvaluator(SupervisedEvaluator):
         kwargs: further arguments of SupervisedEvaluator.
 
     Raises:
-        NomalyError: if the calibration, or a group of it, has too few healthy studies for ``alpha``, or
-            ``study_group`` is given for a calibration without groups.
+        NomalyError: if the calibration, or a group of it, has too few healthy studies for ``alpha`` (calibrated on both
+            2-D images and volumes: if both have), or ``study_group`` is given for a calibration without groups.
     """
 
     def __init__(
@@ -84,14 +85,20 @@ class DetectionEvaluator(SupervisedEvaluator):
         super().__init__(
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, decollate=False, **kwargs
         )
-        if study_group is not None and network.calibration.is_calibrated and not network.calibration.group_names:
+        calibrated = network.calibration.calibrated
+        if study_group is not None and calibrated and not any(state.group_names for state in calibrated.values()):
             raise NomalyError(
                 f"study_group requires calibration groups, but this calibration has none, got {study_group!r}: "
                 "calibrate with group_field, or omit study_group."
             )
-        if network.calibration.is_calibrated:
-            rule = self.decision_rule
-            check_groups(network.calibration.healthy_counts, rule.alpha, rule.confidence)
+        self.too_few: dict[str, NomalyError] = {}
+        for kind, state in calibrated.items():
+            try:
+                check_groups(state.healthy_counts, self.decision_rule.alpha, self.decision_rule.confidence)
+            except NomalyError as error:
+                self.too_few[kind] = error
+        if calibrated and len(self.too_few) == len(calibrated):
+            raise next(iter(self.too_few.values()))
 
     # MONAI's evaluators replace ignite's run in the same way.
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
@@ -176,7 +183,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         arguments = (named["map"], mask, x, named["reconstruction"], None if distance is None else distance.mean())
         if self.score.mode != "fused":
             return float(self.score(*arguments)), {}
-        parts = self.score.standardised(self.score.parts(*arguments))
+        parts = self.score.standardised(self.score.parts(*arguments), KINDS.index(kind_of(x.shape)))
         return float(parts.sum()), dict(zip(PARTS, parts.tolist()))
 
     @cached_property
@@ -192,39 +199,53 @@ class DetectionEvaluator(SupervisedEvaluator):
     def group_of(self, study: Study) -> str | None:
         """Calibration group of a study: its own where it has the group field, else ``study_group``."""
         fields: Mapping[str, object] = study
-        field = self.detector.calibration.group_field
+        field = self.detector.calibration.of(study["image"].shape).group_field
         own = None if field is None else fields.get(field)
         value = self.study_group if own is None else own
         return None if value is None else group_name(value)
 
     def decide(self, score: float, anomaly_map: torch.Tensor, group: str | None) -> Decision:
         """Return p-value, decision and regions of a study with this score and map (1, X, Y, Z)."""
-        calibration = self.detector.calibration
+        calibration = self.detector.calibration.of(anomaly_map.shape)
+        undecided: Decision = {
+            "p_value": None,
+            "decision": None,
+            "calibration_group": None,
+            "healthy_studies": None,
+            "pixel_threshold": None,
+            "regions": None,
+            "region_p_values": None,
+            "note": "",
+        }
+        refusal = self.refusal(anomaly_map.shape[1:], group)
         if not calibration.is_calibrated:
-            return {"p_value": None, "decision": None, "calibration_group": None, "regions": None, "note": ""}
-        least = int(calibration.minimum_region)
-        labels, masses, _ = label_regions(anomaly_map, float(calibration.pixel_threshold), least)
-        found: Decision = {"regions": torch.from_numpy(labels), "region_masses": masses.tolist()}
-        refusal = calibration.refusal(anomaly_map.shape[1:], self.scoring, group)
+            calibrated = self.detector.calibration.is_calibrated  # on the other kind
+            return {**undecided, "note": f"No p-value: {refusal}." if calibrated else ""}
+        threshold, least = float(calibration.pixel_threshold), int(calibration.minimum_region)
+        labels, masses, _ = label_regions(anomaly_map, threshold, least)
+        found: Decision = {
+            **undecided,
+            "pixel_threshold": threshold,
+            "regions": torch.from_numpy(labels),
+            "region_masses": masses.tolist(),
+        }
         if refusal is not None:
-            note = f"No p-value: {refusal}."
-            return {
-                **found,
-                "p_value": None,
-                "decision": None,
-                "calibration_group": None,
-                "region_p_values": None,
-                "note": note,
-            }
-        p_value = calibration.p_value(score, group)
+            return {**found, "note": f"No p-value: {refusal}."}
+        p_value, n = calibration.p_value(score, group), calibration.healthy_count(group)
         return {
             **found,
             "p_value": p_value,
-            "decision": self.decision_rule.decide(p_value, calibration.healthy_count(group)),
+            "decision": self.decision_rule.decide(p_value, n),
             "calibration_group": group if calibration.group_names else None,
+            "healthy_studies": n,
             "region_p_values": calibration.region_p_values(masses, group).tolist(),
-            "note": "",
         }
+
+    def refusal(self, shape: Sequence[int], group: str | None) -> str | None:
+        """Why a study of this shape (X, Y, Z) and calibration group gets no p-value; None if it does."""
+        refusal = self.detector.calibration.refusal(shape, self.scoring, group)
+        few = self.too_few.get(kind_of(shape))
+        return refusal if refusal is not None or few is None else str(few).rstrip(".")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.scoring.anomaly_map import LpipsDistance
 from custom.scoring.score import MODES, SMALLEST, StudyScore
+from custom.studies.kinds import KINDS
 
 OUTPUTS = ("map", "reconstruction", "score", "p_value", "decision")
 DECISIONS = {"likely_normal": 0, "uncertain": 1, "flag": 2}
@@ -34,10 +36,11 @@ class HasImageSize(Protocol):
 
 
 class CalibratedDecision(nn.Module):
-    """p-value and decision of a score, from tables indexed by the number of healthy scores that are at least as large.
+    """p-value and decision of the score of a study of one kind, from tables indexed by the number of healthy scores
+    that are at least as large.
 
     Args:
-        calibration: calibration of the detector.
+        calibration: calibration of the detector for this kind.
         rule: how p-values become decisions.
         group: calibration group of all studies; None without groups.
         refusal: why no study can have a p-value; None if studies can.
@@ -59,7 +62,6 @@ class CalibratedDecision(nn.Module):
         super().__init__()
         self.refusal = refusal
         self.unit = 1.0 if standardised else 0.0
-        self.single_images = int(calibration.slices.max()) == 1
         scores: NDArray[np.float64] = np.zeros(1)
         p: NDArray[np.float64] = np.full(2, float(NONE))
         decisions = [NONE, NONE]
@@ -72,12 +74,11 @@ class CalibratedDecision(nn.Module):
         self.register_buffer("p_values", torch.as_tensor(p, dtype=torch.float64))
         self.register_buffer("decisions", torch.tensor(decisions))
 
-    def forward(self, score: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """p-value () float64 and decision () int64 of a study (N, C, X, Y); 2-D images and volumes are not compared."""
+    def forward(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """p-value () float64 and decision () int64 of a score ()."""
         value = score.double()
         as_large = (self.healthy_scores >= value - TIE * (value.abs() + self.unit)).sum()
-        single = torch.ones_like(image[:, 0, 0, 0]).sum() < 1.5  # the number of slices, as a value of the graph
-        valid = torch.isfinite(value) & (single if self.single_images else ~single)
+        valid = torch.isfinite(value)
         return torch.where(valid, self.p_values[as_large], NONE), torch.where(valid, self.decisions[as_large], NONE)
 
 
@@ -88,7 +89,7 @@ class ExportedDetector(nn.Module):
         detector: an AnomalyDetector for two axes, in evaluation mode.
         score: map to study score.
         foreground_threshold: brightness in [0, 1] up to which a pixel is air.
-        calibrated_decision: p-value and decision of a score.
+        decisions: by kind of study, p-value and decision of its score.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class ExportedDetector(nn.Module):
         detector: AnomalyDetector,
         score: StudyScore,
         foreground_threshold: float,
-        calibrated_decision: CalibratedDecision,
+        decisions: Mapping[str, CalibratedDecision],
     ) -> None:
         super().__init__()
         self.detector = detector
         self.score = score
         self.foreground_threshold = foreground_threshold
-        self.calibrated_decision = calibrated_decision
+        self.decisions = nn.ModuleList([decisions[kind] for kind in KINDS])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Results for a study's slices (N, C, X, Y), float32 in [0, 1].
@@ -117,9 +118,12 @@ class ExportedDetector(nn.Module):
         brightest = torch.maximum(image.amax(1, keepdim=True), reconstruction.amax(1, keepdim=True))
         mask = brightest > self.foreground_threshold
         masked = torch.where(mask, anomaly_map, 0)
-        score = study_score(self.score, anomaly_map, mask, image, reconstruction, named.get("code_distance"))
+        # the number of slices, and from it the index in KINDS, as values of the graph
+        kind = (torch.ones_like(image[:, 0, 0, 0]).sum() > 1.5).long()
+        score = study_score(self.score, anomaly_map, mask, image, reconstruction, kind, named.get("code_distance"))
         score = torch.where(mask.any() & torch.isfinite(masked).all(), score, math.nan)
-        return masked, reconstruction, score, *self.calibrated_decision(score, image)
+        p_values, decisions = zip(*(decision(score) for decision in self.decisions))
+        return masked, reconstruction, score, torch.stack(p_values)[kind], torch.stack(decisions)[kind]
 
 
 def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
@@ -138,17 +142,17 @@ def exported_detector(evaluator: DetectionEvaluator) -> ExportedDetector:
         )
     if any(isinstance(module, LpipsDistance) for module in network.modules()):
         raise NomalyError("only perceptual 'embedding' can be exported, got 'lpips': use a bundle with 'embedding'.")
-    calibration, group = network.calibration, evaluator.study_group
-    if calibration.group_names and group not in calibration.group_names:
-        raise NomalyError(
-            f"--study_group must be one of {', '.join(calibration.group_names)}, got {group}: the detector is "
-            f"calibrated by {calibration.group_field}, and a graph contains a single group."
-        )
-    depth = 1 if int(calibration.slices.max()) == 1 else 2
-    refusal = calibration.refusal((*side, depth), evaluator.scoring, group)
-    standardised = evaluator.score.mode == "fused"
-    calibrated_decision = CalibratedDecision(calibration, evaluator.decision_rule, group, refusal, standardised)
-    return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, calibrated_decision).eval()
+    group, decisions = evaluator.study_group, {}
+    for kind, slices in zip(KINDS, (1, 2)):
+        calibration = network.calibration.of_kind(kind)
+        if calibration.group_names and group not in calibration.group_names:
+            raise NomalyError(
+                f"--study_group must be one of {', '.join(calibration.group_names)}, got {group}: the detector is "
+                f"calibrated by {calibration.group_field}, and a graph contains a single group."
+            )
+        refusal, standardised = evaluator.refusal((*side, slices), group), evaluator.score.mode == "fused"
+        decisions[kind] = CalibratedDecision(calibration, evaluator.decision_rule, group, refusal, standardised)
+    return ExportedDetector(network, evaluator.score, evaluator.foreground_threshold, decisions).eval()
 
 
 def image_size_of(network: AnomalyDetector) -> tuple[int, ...]:
@@ -168,9 +172,10 @@ def study_score(
     mask: Tensor,
     image: Tensor,
     reconstruction: Tensor,
+    kind: int | Tensor,
     code_distance: Tensor | None = None,
 ) -> Tensor:
-    """`score` of slices (N, ..., X, Y), float32, without branches on values.
+    """`score` of slices (N, ..., X, Y) of a kind of study, float32, without branches on values.
 
     Raises:
         NomalyError: a mode that has no such form here.
@@ -181,7 +186,8 @@ def study_score(
         parts = [pooled(score, anomaly_map, mask), dissimilarity(score, image, reconstruction)]
         if code_distance is not None:
             parts.append(code_distance.mean())
-        return score.standardised(torch.stack([part.double() for part in parts]).add(SMALLEST).log()).sum().float()
+        logarithms = torch.stack([part.double() for part in parts]).add(SMALLEST).log()
+        return score.standardised(logarithms, kind).sum().float()
     return pooled(score, anomaly_map, mask)
 
 

@@ -122,7 +122,7 @@ def reason_to_leave_out(evaluator: DetectionEvaluator, item: Study) -> str | Non
     side, plane = image_size_of(network), tuple(item["image"].shape[1:3])
     if plane != side:
         return f"its slices have {plane[0]} x {plane[1]} pixels, those of the graph {side[0]} x {side[1]}"
-    if network.calibration.group_names and evaluator.group_of(item) != evaluator.study_group:
+    if network.calibration.of(item["image"].shape).group_names and evaluator.group_of(item) != evaluator.study_group:
         return f"its calibration group is {evaluator.group_of(item)}"
     evaluator.detect([item])
     return item.get("error")

@@ -30,6 +30,7 @@ from custom.scoring.regions import label_regions
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
 from custom.studies.items import StudyItem
+from custom.studies.kinds import IMAGE, KINDS, PLURALS, kind_of
 from custom.studies.privacy import write_key
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class HealthyStudy:
 
     case: str
     subject: str
+    kind: str
     group: str | None
     score: float
     anomaly_map: NDArray[np.float32]
@@ -54,12 +56,13 @@ class HealthyStudy:
 class Calibrate:
     """Calibrate healthy scores, pixel threshold, minimum region size and input check, and write them to a file.
 
-    The file is readable, and belongs to these weights, which are not changed. A study that cannot be read is skipped
-    and logged. Memory: four bytes per pixel of all studies on the network's grid,
-    and about 15 kB per study for the input check.
+    2-D images and volumes are calibrated apart, each on the healthy studies of that kind; the calibration of a kind
+    without studies is kept as it is in the weights, and is not in the file. The file is readable, and belongs to these
+    weights, which are not changed. A study that cannot be read is skipped and logged. Memory: four bytes per pixel of
+    all studies on the network's grid, and about 15 kB per study for the input check.
 
     Args:
-        network: the detector; its calibration is filled.
+        network: the detector; its calibrations are filled.
         path: file of its weights, which is only read.
         score: map to study score.
         rule: how p-values become decisions.
@@ -67,7 +70,7 @@ class Calibrate:
         false_regions_per_study: allowed mean number of regions above it per healthy study; smaller regions are removed
             from masks.
         group_field: field of the datalist, such as "scanner"; p-values are calibrated separately for each of its
-            values. None = all studies together. Pixel threshold and minimum region always use all studies.
+            values. None = all studies of a kind together. Pixel threshold and minimum region always use all of these.
         calibration_file: JSON file for the calibration.
         into_weights: a new file for a copy of the weights that contains the calibration; None = none is written.
         overwrite: whether existing files may be replaced; those at ``path`` never are.
@@ -75,8 +78,8 @@ class Calibrate:
 
     Raises:
         NomalyError: at the start, if a file to write exists, or ``into_weights`` is ``path`` itself; at the end of the
-            run, if there are too few healthy studies, two contain the same image, all have the same score, or one has
-            no group. Nothing is written then.
+            run, if there are too few healthy studies of a kind, two contain the same image, all have the same score, or
+            one has no group. Nothing is written then.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class Calibrate:
         self.copy = None if into_weights is None else Path(into_weights)
         self.overwrite = overwrite
         self.studies: list[HealthyStudy] = []
-        self.pixels = HealthyHistogram()
+        self.pixels: dict[str, HealthyHistogram] = {}
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
@@ -121,7 +124,7 @@ class Calibrate:
             check_enough(len(studies), self.rule.alpha, self.rule.confidence)
         write_key(self.file.with_name(f"{self.file.stem}_key.csv"), self.items)
         self.studies = []
-        self.pixels = HealthyHistogram()
+        self.pixels = {kind: HealthyHistogram() for kind in KINDS}
 
     def add(self, engine: Engine) -> None:
         """Collect the healthy studies of an iteration."""
@@ -133,6 +136,7 @@ class Calibrate:
                 HealthyStudy(
                     case=study["case"],
                     subject=study.get("subject", study["case"]),
+                    kind=kind_of(study["image"].shape),
                     group=None if self.group_field is None else self._group(study, self.group_field),
                     score=study["score"],
                     anomaly_map=study["pred"].numpy(),
@@ -141,22 +145,32 @@ class Calibrate:
                     descriptors=describe(study["image"], self.network),
                 )
             )
-            self.pixels.add(study["pred"][study["foreground"]].numpy())
+            self.pixels[self.studies[-1].kind].add(study["pred"][study["foreground"]].numpy())
 
     def finish(self, engine: Engine) -> None:
-        """Fill the detector's calibration, and save it."""
-        check_studies(self.studies, self.rule)
-        threshold = pixel_threshold(self.pixels, self.pixel_false_positive_rate)
-        found = [label_regions(study.anomaly_map, threshold) for study in self.studies]
+        """Fill the detector's calibrations, and save them."""
+        kinds = {kind: [study for study in self.studies if study.kind == kind] for kind in KINDS}
+        present = {kind: studies for kind, studies in kinds.items() if studies}
+        check_studies(self.studies)
+        for kind, studies in (present or {IMAGE: []}).items():  # without any study: the number needed
+            check_kind(studies, self.rule, kind if len(present) > 1 else None)
+        masses = {kind: self._fill(kind, studies) for kind, studies in present.items()}
+        self.network.calibration.fill_rule(self.rule)
+        precision = "bfloat16 (autocast)" if getattr(engine, "autocast", False) else "float32"
+        self._save(present, masses, {"device": str(getattr(engine.state, "device", "cpu")), "precision": precision})
+
+    def _fill(self, kind: str, studies: Sequence[HealthyStudy]) -> list[float]:
+        """Fill the calibration of a kind; return the mass of each study's most massive region."""
+        threshold = pixel_threshold(self.pixels[kind], self.pixel_false_positive_rate)
+        found = [label_regions(study.anomaly_map, threshold) for study in studies]
         least = minimum_region([sizes for _, _, sizes in found], self.false_regions_per_study)
         masses = [float(masses[sizes >= least].max(initial=0.0)) for _, masses, sizes in found]
-        shapes = [study.anomaly_map.shape[1:] for study in self.studies]
+        shapes = [study.anomaly_map.shape[1:] for study in studies]
         planes, depths = [x * y for x, y, _ in shapes], [depth for *_, depth in shapes]
-        calibration = self.network.calibration
-        groups = None if self.group_field is None else [str(study.group) for study in self.studies]
-        calibration.fill_healthy([study.score for study in self.studies], masses, groups, self.group_field)
+        calibration = self.network.calibration.of_kind(kind)
+        groups = None if self.group_field is None else [str(study.group) for study in studies]
+        calibration.fill_healthy([study.score for study in studies], masses, groups, self.group_field)
         calibration.fill(
-            decision=(self.rule.alpha, self.rule.confidence or 0.0, self.rule.likely_normal_p),
             pixel_threshold=threshold,
             pixel_false_positive_rate=self.pixel_false_positive_rate,
             minimum_region=least,
@@ -165,9 +179,8 @@ class Calibrate:
             plane=(min(planes), max(planes)),
         )
         calibration.fill_scoring(scoring_settings(self.score, self.network).stored())
-        calibration.input_check.learn([s.measures for s in self.studies], [s.descriptors for s in self.studies])
-        precision = "bfloat16 (autocast)" if getattr(engine, "autocast", False) else "float32"
-        self._save(masses, {"device": str(getattr(engine.state, "device", "cpu")), "precision": precision})
+        calibration.input_check.learn([s.measures for s in studies], [s.descriptors for s in studies])
+        return masses
 
     @staticmethod
     def _group(study: Mapping[str, object], field: str) -> str:
@@ -190,43 +203,52 @@ class Calibrate:
             if file is not None and file.exists() and not self.overwrite:
                 raise NomalyError(f"{name} {file} already exists: give another name, or overwrite true to replace it.")
 
-    def _save(self, masses: list[float], computed: dict[str, str]) -> None:
+    def _save(
+        self, present: Mapping[str, list[HealthyStudy]], masses: Mapping[str, list[float]], computed: dict[str, str]
+    ) -> None:
         """Write the calibration file, with how it was computed, and on request a copy of the weights with it."""
+        calibrations = self.network.calibration
         if self.copy is not None:
             self.network.configuration.add_origin(provenance_of(self.path))
             save_tensors(self.network.state_dict(), self.copy)
-        rows = [
-            {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
-            for study, mass in zip(self.studies, masses)
-        ]
+        rows = {
+            kind: [
+                {"study": study.case, "score": study.score, "mass": mass, "group": study.group}
+                for study, mass in zip(studies, masses[kind])
+            ]
+            for kind, studies in present.items()
+        }
         info = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), **computed}
-        write_calibration(self.file, self.network.calibration, model_hash(self.network), rows, info)
-        state, n = self.network.calibration, len(self.studies)
-        logger.info(
-            "Calibrated on %d healthy studies%s: flag at p <= %.3g; pixel threshold %.4g (exceeded by %g of healthy "
-            "pixels); minimum region %d pixels; saved in %s",
-            n,
-            "" if self.group_field is None else f" by {self.group_field} ({', '.join(state.group_names)})",
-            self.rule.flag_level(min(group_counts(self.studies).values())),
-            state.pixel_threshold.item(),
-            self.pixel_false_positive_rate,
-            state.minimum_region.item(),
-            self.file if self.copy is None else f"{self.file} and {self.copy}",
-        )
+        write_calibration(self.file, calibrations, model_hash(self.network), rows, info)
+        for kind, studies in present.items():
+            state = calibrations.of_kind(kind)
+            logger.info(
+                "Calibrated on %d healthy %s%s: flag at p <= %.3g; pixel threshold %.4g (exceeded by %g of healthy "
+                "pixels); minimum region %d pixels",
+                len(studies),
+                PLURALS[kind],
+                "" if self.group_field is None else f" by {self.group_field} ({', '.join(state.group_names)})",
+                self.rule.flag_level(min(group_counts(studies).values())),
+                state.pixel_threshold.item(),
+                self.pixel_false_positive_rate,
+                state.minimum_region.item(),
+            )
+        for kind, state in calibrations.calibrated.items():
+            if kind not in present:
+                logger.info(
+                    "%s keep the calibration of the weights (%d healthy studies).",
+                    PLURALS[kind].capitalize(),
+                    len(state.healthy_scores),
+                )
+        logger.info("Saved in %s", self.file if self.copy is None else f"{self.file} and {self.copy}")
 
 
-def check_studies(studies: list[HealthyStudy], rule: DecisionRule) -> None:
-    """Refuse healthy studies that cannot be used for calibration, and warn of suspicious ones.
+def check_studies(studies: Sequence[HealthyStudy]) -> None:
+    """Refuse an image that is there twice.
 
     Raises:
-        NomalyError: too few studies; both 2-D images and volumes; one image twice; the same score for all.
+        NomalyError: one image twice.
     """
-    depths = {study.anomaly_map.shape[-1] for study in studies}
-    if 1 in depths and len(depths) > 1:
-        raise NomalyError(
-            "healthy studies must be either all 2-D images or all volumes, got both: their scores are not comparable. "
-            "Calibrate on the kind that will be scored."
-        )
     first: dict[bytes, str] = {}
     for study in studies:
         twin = first.setdefault(study.digest, study.case)
@@ -234,7 +256,25 @@ def check_studies(studies: list[HealthyStudy], rule: DecisionRule) -> None:
             raise NomalyError(
                 f"healthy studies must differ, but {twin} and {study.case} contain the same image: remove one of them."
             )
-    check_groups(group_counts(studies), rule.alpha, rule.confidence)
+
+
+def check_kind(studies: list[HealthyStudy], rule: DecisionRule, kind: str | None = None) -> None:
+    """Refuse healthy studies of a kind that cannot be used for calibration, and warn of suspicious ones.
+
+    Args:
+        studies: of one kind.
+        rule: how p-values become decisions.
+        kind: the kind, for the messages, if there are studies of both; else None.
+
+    Raises:
+        NomalyError: too few studies; the same score for all.
+    """
+    try:
+        check_groups(group_counts(studies), rule.alpha, rule.confidence)
+    except NomalyError as error:
+        if kind is None:
+            raise
+        raise NomalyError(f"{PLURALS[kind]}: {error} Or leave the {PLURALS[kind]} out.") from None
     scores = {study.score for study in studies}
     if len(scores) == 1:
         raise NomalyError(

@@ -18,6 +18,8 @@ from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.handlers.engine_output import studies_of
 from custom.processes import is_main_process
+from custom.scoring.part_statistics import MINIMUM
+from custom.studies.kinds import KINDS, PLURALS, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ class FitStatistics:
 
     At the start of a run of the evaluator, the expected residual and the distance of codes are fitted on the healthy
     training images, without augmentation. During the run the parts of the score of its healthy studies are collected,
-    which the network was not trained on; at the end their mean and deviation are fitted and the weights written.
+    which the network was not trained on; at the end their mean and deviation are fitted, apart for 2-D images and
+    volumes, and the weights written.
     An earlier calibration is removed, since its scores are no longer comparable.
 
     The result depends only on weights, data and settings. The network itself is not changed.
@@ -66,7 +69,7 @@ class FitStatistics:
         self.steps = steps
         self.batch_size = batch_size
         self.required = required
-        self.parts: list[list[float]] = []
+        self.parts: dict[str, list[list[float]]] = {}
         self.fitted = False
 
     def attach(self, engine: DetectionEvaluator) -> None:
@@ -80,7 +83,7 @@ class FitStatistics:
         network, device = self.network, engine.state.device
         network.load_state_dict(read_tensors(self.weights, device))
         network.to(device).eval()
-        self.parts, self.fitted = [], False
+        self.parts, self.fitted = {kind: [] for kind in KINDS}, False
         if not self.required and network.has_statistics:  # this training had nothing to do
             engine.terminate()
             return
@@ -115,22 +118,37 @@ class FitStatistics:
         """Keep the parts of the score of this iteration's healthy studies."""
         for study in studies_of(engine):
             if "score_parts" in study and not study.get("label") and "synthetic" not in study:
-                self.parts.append(list(study["score_parts"].values()))
+                self.parts[kind_of(study["image"].shape)].append(list(study["score_parts"].values()))
 
     def finish(self, engine: DetectionEvaluator) -> None:
         """Fit the statistics of the parts, and write the weights."""
-        if engine.score.mode == "fused" and self.parts:
+        if engine.score.mode == "fused" and any(self.parts.values()):
             if engine.score.statistics is not self.network.part_statistics:
                 raise NomalyError(
                     "statistics of the score must be part_statistics of the network, got others: correct the config."
                 )
-            with self.enough():
-                self.network.part_statistics.fit(self.parts)
-                logger.info("Standardised the parts of the score by %d healthy studies.", len(self.parts))
+            for kind, parts in self.parts.items():
+                if parts:
+                    self.fit_parts(kind, parts)
         if self.fitted and is_main_process():
             self.network.reset_calibration()
             save_tensors(self.network.state_dict(), self.output)
             logger.info("Saved the weights with statistics of healthy studies: %s", self.output)
+
+    def fit_parts(self, kind: str, parts: list[list[float]]) -> None:
+        """Fit the parts of the score of one kind of study; with too few it keeps the statistics of the other kind."""
+        if len(parts) < MINIMUM <= max(len(rows) for rows in self.parts.values()):
+            logger.warning(
+                "The parts of the score of %s are standardised as those of the other kind of study: at least %d "
+                "healthy validation studies are needed, got %d.",
+                PLURALS[kind],
+                MINIMUM,
+                len(parts),
+            )
+            return
+        with self.enough():
+            self.network.part_statistics.fit(parts, kind)
+            logger.info("Standardised the parts of the score of %s by %d healthy studies.", PLURALS[kind], len(parts))
 
     @contextmanager
     def enough(self) -> Iterator[None]:

@@ -111,12 +111,6 @@ class ResultsFolder:
         return self.run.folder
 
     @property
-    def threshold(self) -> float | None:
-        """Map value above which a pixel belongs to a region; None if not calibrated."""
-        calibration = self.network.calibration
-        return float(calibration.pixel_threshold) if calibration.is_calibrated else None
-
-    @property
     def rule(self) -> DecisionRule:
         """How p-values become decisions in this run."""
         return self.network.calibration.decision_rule.at(self.alpha)
@@ -145,7 +139,7 @@ class ResultsFolder:
         maker["model_hash"] = run["model_hash"]
         remark = WEIGHTS if WEIGHTS in self.notes else ""
         self.writer = Background()
-        self.outputs = StudyOutputs(self.folder, self.threshold, self.write_images, self.write_dicom, maker, remark)
+        self.outputs = StudyOutputs(self.folder, self.write_images, self.write_dicom, maker, remark)
         for note in self.notes if is_main_process() else ():
             logger.warning(note)
         if self.evaluation is not None:
@@ -187,14 +181,14 @@ class ResultsFolder:
         """Write the files about all studies."""
         rows, regions = self.run.gather()
         write_results_csv(rows, self.folder / "results.csv")
-        if self.threshold is not None:
+        if self.network.calibration.is_calibrated:
             write_regions_csv([row for found in regions.values() for row in found], self.folder / "regions.csv")
         run = write_run_info(self.folder / "run.json", self.information)
         scored = any(row.status == "ok" for row in rows)
         evaluation = self.evaluation.result() if self.evaluation is not None and scored else None
         if evaluation is not None:
             self._write_metrics(evaluation)
-        calibration = self.network.calibration
+        calibrated = self.network.calibration.calibrated
         write_report(
             self.folder / "report.html",
             self.title,
@@ -205,7 +199,7 @@ class ResultsFolder:
             evaluation,
             regions={case: significant(found, self.rule.alpha) for case, found in regions.items()},
             alpha=self.rule.alpha,
-            healthy_scores=calibration.healthy_scores.tolist() if calibration.is_calibrated else None,
+            healthy_scores={kind: state.healthy_scores.tolist() for kind, state in calibrated.items()},
         )
         self.run.end()
         logger.info("%s: %s", outcome(rows), self.folder / "report.html")

@@ -8,7 +8,7 @@ the range of the healthy calibration studies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,23 +38,30 @@ UNLIKE = {
 
 
 class Calibration(Protocol):
-    """The parts of a CalibrationState that the input check uses."""
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether the detector is calibrated."""
+    """The part of a CalibrationState that the input check uses."""
 
     @property
     def input_check(self) -> InputCheckState:
         """What the input check learned."""
 
 
+class Calibrations(Protocol):
+    """The parts of the Calibrations of a detector that the input check uses."""
+
+    @property
+    def calibrated(self) -> Mapping[str, Calibration]:
+        """Those that are not empty, by kind of study."""
+
+    def of(self, shape: Sequence[int]) -> Calibration:
+        """That of studies of a shape."""
+
+
 class Detector(Protocol):
     """The part of an AnomalyDetector that the input check uses."""
 
     @property
-    def calibration(self) -> Calibration:
-        """Its calibration."""
+    def calibration(self) -> Calibrations:
+        """Its calibrations."""
 
 
 class InputCheck:
@@ -64,7 +71,7 @@ class InputCheck:
     input check existed.
 
     Args:
-        network: AnomalyDetector with its calibration.
+        network: AnomalyDetector with its calibrations.
         modalities: accepted values of the DICOM tag Modality; None = all. A file without the tag is accepted, as for
             the other tags.
         body_parts: accepted values of BodyPartExamined; None = all.
@@ -81,16 +88,15 @@ class InputCheck:
         self.network = network
         self.accepted = {"modality": modalities, "body_part": body_parts, "view": views}
         self.has_plane = PROJECTIONS.isdisjoint(modalities or ())
-        if network.calibration.is_calibrated and not self.state.is_learned:
+        if not all(state.input_check.is_learned for state in network.calibration.calibrated.values()):
             logger.warning(
                 "This calibration has no input check of images: only DICOM tags and orientation are checked. Calibrate "
                 "again (nomaly calibrate)."
             )
 
-    @property
-    def state(self) -> InputCheckState:
-        """What the input check learned at calibration."""
-        return self.network.calibration.input_check
+    def state(self, image: Tensor) -> InputCheckState:
+        """What the input check learned at the calibration on studies of this kind."""
+        return self.network.calibration.of(image.shape).input_check
 
     def __call__(self, image: Tensor) -> list[str]:
         return self.reasons(image)
@@ -113,7 +119,7 @@ class InputCheck:
 
     def geometry_reasons(self, image: Tensor) -> list[str]:
         """Slice plane, spacing and size that do not fit."""
-        reasons = spacing_reasons(measure(image), self.state.ranges.cpu().numpy())
+        reasons = spacing_reasons(measure(image), self.state(image).ranges.cpu().numpy())
         degrees = tilt(image) if self.has_plane else None
         if degrees is not None and degrees > MAX_TILT:
             subject = "slices are" if image.shape[3] > 1 else "slice is"
@@ -126,21 +132,23 @@ class InputCheck:
 
     def image_reasons(self, image: Tensor) -> list[str]:
         """The strongest differences between the image and healthy ones, the strongest first."""
-        if not self.state.limits.any():
+        state = self.state(image)
+        if not state.limits.any():
             return []
         found = describe(image, self.network)
-        distances = self.state.distances(found)
-        over = [name for name, value in distances.items() if value > self.state.limit(name)]
-        worst = sorted(over, key=lambda name: -distances[name] / self.state.limit(name))[:MOST_REASONS]
-        return [self._words(name, distances[name], found["edges"]) for name in worst]
+        distances = state.distances(found)
+        over = [name for name, value in distances.items() if value > state.limit(name)]
+        worst = sorted(over, key=lambda name: -distances[name] / state.limit(name))[:MOST_REASONS]
+        return [self._words(name, distances[name], found["edges"], state) for name in worst]
 
-    def _words(self, name: str, value: float, poses: np.ndarray) -> str:
+    @staticmethod
+    def _words(name: str, value: float, poses: np.ndarray, state: InputCheckState) -> str:
         """A reason, with its numbers."""
-        numbers = f"({name} {value:.3g}, limit {self.state.limit(name):.3g})"
+        numbers = f"({name} {value:.3g}, limit {state.limit(name):.3g})"
         if name not in RATIOS:
             words, guess = UNLIKE[name].split(":")
             return f"{words} {numbers}:{guess}"
-        changed = best_turn(self.state.model("edges"), poses) if name == "pose" else "inverted"
+        changed = best_turn(state.model("edges"), poses) if name == "pose" else "inverted"
         if value < CLEARLY:
             what = "orientation or anatomy" if name == "pose" else "grey scale or anatomy"
             return f"{what} does not match the calibration data {numbers}: perhaps {changed}, or another body part"

@@ -91,18 +91,18 @@ class StudyDetector(BundleDetector):
         """
         if own is not None:
             return own
-        calibration = self.calibration
-        if not calibration.is_calibrated and output != "map":
+        if not self.calibration.is_calibrated and output != "map":
             raise NomalyError(
                 f"threshold must be given for output {output}, as this detector is not calibrated: give one, "
                 "request the output map, or run nomaly calibrate."
             )
-        if output == "mask" and study["region_p_values"] is None:
+        needed = {"mask": study["region_p_values"], "bands": study["pixel_threshold"]}
+        if output in needed and needed[output] is None:
             raise NomalyError(
-                f"threshold must be given for output mask, as this study has no p-value and therefore no findings "
+                f"threshold must be given for output {output}, as this study has no p-value and therefore no findings "
                 f"({study['note'].rstrip('.')}): give one, or request the output map."
             )
-        return float(calibration.pixel_threshold) if calibration.is_calibrated else None
+        return study["pixel_threshold"]
 
     def _findings(self, study: Study, regions: list[RegionResult], own: float | None) -> list[RegionResult] | None:
         """The regions that are counted and marked: the significant ones, or all above the user's threshold; None where
@@ -112,8 +112,8 @@ class StudyDetector(BundleDetector):
 
     def _find_regions(self, threshold: float, study: Study) -> None:
         """Replace the regions of a study by those above the user's threshold, which have no p-values."""
-        calibration = self.calibration
-        labels, masses, _ = label_regions(study["pred"], threshold, int(calibration.minimum_region))
+        least = int(self.calibration.of(study["image"].shape).minimum_region)
+        labels, masses, _ = label_regions(study["pred"], threshold, least)
         note = "The regions are above your own threshold, not the calibrated one, and therefore have no p-values."
         study["regions"] = torch.from_numpy(labels)
         study["region_masses"] = masses.tolist()

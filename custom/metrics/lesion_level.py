@@ -86,7 +86,14 @@ class LesionEvaluation:
         sweeps = np.isfinite(self.threshold) and self.threshold > 0
         return self.threshold * np.array(THRESHOLD_MULTIPLES) if sweeps else np.zeros(0)
 
-    def measure(self, subject: str, anomaly_map: ArrayLike, regions: ArrayLike, truth: ArrayLike | None) -> LesionStudy:
+    def measure(
+        self,
+        subject: str,
+        anomaly_map: ArrayLike,
+        regions: ArrayLike,
+        truth: ArrayLike | None,
+        minimum_size: int | None = None,
+    ) -> LesionStudy:
         """Measure a study without adding it.
 
         Args:
@@ -94,10 +101,12 @@ class LesionEvaluation:
             anomaly_map: map values (1, X, Y, Z), 0 outside the foreground.
             regions: labels of the regions of the calibrated mask, 0 = none; of the same shape.
             truth: lesion mask; None for a healthy study. An abnormal study without a mask must not be added.
+            minimum_size: as of the class, for this study; None = that one.
         """
+        least = self.minimum_size if minimum_size is None else minimum_size
         values, regions = np.asarray(anomaly_map), np.asarray(regions)
         lesions = label_components(np.zeros(values.shape, bool) if truth is None else np.asarray(truth) > 0.5)
-        swept = (label_components(values > threshold, self.minimum_size) for threshold in self.thresholds)
+        swept = (label_components(values > threshold, least) for threshold in self.thresholds)
         lesion_sizes, found = sizes(lesions), hits(lesions, regions)
         if truth is None:
             false_regions, swept_regions = len(np.unique(regions[regions > 0])), [labels.max() for labels in swept]

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from custom.baselines.fitting import Baseline, fit_baselines
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
+from custom.calibration.conformal import minimum_n
 from custom.data.slices import load_slices
 from custom.metrics.evaluation import BaselineResult, evaluate_scores
 from custom.metrics.lesion_level import LesionEvaluation
@@ -31,12 +32,16 @@ logger = logging.getLogger(__name__)
 class StudyEvaluation:
     """Accumulate scores and maps of labelled studies, for the method and for the baselines.
 
+    2-D images and volumes have pixel thresholds of their own. In a test set of both, the maps of volumes are scaled so
+    that their threshold is that of the 2-D images.
+
     Args:
         training: healthy datalist items that the baselines are fitted on; empty = no baselines.
         transform: preprocessing.
         window: side in pixels of the windows that the baselines, like the network, learn from; None = whole slices.
         score: computes the study score from a map; the same for method and baselines.
-        calibration: of the detector; provides the pixel threshold, the least size of a region and the decision rule.
+        calibration: of the detector; provides pixel threshold and least size of a region for each kind of study, and
+            the decision rule.
         alpha: target false-alarm rate of this run's decisions; None = as calibrated.
         synthetic: whether any image or lesion is synthetic.
         seed: of the bootstrap and of the autoencoder baseline.
@@ -49,7 +54,7 @@ class StudyEvaluation:
         transform: Callable[..., Mapping[str, Any]],
         window: int | None,
         score: StudyScore,
-        calibration: CalibrationState,
+        calibration: Calibrations,
         alpha: float | None,
         synthetic: bool,
         seed: int = 0,
@@ -77,10 +82,11 @@ class StudyEvaluation:
         self.rejected: list[bool] = []
         self.failed: ClassCounts = {"healthy": 0, "abnormal": 0}
         self.baseline_scores: dict[str, list[float]] = {name: [] for name in self.baselines}
-        threshold, rate = float(self.calibration.pixel_threshold), float(self.calibration.pixel_false_positive_rate)
+        first = next(iter(self.calibration.calibrated.values()), self.calibration.image)
+        threshold, rate = float(first.pixel_threshold), float(first.pixel_false_positive_rate)
         self.pixels = PixelEvaluation(threshold, rate)
         self.baseline_pixels = {name: PixelEvaluation(threshold, rate, with_aupro=False) for name in self.baselines}
-        self.lesions = LesionEvaluation(threshold, int(self.calibration.minimum_region))
+        self.lesions = LesionEvaluation(threshold, int(first.minimum_region))
         self.boxes = BoxDetection(threshold)
         self.quality = ReconstructionQuality()
 
@@ -109,7 +115,11 @@ class StudyEvaluation:
         self, subject: str, image: torch.Tensor, study: Study, truth: NDArray[np.bool_] | None
     ) -> list[Callable[[], None]]:
         """Measure the maps of a study whose truth is known; each call then adds the study to one part."""
-        case, anomaly_map, body = study["case"], study["pred"], study["foreground"]
+        state = self.calibration.of(study["pred"].shape)
+        common, own = self.lesions.threshold, float(state.pixel_threshold)
+        scale = common / own if state.is_calibrated and own not in (0, common) else 1.0
+        least = int(state.minimum_region) if state.is_calibrated else None
+        case, anomaly_map, body = study["case"], study["pred"] * scale, study["foreground"]
         regions = study.get("regions")
         labels: torch.Tensor | NDArray[np.int32]
         if regions is None:
@@ -118,7 +128,7 @@ class StudyEvaluation:
             labels = regions
         measured: list[Callable[[], None]] = [
             partial(self.pixels.take, self.pixels.measure(case, subject, anomaly_map, body, truth)),
-            partial(self.lesions.take, self.lesions.measure(subject, anomaly_map, labels, truth)),
+            partial(self.lesions.take, self.lesions.measure(subject, anomaly_map, labels, truth, least)),
             partial(self.boxes.take, self.boxes.measure(subject, anomaly_map, labels, truth)),
             partial(self.quality.take, self.quality.measure(subject, image, study["reconstruction"], body, truth)),
         ]
@@ -157,11 +167,11 @@ class StudyEvaluation:
         )
 
     def _flag_level(self) -> float | None:
-        """p-value at or below which a study is flagged; with several calibration groups the largest."""
-        if not self.calibration.is_calibrated:
-            return None
+        """p-value at or below which a study is flagged; with several kinds or calibration groups the largest."""
+        counts = [n for state in self.calibration.calibrated.values() for n in state.healthy_counts.values()]
         rule = self.calibration.decision_rule.at(self.alpha)
-        return max(map(rule.flag_level, self.calibration.healthy_counts.values()))
+        enough = [n for n in counts if n >= minimum_n(rule.alpha, rule.confidence)]
+        return max(map(rule.flag_level, enough), default=None)
 
     def _baseline(self, name: str) -> BaselineResult:
         """Scores and, if it has maps, pooled maps of a baseline."""

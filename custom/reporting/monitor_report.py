@@ -49,6 +49,8 @@ class MonitoredStudy:
         p_value: in (0, 1].
         decision: of the run: "flag", "uncertain", "likely_normal" or None.
         group: its calibration group; None without groups.
+        kind: its kind, "image" or "volume"; None if unknown.
+        healthy_studies: number of healthy calibration studies behind the p-value; None if unknown.
     """
 
     study: str
@@ -58,6 +60,8 @@ class MonitoredStudy:
     p_value: float
     decision: str | None = None
     group: str | None = None
+    kind: str | None = None
+    healthy_studies: int | None = None
 
     @property
     def flagged(self) -> bool:
@@ -122,7 +126,7 @@ def monitor_sentence(found: Monitoring, studies: Sequence[MonitoredStudy]) -> st
     date = f", {alarm.date[:10]}" if alarm.date else ""
     return (
         f"Drift: alarm at case {alarm.study} (study {found.alarm + 1} of {m}{date}), onset near case {onset.study}; "
-        f"scores are {found.direction} than at calibration"
+        f"scores are {found.direction} than at calibration (another scanner, protocol or population?)"
     )
 
 

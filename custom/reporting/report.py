@@ -41,7 +41,7 @@ def write_report(
     *,
     regions: Mapping[str, Sequence[RegionResult]] | None = None,
     alpha: float | None = None,
-    healthy_scores: Sequence[float] | None = None,
+    healthy_scores: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Write report.html: finding, banners, key figures (if evaluated), worklist with case views, provenance.
 
@@ -56,12 +56,13 @@ def write_report(
         evaluation: if the truth is known.
         regions: by study, for the table of the case view.
         alpha: target false-alarm rate of the decisions; None = the run's, or the evaluation's.
-        healthy_scores: scores of the healthy calibration studies, for the summary and the histogram.
+        healthy_scores: scores of the healthy calibration studies by kind of study, for the summary and the histogram;
+            these are left out for studies of both kinds, whose scores are not comparable.
 
     Raises:
         NomalyError: the file cannot be written.
     """
-    healthy = [float(score) for score in healthy_scores] if healthy_scores is not None else []
+    healthy = _healthy(healthy_scores or {}, studies)
     rule = _rule(run, evaluation, alpha)
     level = _flag_level(rule, len(healthy), studies)
     cases = worklist(studies, views, regions or {}, evaluation, _BUDGET)
@@ -82,7 +83,7 @@ def write_report(
         plots=_plots(studies, evaluation, healthy, rule, level),
         rule=rule,
         level=level,
-        threshold=(run.get("calibration") or {}).get("pixel_threshold"),
+        thresholds={kind: found["pixel_threshold"] for kind, found in (run.get("calibration") or {}).items()},
         colour_scale=colour_scale(),
         provenance=_provenance(run),
         date=date(run.get("date")),
@@ -94,6 +95,12 @@ def write_report(
         size_of=size,
         p_of=p_value,
     )
+
+
+def _healthy(scores: Mapping[str, Sequence[float]], studies: Sequence[StudyResult]) -> list[float]:
+    """Scores of the healthy calibration studies of the same kind as all studies; empty for studies of both kinds."""
+    kinds = {study.kind for study in studies if study.kind is not None} or set(scores)
+    return [float(score) for score in scores.get(next(iter(kinds)), ())] if len(kinds) == 1 else []
 
 
 def _rule(run: Mapping[str, Any], evaluation: Evaluation | None, alpha: float | None) -> DecisionRule | None:

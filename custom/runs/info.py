@@ -16,6 +16,7 @@ from torch import nn
 
 from custom.calibration.conformal import minimum_n
 from custom.calibration.decision import DecisionRule
+from custom.calibration.state import CalibrationState
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.weights import model_hash, weight_hash
 from custom.studies.privacy import printable, without_studies
@@ -52,7 +53,6 @@ def run_info(
         notes: warnings about the data and the weights.
         private_words: studies as the user named them; they are left out of the command.
     """
-    calibration = network.calibration
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": printable(shlex.join(without_studies(sys.argv, private_words))),
@@ -60,16 +60,21 @@ def run_info(
         "threads": torch.get_num_threads(),
         "decision_rule": asdict(rule),
         "model_hash": model_hash(network),
-        "calibration": {
-            "healthy_studies": len(calibration.healthy_scores),
-            "pixel_threshold": float(calibration.pixel_threshold) if calibration.is_calibrated else None,
-            "pixel_false_positive_rate": float(calibration.pixel_false_positive_rate),
-            "minimum_region": int(calibration.minimum_region),
-            "false_regions_per_study": float(calibration.false_regions_per_study),
-            "groups": {name: calibration.healthy_count(name) for name in calibration.group_names},
-            "minimum_studies_for_alpha": minimum_n(rule.alpha, rule.confidence),
-        },
+        "minimum_studies_for_alpha": minimum_n(rule.alpha, rule.confidence),
+        "calibration": {kind: calibration_info(state) for kind, state in network.calibration.calibrated.items()},
         "notes": list(notes),
+    }
+
+
+def calibration_info(state: CalibrationState) -> dict[str, Any]:
+    """What ``run.json`` contains about the calibration of a kind of study."""
+    return {
+        "healthy_studies": len(state.healthy_scores),
+        "pixel_threshold": float(state.pixel_threshold),
+        "pixel_false_positive_rate": float(state.pixel_false_positive_rate),
+        "minimum_region": int(state.minimum_region),
+        "false_regions_per_study": float(state.false_regions_per_study),
+        "groups": {name: state.healthy_count(name) for name in state.group_names},
     }
 
 

@@ -21,6 +21,7 @@ from custom.runs.regions import body_regions, only, significant, study_regions
 from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
+from custom.studies.kinds import kind_of
 from custom.studies.own_files import remove_own, writing
 from custom.studies.privacy import failure
 from custom.transforms.head import cut_remark
@@ -35,7 +36,6 @@ class StudyOutputs:
 
     Args:
         folder: output folder of the run; each study has a subfolder.
-        threshold: map value above which a pixel belongs to a region; None if the detector is not calibrated.
         images: whether map, mask and pseudo-healthy image are written.
         dicom: whether a DICOM study also gets DICOM objects; only with ``images``.
         run: version, bundle, model and alpha, for the DICOM objects.
@@ -45,14 +45,12 @@ class StudyOutputs:
     def __init__(
         self,
         folder: Path,
-        threshold: float | None,
         images: bool,
         dicom: bool,
         run: Mapping[str, Any],
         remark: str = "",
     ) -> None:
         self.folder = folder
-        self.threshold = threshold
         self.images = images
         self.dicom = dicom
         self.run = run
@@ -114,7 +112,7 @@ class StudyOutputs:
             if "deviation" in study:
                 volumes["deviation"] = study["deviation"]
         labels = body_regions(study)
-        if self.threshold is not None and labels is not None:
+        if labels is not None:
             volumes["labels"] = labels
         return volumes
 
@@ -128,6 +126,8 @@ class StudyOutputs:
             p_value=study["p_value"],
             decision=study["decision"],
             group=study["calibration_group"],
+            kind=kind_of(study["image"].shape),
+            healthy_studies=study["healthy_studies"],
             score_map=parts.get("map"),
             score_structure=parts.get("structure"),
             score_code=parts.get("code"),
@@ -168,9 +168,10 @@ class StudyOutputs:
 
     def _view(self, study: Study, findings: list[RegionResult]) -> CaseView:
         """Layers of the study for the report with outlines of its findings, and with the truth where it is known."""
-        # With a calibrated detector all maps have the same colour scale, so that they can be compared; strong ones
-        # saturate.
-        vmax = None if self.threshold is None else 3 * self.threshold
+        # With a calibrated detector all maps of one kind of study have the same colour scale, so that they can be
+        # compared; strong ones saturate.
+        threshold = study.get("pixel_threshold")
+        vmax = None if threshold is None else 3 * threshold
         truth = study["mask"] if study.get("label") and "mask" in study else None
         parts = (study["image"], study["reconstruction"], study["pred"])
         # The network's grid may be stretched; the displayed image must not be.

@@ -22,6 +22,7 @@ from custom.earlier_names import current_name
 from custom.errors import NomalyError
 from custom.files import atomic_write
 from custom.scoring.part_statistics import PARTS
+from custom.studies.kinds import KINDS
 
 STATUSES = ("ok", "failed", "not_assessable")
 DECISIONS = ("flag", "uncertain", "likely_normal")
@@ -42,6 +43,8 @@ class StudyResult:
         p_value: conformal p-value in (0, 1], small = unlike the healthy calibration studies; None if not calibrated.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
         group: calibration group that the p-value refers to, such as a scanner; None without groups.
+        kind: "image" for one slice, "volume" for several; the p-value refers to healthy studies of this kind.
+        healthy_studies: number of healthy studies of that calibration, and of its group; None without a p-value.
         score_map: part of a fused score for the highest values of the map, in standard deviations above the mean of
             healthy studies; None if the score is not fused.
         score_structure: part for the dissimilarity of the structure, likewise.
@@ -64,6 +67,8 @@ class StudyResult:
     p_value: float | None = None
     decision: str | None = None
     group: str | None = None
+    kind: str | None = None
+    healthy_studies: int | None = None
     score_map: float | None = None
     score_structure: float | None = None
     score_code: float | None = None
@@ -79,9 +84,11 @@ class StudyResult:
         for name in ("score", "p_value", *SCORE_PARTS, "region_size", "seconds"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else float(value))
-        self.region_count = None if self.region_count is None else int(float(self.region_count))
+        for name in ("healthy_studies", "region_count"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else int(float(value)))
         _check_choice("status", self.status, STATUSES)
-        for name, choices in (("decision", DECISIONS), ("region_unit", SIZE_UNITS)):
+        for name, choices in (("decision", DECISIONS), ("kind", KINDS), ("region_unit", SIZE_UNITS)):
             if getattr(self, name) is not None:
                 _check_choice(name, getattr(self, name), choices)
         if self.status == "failed" and not self.error:

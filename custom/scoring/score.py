@@ -11,6 +11,7 @@ from torch import Tensor
 from custom.errors import NomalyError
 from custom.scoring.part_statistics import PARTS, PartStatistics
 from custom.scoring.structural_similarity import StructuralSimilarityMap
+from custom.studies.kinds import KINDS, kind_of
 
 
 def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | None = None) -> Tensor:
@@ -94,7 +95,8 @@ class StudyScore:
             code_distance: distance () of the latent code; only for "fused". None = without this part.
         """
         if self.mode == "fused":
-            return self.standardised(self.parts(anomaly_map, mask, image, reconstruction, code_distance)).sum()
+            parts = self.parts(anomaly_map, mask, image, reconstruction, code_distance)
+            return self.standardised(parts, KINDS.index(kind_of(anomaly_map.shape))).sum()
         values = checked_values(anomaly_map, mask)
         if self.mode == "ms_ssim":
             return self.dissimilarity(image, reconstruction)
@@ -114,9 +116,9 @@ class StudyScore:
             values.append(code_distance)
         return torch.stack([value.double() for value in values]).add(SMALLEST).log()
 
-    def standardised(self, parts: Tensor) -> Tensor:
-        """Parts (K,) in standard deviations above the mean of healthy studies."""
-        return parts if self.statistics is None else self.statistics(parts)
+    def standardised(self, parts: Tensor, kind: int | Tensor) -> Tensor:
+        """Parts (K,) in standard deviations above the mean of healthy studies of a kind, see PartStatistics."""
+        return parts if self.statistics is None else self.statistics(parts, kind)
 
     def pooled(self, values: Tensor) -> Tensor:
         """One number () of the map's values (N,) over the foreground."""

@@ -73,8 +73,10 @@ class Decision(TypedDict, total=False):
         p_value: p-value of the score under the healthy calibration scores; None with the reason in `note`.
         decision: "flag", "uncertain" or "likely_normal"; None without a p-value.
         calibration_group: group of healthy studies that gave the p-value; None without groups.
-        regions: connected regions above the pixel threshold (1, X, Y, Z) int32, 1 = largest mass; None if the detector
-            is not calibrated.
+        healthy_studies: number of healthy studies of its kind, and of its group, that gave the p-value; None without.
+        pixel_threshold: map value above which a pixel belongs to a region; None if the detector is not calibrated for
+            studies of its kind.
+        regions: connected regions above the pixel threshold (1, X, Y, Z) int32, 1 = largest mass; None likewise.
         region_masses: mass of each region.
         region_p_values: p-value of each region; None without a p-value.
         note: why there is no p-value; empty if there is one.
@@ -83,6 +85,8 @@ class Decision(TypedDict, total=False):
     p_value: float | None
     decision: str | None
     calibration_group: str | None
+    healthy_studies: int | None
+    pixel_threshold: float | None
     regions: torch.Tensor | None
     region_masses: list[float]
     region_p_values: list[float] | None

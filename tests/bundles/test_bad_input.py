@@ -379,7 +379,7 @@ def test_healthy_studies_go_by_hidden_names_and_a_key_leads_back(
     assert done.code == 0 and not [word for word in ("Doe", sources[0].name[:-7]) if word in text + done.err + done.out]
     with open(tmp_path / "site_key.csv", newline="") as file:
         key = {row["study"]: row["path"] for row in csv.DictReader(file)}
-    assert sorted(key) == sorted(study["study"] for study in json.loads(text)["studies"])
+    assert sorted(key) == sorted(study["study"] for study in json.loads(text)["volume"]["studies"])
     assert sorted(key.values()) == [str(healthy / source.name) for source in sources]
 
 

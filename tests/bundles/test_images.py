@@ -63,7 +63,7 @@ def test_mask_is_where_the_map_exceeds_the_calibrated_threshold(
     with Image.open(tmp_path / "abnormal_000" / "map.png") as written:
         values = float(written.text[OFFSET_TEXT]) + float(written.text[SCALE_TEXT]) * np.asarray(written, np.float64)
     mask = np.asarray(Image.open(tmp_path / "abnormal_000" / "mask.png")) > 0
-    threshold = json.loads((trained(bundle) / "models" / "calibration.json").read_text())["pixel_threshold"]
+    threshold = json.loads((trained(bundle) / "models" / "calibration.json").read_text())["image"]["pixel_threshold"]
     step = values.max() / 65535
     with open(tmp_path / "regions.csv", newline="") as table:
         significant = [float(row["p_value"]) <= ALPHA_OF_FINDINGS for row in csv.DictReader(table)]

@@ -75,7 +75,7 @@ def run(nomaly, tiny_phantom: Path, tmp_path_factory) -> Path:
 def test_network_has_three_axes_and_is_calibrated_on_the_whole_slab(run: Path) -> None:
     state = read_tensors(run / "calibrated.pt")
     assert state["reconstructor.encoder.stem.0.weight"].shape == (4, 1, 5, 5, 5)
-    summary = json.loads((run / "calibration.json").read_text())
+    summary = json.loads((run / "calibration.json").read_text())["volume"]
     assert (summary["slices"], summary["plane"], summary["healthy_studies"]) == ([6, 6], 2 * [32 * 32], 5)
 
 

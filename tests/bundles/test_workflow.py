@@ -60,15 +60,19 @@ def test_training_leaves_weights_state_and_curves(bundle: str, trained) -> None:
 
 def test_calibration_is_in_the_weights_and_in_a_readable_file(bundle: str, trained, tiny_data) -> None:
     state = read_tensors(trained(bundle) / "models" / "model.pt")
-    summary = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
+    kind = "volume" if VARIANTS[bundle]["images"] == "head" else "image"
+    content = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
+    state = {name.removeprefix(f"calibration.{kind}."): value for name, value in state.items()}
+    summary = content[kind]
+    assert {"image", "volume"} & content.keys() == {kind}
     cases = [item["subject"] for item in json.loads((tiny_data(bundle) / "datalist.json").read_text())["validation"]]
     assert sorted(study["study"] for study in summary["studies"]) == cases and summary["healthy_studies"] == 5
-    assert state["calibration.healthy_scores"].tolist() == [study["score"] for study in summary["studies"]]
-    assert state["calibration.healthy_masses"].tolist() == [study["mass"] for study in summary["studies"]]
-    assert state["calibration.decision"].tolist() == [ALPHA, 0, 0.2]
-    assert float(state["calibration.pixel_threshold"]) == summary["pixel_threshold"] > 0
-    assert state["calibration.slices"].tolist() == summary["slices"]
-    assert state["calibration.plane"].tolist() == summary["plane"] == 2 * [32 * 32]
+    assert state["healthy_scores"].tolist() == [study["score"] for study in summary["studies"]]
+    assert state["healthy_masses"].tolist() == [study["mass"] for study in summary["studies"]]
+    assert state["decision"].tolist() == [ALPHA, 0, 0.2]
+    assert float(state["pixel_threshold"]) == summary["pixel_threshold"] > 0
+    assert state["slices"].tolist() == summary["slices"]
+    assert state["plane"].tolist() == summary["plane"] == 2 * [32 * 32]
 
 
 # Detection
@@ -92,7 +96,8 @@ def test_row_of_a_study_agrees_with_its_mask_and_calibration(bundle: str, detect
     assert set(np.unique(mask)) <= {0, white}
     assert row.region_count == label_components(mask > 0, connectivity=mask.ndim).max()
     assert row.region_size == pytest.approx((mask > 0).sum() * size, rel=1e-5) and row.region_unit == unit
-    calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
+    calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())[row.kind]
+    assert row.healthy_studies == calibration["healthy_studies"]
     healthy = [study["score"] for study in calibration["studies"]]
     p_value = (1 + sum(score >= row.score for score in healthy)) / (len(healthy) + 1)
     assert row.p_value == pytest.approx(p_value)
@@ -104,7 +109,9 @@ def test_run_information_names_what_made_the_results(bundle: str, detection, tra
     calibration = json.loads((trained(bundle) / "models" / "calibration.json").read_text())
     assert (run["bundle"], run["decision_rule"]["alpha"], run["seed"]) == (bundle, ALPHA_OF_FINDINGS, 0)
     assert run["model_hash"] == calibration["model_hash"]
-    assert run["calibration"]["pixel_threshold"] == calibration["pixel_threshold"]
+    assert run["calibration"].keys() == {"image", "volume"} & calibration.keys()
+    for kind, found in run["calibration"].items():
+        assert found["pixel_threshold"] == calibration[kind]["pixel_threshold"]
     assert {"nomaly", "torch", "monai", "numpy", "python"} <= set(run["versions"])
 
 
@@ -155,7 +162,8 @@ def test_site_calibrates_beside_the_weights_and_its_decisions_follow(
     assert nomaly("calibrate", bundle, *words, **settings).code == 0
     assert files_of(trained(bundle) / "models") == before  # the weights and their own calibration stay
     site = json.loads((tmp_path / "site.json").read_text())
-    assert (site["alpha"], site["healthy_studies"]) == (0.3, len(items["validation"]))
+    kind = "volume" if VARIANTS[bundle]["images"] == "head" else "image"
+    assert (site["alpha"], site[kind]["healthy_studies"]) == (0.3, len(items["validation"]))
 
     image = tiny_data(bundle) / items["test"][0]["image"]
     settings = {name: value for name, value in parameters(bundle).items() if name != "alpha"}

@@ -45,18 +45,6 @@ def test_plane_may_differ_by_a_tenth_from_the_calibrated_ones(shape: tuple[int, 
     )
 
 
-@pytest.mark.parametrize(
-    ("slices", "depth", "refusal"),
-    [
-        ((1, 1), 2, "calibrated on 2-D images, but this is a volume"),
-        ((5, 9), 1, "calibrated on volumes, but this is a 2-D image"),
-        ((5, 9), 30, None),
-    ],
-)
-def test_pictures_and_volumes_are_kept_apart(slices: tuple[int, int], depth: int, refusal: str | None) -> None:
-    assert calibrated(slices).refusal((10, 15, depth), SCORING) == refusal
-
-
 def test_scores_made_with_other_settings_are_not_compared() -> None:
     other = ScoringSettings({"score": {"mode": "top_q", "q": 0.05}})
     assert calibrated().refusal((10, 15, 1), other) == (

@@ -18,9 +18,9 @@ CALM = np.tile([0.2, 0.5, 0.9, 0.4, 0.7], 2)
 def make_run(tmp_path: Path):
     """Write a run's folder."""
 
-    def make(name: str, p_values, run=None, extra=(), group=None) -> Path:
+    def make(name: str, p_values, run=None, extra=(), **columns) -> Path:
         rows = [
-            StudyResult(f"{name}_{i}", score=1 - float(p), p_value=float(p), decision="uncertain", group=group)
+            StudyResult(f"{name}_{i}", score=1 - float(p), p_value=float(p), decision="uncertain", **columns)
             for i, p in enumerate(p_values)
         ]
         write_results_csv([*rows, *extra], tmp_path / name / "results.csv")
@@ -91,6 +91,20 @@ def test_group_has_its_own_number_of_calibration_studies(nomaly, make_run, tmp_p
     assert json.loads((tmp_path / "o" / "monitor.json").read_text())["healthy_studies"] == 49
     done = nomaly("monitor", *runs, "--output", tmp_path / "p", "--group", "west")
     assert done.code == 2 and "--group must be a group of the results, but no study belongs to west" in done.err
+
+
+def test_each_kind_of_study_is_monitored_by_its_own_calibration(nomaly, make_run, tmp_path: Path) -> None:
+    thresholds = {"image": {"healthy_studies": 99, "pixel_threshold": 0.1}, "volume": {"healthy_studies": 49}}
+    runs = [
+        make_run("i", CALM, {"calibration": thresholds}, kind="image", healthy_studies=99),
+        make_run("v", CALM, {"calibration": thresholds}, kind="volume", healthy_studies=49),
+    ]
+    done = nomaly("monitor", *runs, "--output", tmp_path / "o")
+    assert done.code == 2 and "of one kind, got 2-D images and volumes: choose one with --kind." in done.err
+    for kind, count in ("image", 99), ("volume", 49):
+        done = nomaly("monitor", *runs, "--output", tmp_path / kind, "--kind", kind)
+        assert done.code == 0 and "Left out: 10 of the other kind." in done.out
+        assert json.loads((tmp_path / kind / "monitor.json").read_text())["healthy_studies"] == count
 
 
 @pytest.mark.parametrize("again", ["a", "a/results.csv", "a/../a", "link"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from custom.calibration.by_kind import Calibrations
 from custom.calibration.decision import DecisionRule
-from custom.calibration.state import CalibrationState
 from custom.detector.calibration_file import load_calibration, write_calibration
 from custom.errors import NomalyError
 
@@ -20,74 +20,103 @@ STUDIES = [
 ]
 
 
-def state_of(studies: list[dict], field: str | None = "scanner") -> CalibrationState:
-    state = CalibrationState()
+def state_of(studies: list[dict], field: str | None = "scanner") -> Calibrations:
+    """Volumes calibrated on these studies."""
+    calibrations = Calibrations()
+    state = calibrations.volume
     names = [study["group"] for study in studies] if field else None
     state.fill_healthy([s["score"] for s in studies], [s["mass"] for s in studies], names, field)
-    state.fill(decision=(0.1, 0.9, 0.4), pixel_threshold=0.7, pixel_false_positive_rate=0.02, minimum_region=5)
+    state.fill(pixel_threshold=0.7, pixel_false_positive_rate=0.02, minimum_region=5)
     state.fill(false_regions_per_study=0.5, slices=(2, 9), plane=(64, 80))
     state.fill_scoring({"version": 1, "score": {"mode": "mean"}})
     generator = np.random.default_rng(0)
     state.input_check.learn(
         [np.array([0.7, np.nan, 200.0])] * 20, [{"detail": generator.normal(size=10)} for _ in range(20)]
     )
-    return state
+    calibrations.fill_rule(DecisionRule(0.1, 0.9, 0.4))
+    return calibrations
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    write_calibration(tmp_path / "site.json", state_of(STUDIES), "abc", STUDIES, {"date": "2026-01-02"})
+    write_calibration(tmp_path / "site.json", state_of(STUDIES), "abc", {"volume": STUDIES}, {"date": "2026-01-02"})
     return tmp_path / "site.json"
 
 
 @pytest.mark.parametrize("field", ["scanner", None])
 def test_state_read_back_equals_the_one_written(tmp_path: Path, field: str | None) -> None:
-    saved, loaded = state_of(STUDIES, field), CalibrationState()
-    write_calibration(tmp_path / "site.json", saved, "abc", STUDIES, {})
+    saved, loaded = state_of(STUDIES, field), Calibrations()
+    write_calibration(tmp_path / "site.json", saved, "abc", {"volume": STUDIES}, {})
     load_calibration(tmp_path / "site.json", loaded, "abc")
     for name, tensor in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.4)
-    assert loaded.input_check.limit("detail") > 0
+    assert loaded.volume.input_check.limit("detail") > 0
 
 
 def test_file_that_is_older_than_the_input_gate_leaves_it_empty(file: Path) -> None:
     content = json.loads(file.read_text())
-    del content["input_check"]
+    del content["volume"]["input_check"]
     file.write_text(json.dumps(content))
     state = state_of(STUDIES)
     load_calibration(file, state, "abc")
-    assert state.is_calibrated and not state.input_check.is_learned
+    assert state.is_calibrated and not state.volume.input_check.is_learned
 
 
 def test_file_of_an_earlier_release_keeps_its_mode_and_checksum(file: Path) -> None:
     content = json.loads(file.read_text())
-    del content["scoring"]
-    file.write_text(json.dumps(content | {"score_rule": [1.0, 4294967295.0]}))
-    state = CalibrationState()
+    del content["volume"]["scoring"]
+    content["volume"]["score_rule"] = [1.0, 4294967295.0]
+    file.write_text(json.dumps(content))
+    state = Calibrations()
     load_calibration(file, state, "abc")
-    assert state.scoring_settings == {"version": 0, "checksum": [1.0, 4294967295.0]}
+    assert state.volume.scoring_settings == {"version": 0, "checksum": [1.0, 4294967295.0]}
 
 
 def test_broken_gate_is_refused_before_anything_changes(file: Path) -> None:
     content = json.loads(file.read_text())
-    del content["input_check"]["limits"]["pose"]
+    del content["volume"]["input_check"]["limits"]["pose"]
     file.write_text(json.dumps(content))
-    state = CalibrationState()
+    state = Calibrations()
     with pytest.raises(NomalyError, match=r"is incomplete or invalid \(KeyError: 'pose'\)"):
         load_calibration(file, state, "abc")
-    assert not state.is_calibrated and not state.input_check.is_learned
+    assert not state.is_calibrated and not state.volume.input_check.is_learned
 
 
 def test_file_can_be_read_by_people(file: Path) -> None:
     content = json.loads(file.read_text())
-    assert [study["study"] for study in content["studies"]] == ["a", "b"]  # ascending by score
-    assert (content["healthy_studies"], content["alpha"], content["confidence"]) == (2, 0.1, 0.9)
-    assert (content["model_hash"], content["date"], content["minimum_region"]) == ("abc", "2026-01-02", 5)
+    volumes = content["volume"]
+    assert [study["study"] for study in volumes["studies"]] == ["a", "b"]  # ascending by score
+    assert (volumes["healthy_studies"], content["alpha"], content["confidence"]) == (2, 0.1, 0.9)
+    assert (content["model_hash"], content["date"], volumes["minimum_region"]) == ("abc", "2026-01-02", 5)
+
+
+def earlier(file: Path, **changes) -> None:
+    """Rewrite a file as earlier releases did, with one calibration at the top."""
+    content = json.loads(file.read_text())
+    volumes = content.pop("volume")
+    file.write_text(json.dumps(content | volumes | changes))
+
+
+@pytest.mark.parametrize(("slices", "kind"), [([1, 1], "image"), ([2, 9], "volume")])
+def test_file_of_an_earlier_release_is_of_the_kind_of_its_studies(file: Path, slices: list[int], kind: str) -> None:
+    earlier(file, slices=slices)
+    loaded = Calibrations()
+    load_calibration(file, loaded, "abc")
+    assert [*loaded.calibrated] == [kind] and loaded.of_kind(kind).healthy_scores.tolist() == [0.1, 0.3]
+    assert loaded.decision_rule == DecisionRule(0.1, 0.9, 0.4)
+
+
+def test_kind_that_the_file_does_not_contain_is_kept(file: Path) -> None:
+    loaded = Calibrations()
+    loaded.image.fill_healthy([0.5], [0.0])
+    load_calibration(file, loaded, "abc")
+    assert loaded.image.healthy_scores.tolist() == [0.5] and len(loaded.volume.healthy_scores) == 2
+    assert loaded.image.decision_rule == DecisionRule(0.1, 0.9, 0.4)
 
 
 def test_calibration_of_other_weights_is_refused(file: Path) -> None:
-    state = CalibrationState()
+    state = Calibrations()
     with pytest.raises(
         NomalyError, match=r"site.json was made with other weights \(abc; these are xyz\), so the scores"
     ):
@@ -111,7 +140,7 @@ def test_calibration_of_other_weights_is_refused(file: Path) -> None:
 def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(NomalyError, match=message):
-        load_calibration(file, CalibrationState(), "abc")
+        load_calibration(file, Calibrations(), "abc")
 
 
 @pytest.mark.parametrize(
@@ -135,8 +164,10 @@ def test_file_that_is_no_calibration_is_refused(file: Path, text: str, message: 
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "refused",
 )
 def test_file_changed_to_what_no_calibration_holds_is_refused(file: Path, change: dict, message: str) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    state = CalibrationState()
+    content = json.loads(file.read_text())
+    (content if "alpha" in change else content["volume"]).update(change)
+    file.write_text(json.dumps(content))
+    state = Calibrations()
     with pytest.raises(NomalyError, match=message):
         load_calibration(file, state, "abc")
     assert not state.is_calibrated
@@ -144,14 +175,16 @@ def test_file_changed_to_what_no_calibration_holds_is_refused(file: Path, change
 
 def test_scanners_that_are_numbers_are_names_after_reading(file: Path) -> None:
     studies = [{**study, "group": number} for study, number in zip(STUDIES, (1, 2.0))]
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"studies": studies}))
-    state = CalibrationState()
+    content = json.loads(file.read_text())
+    content["volume"]["studies"] = studies
+    file.write_text(json.dumps(content))
+    state = Calibrations()
     load_calibration(file, state, "abc")
-    assert state.group_names == ["1", "2"]
+    assert state.volume.group_names == ["1", "2"]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         NomalyError, match="calibration file not found: .*nowhere.json. Create it with nomaly calibrate"
     ):
-        load_calibration(tmp_path / "nowhere.json", CalibrationState(), "abc")
+        load_calibration(tmp_path / "nowhere.json", Calibrations(), "abc")

@@ -57,18 +57,18 @@ def test_loaded_detector_equals_the_saved_one_and_is_in_evaluation(tmp_path: Pat
 
 def test_calibrated_weights_load_into_a_detector_without_scores(tmp_path: Path) -> None:
     saved = tiny_detector()
-    saved.calibration.fill(healthy_scores=[0.1, 0.2, 0.7], pixel_threshold=0.9, slices=[1, 1])
+    saved.calibration.image.fill(healthy_scores=[0.1, 0.2, 0.7], pixel_threshold=0.9, slices=[1, 1])
     save_tensors(saved.state_dict(), tmp_path / "model.pt")
     loaded = load_detector(tiny_detector(), tmp_path / "model.pt").calibration
-    assert loaded.is_calibrated
-    assert loaded.healthy_scores.tolist() == [0.1, 0.2, 0.7]
-    assert loaded.pixel_threshold.item() == 0.9
+    assert [*loaded.calibrated] == ["image"]
+    assert loaded.image.healthy_scores.tolist() == [0.1, 0.2, 0.7]
+    assert loaded.image.pixel_threshold.item() == 0.9
 
 
 def test_uncalibrated_weights_load_into_a_calibrated_detector(tmp_path: Path) -> None:
     save_tensors(tiny_detector().state_dict(), tmp_path / "model.pt")
     calibrated = tiny_detector()
-    calibrated.calibration.fill(healthy_scores=[0.1, 0.2])
+    calibrated.calibration.image.fill(healthy_scores=[0.1, 0.2])
     assert not load_detector(calibrated, tmp_path / "model.pt").calibration.is_calibrated
 
 
@@ -167,7 +167,7 @@ def test_weight_hash_refuses_an_entry_without_tensor() -> None:
 def test_model_hash_is_the_same_before_and_after_calibration_and_not_that_of_other_weights() -> None:
     detector = tiny_detector()
     before = model_hash(detector)
-    detector.calibration.fill_healthy([0.1, 0.2], [0.0, 0.0])
+    detector.calibration.image.fill_healthy([0.1, 0.2], [0.0, 0.0])
     assert model_hash(detector) == before != weight_hash(detector.state_dict())
     with torch.no_grad():
         next(detector.parameters()).add_(1.0)
@@ -184,9 +184,11 @@ def test_device_that_is_not_there_is_not_blamed_on_the_weights() -> None:
 
 def test_halved_weights_keep_the_calibration_exact(grey_detector) -> None:
     network = nn.Sequential(nn.Linear(3, 2), grey_detector)
-    grey_detector.calibration.fill(pixel_threshold=0.123456789012345)
+    grey_detector.calibration.image.fill(pixel_threshold=0.123456789012345)
     state = halved(network)
-    assert state["0.weight"].dtype == torch.float16 and state["1.calibration.pixel_threshold"].dtype == torch.float64
-    assert float(state["1.calibration.pixel_threshold"]) == 0.123456789012345
+    assert (
+        state["0.weight"].dtype == torch.float16 and state["1.calibration.image.pixel_threshold"].dtype == torch.float64
+    )
+    assert float(state["1.calibration.image.pixel_threshold"]) == 0.123456789012345
     network.load_state_dict(state)
     assert torch.equal(network[0].weight, state["0.weight"].float())

@@ -29,10 +29,10 @@ def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
 
 def calibrate(detector, *scores: float, slices: int = 2, plane: int = 16, score: StudyScore | None = None) -> None:
     scoring = scoring_settings(score or StudyScore("mean"), detector)
-    kind = {"slices": (slices, slices), "plane": (plane, plane)}
-    detector.calibration.fill_healthy(scores, [0.0] * len(scores))
-    detector.calibration.fill(pixel_threshold=0.1, **kind)
-    detector.calibration.fill_scoring(scoring.stored())
+    calibration = detector.calibration.of((1, 4, 4, slices))
+    calibration.fill_healthy(scores, [0.0] * len(scores))
+    calibration.fill(pixel_threshold=0.1, slices=(slices, slices), plane=(plane, plane))
+    calibration.fill_scoring(scoring.stored())
 
 
 # By hand
@@ -65,7 +65,7 @@ def test_score_is_that_of_the_map_over_the_whole_study(run_grey, mode: str, q: f
 def test_p_value_counts_healthy_scores_at_or_above(run_grey, grey_detector, value, p_value, decision) -> None:
     maximum = StudyScore("max")
     calibrate(grey_detector, 0.0, 0.1, 0.26, 0.31, score=maximum)
-    grey_detector.calibration.fill(decision=(0.2, 0, 0.5))
+    grey_detector.calibration.volume.fill(decision=(0.2, 0, 0.5))
     _, (study,) = run_grey([item(a=value)], score=maximum, alpha=None)
     assert (study["p_value"], study["decision"]) == (pytest.approx(p_value), decision)
 
@@ -85,7 +85,7 @@ def test_alpha_that_the_calibration_can_never_reach_is_refused(
 ) -> None:
     calibrate(grey_detector, 0.1)
     scores = [0.01 * number for number in range(10)]
-    grey_detector.calibration.fill_healthy(scores, [0.0] * 10, groups, groups and "scanner")
+    grey_detector.calibration.volume.fill_healthy(scores, [0.0] * 10, groups, groups and "scanner")
     needed, found = (19, 10) if groups is None else (9, 1)
     message = (
         f"^{named}calibration needs at least {needed} healthy studies for alpha = {alpha}, got {found}: add healthy"
@@ -115,12 +115,16 @@ def test_studies_of_another_kind_than_calibrated_get_a_reason_and_no_p_value(
         assert (study["p_value"], study["decision"], study["note"]) == (1.0, "likely_normal", "")
     else:
         assert (study["p_value"], study["decision"], study["region_p_values"]) == (None, None, None)
-        assert study["note"].startswith(reason) and study["regions"].sum() == 1  # marked, though without a p-value
+        assert study["note"].startswith(reason)
+        if "slices" in calibration:  # no threshold for volumes
+            assert (study["regions"], study["pixel_threshold"]) == (None, None)
+        else:
+            assert study["regions"].sum() == 1  # marked, though without a p-value
 
 
 def test_regions_are_numbered_weighed_and_compared_with_healthy_ones(run_grey, grey_detector) -> None:
     calibrate(grey_detector, 0.1, 0.2, 0.3, 0.4)
-    grey_detector.calibration.fill(healthy_masses=[0.0, 0.1, 0.3, 0.5])
+    grey_detector.calibration.volume.fill(healthy_masses=[0.0, 0.1, 0.3, 0.5])
     image = torch.full((1, 4, 4, 2), 0.5)
     image[0, 0, 0, 0], image[0, 3, 3, 1] = 0.7, 1.0  # over the threshold of 0.1 by 0.1 and 0.4
     _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
@@ -129,7 +133,7 @@ def test_regions_are_numbered_weighed_and_compared_with_healthy_ones(run_grey, g
     assert study["region_masses"] == pytest.approx([0.4, 0.1])
     # by hand: 0.5 alone is at least 0.4; 0.1 is just below the float32 difference 0.7 - 0.5 - 0.1
     assert study["region_p_values"][0] == 2 / 5
-    grey_detector.calibration.fill(minimum_region=2)
+    grey_detector.calibration.volume.fill(minimum_region=2)
     _, (study,) = run_grey([{"image": image, "case": "a", "label": 0}])
     assert study["regions"].sum() == 0 and study["region_masses"] == []
 
@@ -150,7 +154,7 @@ def test_p_value_is_that_of_the_studys_own_group(
 ) -> None:
     calibrate(grey_detector, 0.0)
     scores = [0.2, 0.3, 0.4, 0.5, 0.01, 0.01, 0.01, 0.01]
-    grey_detector.calibration.fill_healthy(scores, [0] * 8, ["7"] * 4 + ["B"] * 4, "scanner")
+    grey_detector.calibration.volume.fill_healthy(scores, [0] * 8, ["7"] * 4 + ["B"] * 4, "scanner")
     _, (study,) = run_grey([{**item(a=1.0), **fields}], study_group=study_group)  # score 0.5 / 32
     assert (study["p_value"], study["calibration_group"]) == (p_value, group)
     assert study["note"].startswith("No p-value: ") is (p_value is None)
@@ -166,7 +170,7 @@ def test_group_is_refused_where_there_are_none(run_grey, grey_detector) -> None:
 
 def test_confident_mode_with_too_few_studies_stops_before_the_first_one(run_grey, grey_detector) -> None:
     calibrate(grey_detector, *(0.01 * number for number in range(58)))
-    grey_detector.calibration.fill(decision=(0.05, 0.95, 0.2))
+    grey_detector.calibration.volume.fill(decision=(0.05, 0.95, 0.2))
     with pytest.raises(
         NomalyError,
         match="calibration needs at least 59 healthy studies for alpha = 0.05 with confidence 0.95, got 58",

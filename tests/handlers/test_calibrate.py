@@ -38,7 +38,7 @@ def handler(detector, folder: Path, **settings) -> Calibrate:
 def test_scores_and_threshold_are_those_of_the_healthy_studies(run_grey, grey_detector, tmp_path: Path) -> None:
     studies = items(0.9, 0.6, 0.7, 0.8) + [{**items(0.5, slices=3)[0], "case": "longer"}]
     run_grey(studies, val_handlers=[handler(grey_detector, tmp_path, pixel_false_positive_rate=0.2)])
-    calibration = grey_detector.calibration
+    calibration = grey_detector.calibration.volume
     assert calibration.healthy_scores.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
     # 176 pixels: 48 of 0, 32 each of 0.1, 0.2, 0.3 and 0.4; 35 may lie above, which are those of 0.4 alone.
     assert float(calibration.pixel_threshold) == pytest.approx(0.3, rel=1e-3)
@@ -51,12 +51,15 @@ def test_copy_of_the_weights_and_readable_file_hold_the_calibration(run_grey, gr
     copy = {"into_weights": str(tmp_path / "copy.pt")}
     run_grey(items(0.9, 0.6, 0.7, 0.8), val_handlers=[handler(grey_detector, tmp_path, **copy)])
     state = read_tensors(tmp_path / "copy.pt")
-    assert state["calibration.healthy_scores"].dtype == torch.float64
-    assert state["calibration.healthy_scores"].tolist() == grey_detector.calibration.healthy_scores.tolist()
+    assert state["calibration.volume.healthy_scores"].dtype == torch.float64
+    assert (
+        state["calibration.volume.healthy_scores"].tolist() == grey_detector.calibration.volume.healthy_scores.tolist()
+    )
     summary = json.loads((tmp_path / "calibration.json").read_text())
-    assert [study["study"] for study in summary["studies"]] == ["h1", "h2", "h3", "h0"]  # ascending by score
-    assert (summary["healthy_studies"], summary["alpha"], summary["slices"]) == (4, 0.2, [2, 2])
-    assert summary["plane"] == [16, 16]
+    volumes = summary["volume"]
+    assert [study["study"] for study in volumes["studies"]] == ["h1", "h2", "h3", "h0"]  # ascending by score
+    assert (volumes["healthy_studies"], summary["alpha"], volumes["slices"]) == (4, 0.2, [2, 2])
+    assert volumes["plane"] == [16, 16]
     assert (summary["device"], summary["precision"]) == ("cpu", "float32")
 
 
@@ -68,7 +71,7 @@ def test_calibration_in_bfloat16_is_recorded_as_such(run_grey, grey_detector, tm
 def test_study_that_failed_is_left_out(run_grey, grey_detector, tmp_path: Path) -> None:
     broken = {**items(float("nan"))[0], "case": "broken"}
     run_grey([broken, *items(0.6, 0.7, 0.8, 0.9)], val_handlers=[handler(grey_detector, tmp_path)])
-    assert len(grey_detector.calibration.healthy_scores) == 4
+    assert len(grey_detector.calibration.volume.healthy_scores) == 4
 
 
 def test_too_few_studies_write_nothing(run_grey, grey_detector, tmp_path: Path) -> None:
@@ -81,17 +84,17 @@ def test_too_few_studies_write_nothing(run_grey, grey_detector, tmp_path: Path) 
 def test_calibrating_again_replaces_the_earlier_scores(run_grey, grey_detector, tmp_path: Path) -> None:
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
     run_grey(items(0.5, 0.4, 0.3, 0.2, 0.1), val_handlers=[handler(grey_detector, tmp_path)])
-    assert grey_detector.calibration.healthy_scores.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
-    assert json.loads((tmp_path / "calibration.json").read_text())["healthy_studies"] == 5
+    assert grey_detector.calibration.volume.healthy_scores.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
+    assert json.loads((tmp_path / "calibration.json").read_text())["volume"]["healthy_studies"] == 5
 
 
 def test_second_run_of_one_handler_forgets_the_studies_of_the_first(run_grey, grey_detector, tmp_path: Path) -> None:
     calibrate = handler(grey_detector, tmp_path)
     run_grey(items(0.6, 0.7, 0.8, 0.9, 1.0), val_handlers=[calibrate])
     run_grey(items(0.5, 0.51, 0.52, 0.53, slices=1), val_handlers=[calibrate])
-    assert grey_detector.calibration.healthy_scores.tolist() == pytest.approx([0, 0.01, 0.02, 0.03], abs=1e-6)
-    assert grey_detector.calibration.slices.tolist() == [1, 1]
-    assert float(grey_detector.calibration.pixel_threshold) == pytest.approx(0.02, rel=1e-3)
+    assert grey_detector.calibration.image.healthy_scores.tolist() == pytest.approx([0, 0.01, 0.02, 0.03], abs=1e-6)
+    assert grey_detector.calibration.image.slices.tolist() == [1, 1]
+    assert float(grey_detector.calibration.image.pixel_threshold) == pytest.approx(0.02, rel=1e-3)
 
 
 def test_several_studies_of_one_subject_are_warned_of(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
@@ -105,14 +108,52 @@ def test_several_studies_of_one_subject_are_warned_of(run_grey, grey_detector, t
 def test_planes_are_kept_from_the_smallest_to_the_largest(run_grey, grey_detector, tmp_path: Path) -> None:
     larger = {**items(0.9)[0], "image": torch.full((1, 5, 6, 2), 0.9), "case": "larger"}
     run_grey([*items(0.6, 0.7, 0.8), larger], val_handlers=[handler(grey_detector, tmp_path)])
-    assert grey_detector.calibration.plane.tolist() == [16, 30]
+    assert grey_detector.calibration.volume.plane.tolist() == [16, 30]
 
 
-def test_pictures_and_volumes_are_not_calibrated_together(run_grey, grey_detector, tmp_path: Path) -> None:
-    picture = {**items(0.5, slices=1)[0], "case": "picture"}
-    with pytest.raises(NomalyError, match="healthy studies must be either all 2-D images or all volumes, got both"):
-        run_grey([*items(0.6, 0.7, 0.8), picture], val_handlers=[handler(grey_detector, tmp_path)])
-    assert list(tmp_path.iterdir()) == []
+def both_kinds(images: int) -> list[dict[str, Any]]:
+    """Volumes of scores 0.1 to 0.4 and 2-D images of scores 0.01, 0.02 ..."""
+    flat = items(*(0.51 + 0.01 * number for number in range(images)), slices=1)
+    return [*items(0.6, 0.7, 0.8, 0.9), *({**study, "case": f"image {study['case']}"} for study in flat)]
+
+
+def test_each_kind_of_study_has_its_own_scores_threshold_and_region_size(
+    run_grey, grey_detector, tmp_path: Path, caplog
+) -> None:
+    with caplog.at_level("INFO"):
+        run_grey(both_kinds(5), val_handlers=[handler(grey_detector, tmp_path)])
+    image, volume = grey_detector.calibration.image, grey_detector.calibration.volume
+    assert volume.healthy_scores.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-6)
+    assert image.healthy_scores.tolist() == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05], abs=1e-6)
+    # a quarter of the pixels may be above: one of four volumes, one of five 2-D images
+    assert [float(state.pixel_threshold) for state in (volume, image)] == pytest.approx([0.3, 0.04], rel=1e-3)
+    assert (image.slices.tolist(), volume.slices.tolist()) == ([1, 1], [2, 2])
+    content = json.loads((tmp_path / "calibration.json").read_text())
+    assert (content["image"]["healthy_studies"], content["volume"]["healthy_studies"]) == (5, 4)
+    assert "Calibrated on 5 healthy 2-D images: flag at" in caplog.text
+    assert "Calibrated on 4 healthy volumes: flag at" in caplog.text
+
+
+def test_too_few_studies_of_one_kind_are_named_and_nothing_is_written(run_grey, grey_detector, tmp_path: Path) -> None:
+    message = "2-D images: calibration needs at least 4 healthy studies for alpha = 0.2, got 3: .* Or leave the 2-D"
+    with pytest.raises(NomalyError, match=message):
+        run_grey(both_kinds(3), val_handlers=[handler(grey_detector, tmp_path)])
+    assert list(tmp_path.iterdir()) == [] and not grey_detector.calibration.is_calibrated
+
+
+def test_kind_without_studies_keeps_its_calibration_but_not_its_rule(
+    run_grey, grey_detector, tmp_path: Path, caplog
+) -> None:
+    run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
+    before = grey_detector.calibration.volume.healthy_scores.clone()
+    with caplog.at_level("INFO"):
+        calibrate = handler(grey_detector, tmp_path, rule=DecisionRule(0.25, None, 0.3))
+        run_grey(items(0.5, 0.51, 0.52, 0.53, slices=1), val_handlers=[calibrate])
+    assert torch.equal(grey_detector.calibration.volume.healthy_scores, before)
+    assert "Volumes keep the calibration of the weights (4 healthy studies)." in caplog.text
+    content = json.loads((tmp_path / "calibration.json").read_text())
+    assert "image" in content and "volume" not in content
+    assert {state.decision_rule.alpha for state in grey_detector.calibration.calibrated.values()} == {0.25}
 
 
 def spotted(case: str, *spots: int, value: float = 0.9, **fields) -> dict[str, Any]:
@@ -127,7 +168,7 @@ def test_least_region_and_heaviest_regions_follow_from_healthy_maps(run_grey, gr
     studies = [spotted("a", 6, 2), spotted("b", 3), spotted("c", 1), spotted("d", 1, value=0.95)]
     calibrate = handler(grey_detector, tmp_path, pixel_false_positive_rate=0.1, false_regions_per_study=0.5)
     run_grey(studies, val_handlers=[calibrate])
-    state = grey_detector.calibration
+    state = grey_detector.calibration.image
     # 14 of 1024 pixels are over 0, fewer than a tenth: the threshold is 0. Two regions of four studies may stay.
     assert float(state.pixel_threshold) == pytest.approx(0, abs=1e-8)
     assert int(state.minimum_region) == 3 and float(state.false_regions_per_study) == 0.5
@@ -139,7 +180,7 @@ def test_rule_is_stored_with_the_weights(run_grey, grey_detector, tmp_path: Path
     rule = DecisionRule(0.2, 0.5, 0.6)
     copy = {"into_weights": str(tmp_path / "copy.pt")}
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path, rule=rule, **copy)])
-    assert read_tensors(tmp_path / "copy.pt")["calibration.decision"].tolist() == [0.2, 0.5, 0.6]
+    assert read_tensors(tmp_path / "copy.pt")["calibration.volume.decision"].tolist() == [0.2, 0.5, 0.6]
     assert grey_detector.calibration.decision_rule == rule
 
 
@@ -201,10 +242,12 @@ def by_scanner(*names: str | None) -> list[dict[str, Any]]:
 def test_groups_are_calibrated_apart(run_grey, grey_detector, tmp_path: Path) -> None:
     grouped = handler(grey_detector, tmp_path, group_field="scanner")
     run_grey(by_scanner(*"ABABABAB"), val_handlers=[grouped])
-    state = grey_detector.calibration
+    state = grey_detector.calibration.volume
     assert (state.group_field, state.group_names) == ("scanner", ["A", "B"])
     assert state.healthy_groups.tolist() == [0, 1] * 4
-    assert {study["group"] for study in json.loads((tmp_path / "calibration.json").read_text())["studies"]} == {
+    assert {
+        study["group"] for study in json.loads((tmp_path / "calibration.json").read_text())["volume"]["studies"]
+    } == {
         "A",
         "B",
     }
@@ -265,11 +308,11 @@ def test_gate_is_learned_from_all_studies_and_kept_with_weights_and_file(
 ) -> None:
     copy = {"into_weights": str(tmp_path / "copy.pt")}
     run_grey([textured(number) for number in range(19)], val_handlers=[handler(grey_detector, tmp_path, **copy)])
-    input_check = grey_detector.calibration.input_check
+    input_check = grey_detector.calibration.volume.input_check
     assert int(input_check.studies) == 19 and input_check.limit("histogram") > 0 and input_check.limit("edges") > 0
-    limits = read_tensors(tmp_path / "copy.pt")["calibration.input_check.limits"]
+    limits = read_tensors(tmp_path / "copy.pt")["calibration.volume.input_check.limits"]
     assert torch.equal(limits, input_check.limits)
-    stored = json.loads((tmp_path / "calibration.json").read_text())["input_check"]
+    stored = json.loads((tmp_path / "calibration.json").read_text())["volume"]["input_check"]
     assert list(stored["limits"].values()) == limits.tolist()
     reasons = InputCheck(grey_detector).reasons
     assert [reasons(textured(number)["image"]) for number in range(19)] == [[]] * 19
@@ -279,7 +322,7 @@ def test_gate_is_learned_from_all_studies_and_kept_with_weights_and_file(
 def test_gate_of_few_studies_knows_their_spacing_alone(run_grey, grey_detector, tmp_path: Path, caplog) -> None:
     run_grey(items(0.6, 0.7, 0.8, 0.9), val_handlers=[handler(grey_detector, tmp_path)])
     assert (
-        int(grey_detector.calibration.input_check.studies) == 4
-        and not grey_detector.calibration.input_check.limits.any()
+        int(grey_detector.calibration.volume.input_check.studies) == 4
+        and not grey_detector.calibration.volume.input_check.limits.any()
     )
     assert "The input check is limited to spacing and size" in caplog.text

@@ -51,14 +51,16 @@ def pictures(count: int, seed: int) -> list[dict]:
     return [{"image": image, "case": f"s{number}"} for number, image in enumerate(images)]
 
 
-def fit(network: AnomalyDetector, weights: Path, training: int = 24, validation: int = 12, **settings) -> Path:
-    """Run the fit on random pictures; gives the file that was written."""
+def fit(
+    network: AnomalyDetector, weights: Path, training: int = 24, validation: int = 12, studies=None, **settings
+) -> Path:
+    """Run the fit on random pictures, validated on these studies; gives the file that was written."""
     slices = SliceDataset(pictures(training, 0), lambda item: item, progress=False)
     score = StudyScore("fused", similarity=StructuralSimilarityMap(), statistics=network.part_statistics)
     handler = FitStatistics(network, str(weights), slices, steps=3, **settings)
     evaluator = DetectionEvaluator(
         torch.device("cpu"),
-        StudyLoader(StudyDataset(pictures(validation, 1), lambda item: item)),
+        StudyLoader(StudyDataset(studies or pictures(validation, 1), lambda item: item)),
         network,
         SliceWiseInferer(),
         score,
@@ -79,7 +81,7 @@ def test_all_statistics_are_fitted_and_the_network_stays(weights: Path, tmp_path
     before = read_tensors(weights)
     after = read_tensors(fit(detector(), weights, output=str(tmp_path / "fitted.pt")))
     assert int(after["normalisation.images"]) == int(after["code_distance.images"]) == 24
-    assert int(after["part_statistics.studies"]) == 12
+    assert after["part_statistics.studies"].tolist() == [12, 0]
     assert torch.equal(after["reconstructor.weight"], before["reconstructor.weight"])
     assert all(torch.equal(value, before[name]) for name, value in read_tensors(weights).items())
 
@@ -99,6 +101,20 @@ def test_healthy_studies_of_the_fit_have_mean_zero_and_deviation_one_in_each_par
     assert [study["score"] for study in outputs] == pytest.approx(parts.sum(1).tolist(), abs=1e-5)
 
 
+def test_each_kind_of_study_is_standardised_by_its_own_healthy_studies(weights: Path, caplog) -> None:
+    def deep(count: int, seed: int) -> list[dict]:
+        return [{**study, "image": study["image"].repeat(1, 1, 1, 3)} for study in pictures(count, seed)]
+
+    for volumes, counts in (11, [12, 11]), (9, [12, 0]):
+        network = detector()
+        fit(network, weights, studies=[*pictures(12, 1), *deep(volumes, 2)])
+        image, volume = network.part_statistics.mean
+        assert network.part_statistics.studies.tolist() == counts
+        assert torch.equal(image, volume) is (volumes == 9)
+    assert "The parts of the score of volumes are standardised as those of the other kind of study" in caplog.text
+    assert "at least 10 healthy validation studies are needed, got 9" in caplog.text
+
+
 def test_fit_is_the_same_twice_and_whatever_was_fitted_before(weights: Path, tmp_path: Path) -> None:
     first = read_tensors(fit(detector(), weights, output=str(tmp_path / "first.pt")))
     again = read_tensors(fit(detector(), tmp_path / "first.pt", output=str(tmp_path / "again.pt")))
@@ -107,15 +123,15 @@ def test_fit_is_the_same_twice_and_whatever_was_fitted_before(weights: Path, tmp
 
 def test_earlier_calibration_is_removed(weights: Path) -> None:
     network = detector()
-    network.calibration.fill_healthy([*range(20)], [0.0] * 20)
+    network.calibration.image.fill_healthy([*range(20)], [0.0] * 20)
     save_tensors(network.state_dict(), weights)
-    assert len(read_tensors(fit(network, weights))["calibration.healthy_scores"]) == 0
+    assert len(read_tensors(fit(network, weights))["calibration.image.healthy_scores"]) == 0
 
 
 def test_training_that_had_nothing_to_do_keeps_its_statistics_and_its_calibration(weights: Path) -> None:
     network = detector()
     fit(network, weights, required=False)
-    network.calibration.fill_healthy([*range(20)], [0.0] * 20)
+    network.calibration.image.fill_healthy([*range(20)], [0.0] * 20)
     save_tensors(network.state_dict(), weights)
     before = weights.read_bytes()
     fit(detector(), weights, required=False)

@@ -18,6 +18,7 @@ import torch
 from monai.transforms import Compose, SpatialCrop
 from PIL import Image
 
+from custom.calibration.by_kind import Calibrations
 from custom.detector.weights import model_hash
 from custom.errors import NomalyError
 from custom.handlers.results import ResultsFolder
@@ -51,10 +52,11 @@ def head(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def calibrated(grey_detector):
     """The grey detector with four healthy scores and a threshold of 0.3."""
-    values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "slices": (3, 3), "plane": (42, 42)}
-    grey_detector.calibration.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.05, 0.1])
-    grey_detector.calibration.fill(**values)
-    grey_detector.calibration.fill_scoring(scoring_settings(MAXIMUM, grey_detector).stored())
+    values = {"pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01, "plane": (42, 42)}
+    for state in (grey_detector.calibration.image, grey_detector.calibration.volume):
+        state.fill_healthy([0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.05, 0.1])
+        state.fill(**values)
+        state.fill_scoring(scoring_settings(MAXIMUM, grey_detector).stored())
     return grey_detector
 
 
@@ -91,7 +93,7 @@ def test_weights_of_phantoms_are_told_at_the_start_and_in_each_row(results, cali
 
 
 def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, head) -> None:
-    calibrated.calibration.fill(healthy_masses=[0.0, 0.0, 0.25, 0.5])
+    calibrated.calibration.volume.fill(healthy_masses=[0.0, 0.0, 0.25, 0.5])
     with open(results(head) / "regions.csv", newline="") as table:
         pair, single = csv.DictReader(table)
     # two voxels over 0.3 by 0.2 each, centre between (0, 0, 0) and (1, 0, 0); one dark voxel at (5, 6, 2); 10 mm a side
@@ -104,7 +106,7 @@ def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, he
 
 
 def test_only_a_region_that_is_significant_itself_is_a_finding(results, calibrated, head) -> None:
-    calibrated.calibration.fill(
+    calibrated.calibration.volume.fill(
         healthy_masses=[0.0, 0.0, 0.0, 0.3]
     )  # p = 0.2, at alpha, for the pair, 0.4 for the other
     folder = results(head)
@@ -122,13 +124,13 @@ def test_regions_end_where_the_body_ends(calibrated, run_grey, head, tmp_path: P
     _, [study] = run_grey([head], PREPROCESSING, MAXIMUM)
     study["foreground"] = study["foreground"].clone()
     study["foreground"][:, 0, 0, 0] = False  # half of the pair
-    record = StudyOutputs(tmp_path, 0.3, True, False, {"alpha": 0.2}).make(study)
+    record = StudyOutputs(tmp_path, True, False, {"alpha": 0.2}).make(study)
     assert record.result.region_size == pytest.approx(2.0)  # of 3 ml
     assert nib.load(tmp_path / "head" / "mask.nii.gz").get_fdata().sum() == 2
 
 
 def test_without_a_p_value_nothing_is_a_finding(results, calibrated, head) -> None:
-    calibrated.calibration.fill(plane=(64, 64))
+    calibrated.calibration.volume.fill(plane=(64, 64))
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert (row.region_count, row.region_size, row.region_unit) == (None, None, None)
@@ -139,7 +141,6 @@ def test_without_a_p_value_nothing_is_a_finding(results, calibrated, head) -> No
 
 
 def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_path: Path) -> None:
-    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
     pixels = np.full((7, 6), 128, np.uint8)
     pixels[2, 4] = 255  # row 2, column 4
     pixels[6, 0] = 0
@@ -151,7 +152,6 @@ def test_lesions_of_a_picture_lie_at_columns_and_rows(results, calibrated, tmp_p
 
 
 def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results, calibrated, tmp_path: Path) -> None:
-    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
     film = np.full((6, 7, 1), 50, np.float32)
     film[5, 4], film[0, 0] = 100, 0
     affine = np.array([[-2.0, 0, 0, 90], [0, 0, 3, 20], [0, 2, 0, 300], [0, 0, 0, 1]])  # axis 1 is the patient's height
@@ -165,7 +165,7 @@ def test_lesion_of_a_coronal_slice_lies_where_the_world_of_its_file_says(results
 
 def test_results_of_an_earlier_run_do_not_stand_beside_new_ones(results, calibrated, head) -> None:
     folder = results(head)
-    calibrated.calibration.fill_healthy([], [])  # no longer calibrated: neither lesions nor a mask
+    calibrated.calibration = Calibrations()  # no longer calibrated: neither lesions nor a mask
     results(head, overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == [
         *("head", "records", "report.html", "results.csv", "run.json")
@@ -187,7 +187,7 @@ def test_study_that_the_evaluation_cannot_take_fails_alone(results, calibrated, 
 
 
 def test_reason_for_no_p_value_stands_in_the_table(results, calibrated, head) -> None:
-    calibrated.calibration.fill(plane=(64, 64))
+    calibrated.calibration.volume.fill(plane=(64, 64))
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert row.note == "No p-value: calibrated on slices of 64 pixels, but the slices of this study have 42."
@@ -208,7 +208,7 @@ def test_maps_are_the_detectors_on_the_grid_of_the_file(results, calibrated, hea
 
 
 def test_healthy_study_has_no_lesions_and_no_unit(results, calibrated, head) -> None:
-    calibrated.calibration.fill(pixel_threshold=0.6)
+    calibrated.calibration.volume.fill(pixel_threshold=0.6)
     (row,) = read_results_csv(results(head) / "results.csv")
     assert (row.region_count, row.region_size, row.region_unit) == (0, 0, None)
 
@@ -220,7 +220,6 @@ def test_lesion_of_a_film_stored_as_one_slice_is_an_area(results, calibrated, tm
     film[5, 6] = 0
     path = tmp_path / "film.nii.gz"
     nib.save(nib.Nifti1Image(film, np.diag([-10.0, -10.0, 10.0, 1.0])), path)
-    calibrated.calibration.fill(slices=(1, 1), plane=(42, 42))
     (row,) = read_results_csv(results({"image": str(path), "case": "film"}) / "results.csv")
     assert (row.region_count, row.region_size, row.region_unit) == (2, pytest.approx(300.0), "mm2")
 
@@ -234,7 +233,7 @@ def test_uncalibrated_detector_warns_and_decides_nothing(results, head, caplog: 
     (row,) = read_results_csv(folder / "results.csv")
     assert (row.score, row.p_value, row.decision, row.region_count) == (pytest.approx(0.5), None, None, None)
     assert sorted(path.name for path in (folder / "head").iterdir()) == ["map.nii.gz", "pseudo_healthy.nii.gz"]
-    assert json.loads((folder / "run.json").read_text())["calibration"]["pixel_threshold"] is None
+    assert json.loads((folder / "run.json").read_text())["calibration"] == {}
     assert "Not calibrated" in (folder / "report.html").read_text()
 
 
@@ -267,14 +266,17 @@ def test_run_information_tells_calibration_and_weights(results, calibrated, head
     assert run["threads"] == torch.get_num_threads()
     assert run["decision_rule"] == {"alpha": 0.2, "confidence": None, "likely_normal_p": 0.2}
     assert run["calibration"] == {
-        "healthy_studies": 4,
-        "pixel_threshold": pytest.approx(0.3),
-        "pixel_false_positive_rate": pytest.approx(0.01),
-        "minimum_region": 1,
-        "false_regions_per_study": 0,
-        "groups": {},
-        "minimum_studies_for_alpha": 4,
+        kind: {
+            "healthy_studies": 4,
+            "pixel_threshold": pytest.approx(0.3),
+            "pixel_false_positive_rate": pytest.approx(0.01),
+            "minimum_region": 1,
+            "false_regions_per_study": 0,
+            "groups": {},
+        }
+        for kind in ("image", "volume")
     }
+    assert run["minimum_studies_for_alpha"] == 4
 
 
 def test_notes_and_title_stand_in_the_report(results, calibrated, head) -> None:
@@ -377,7 +379,6 @@ def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated
 
 def test_volume_of_which_a_slab_is_assessed_says_which(results, calibrated, head, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.PREPROCESSING", Compose([PREPROCESSING, CropSlabd()]))
-    calibrated.calibration.fill(slices=(1, 3))
     (row,) = read_results_csv(results(head) / "results.csv")
     assert row.note.endswith("Only slices 2 to 3 of 3 along axis 3 were analysed.")
 

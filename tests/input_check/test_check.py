@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.input_check.check import USUAL, InputCheck
 from custom.input_check.descriptors import describe
 from custom.input_check.geometry import measure
@@ -19,8 +19,8 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calibration = CalibrationState()
-        self.calibration.fill_healthy([0.1, 0.2], [0.0, 0.0])
+        self.calibration = Calibrations()
+        self.calibration.volume.fill_healthy([0.1, 0.2], [0.0, 0.0])
 
 
 def study(picture: torch.Tensor, step: float = 1.0, normal: int = 2, **told: str | float) -> MetaTensor:
@@ -46,7 +46,7 @@ def detector() -> Detector:
     """Calibrated on sixty towers of two slices, 1 mm apart."""
     network = Detector()
     healthy = [study(tower(number, 2)) for number in range(60)]
-    network.calibration.input_check.learn(
+    network.calibration.volume.input_check.learn(
         [measure(each) for each in healthy], [describe(each, network) for each in healthy]
     )
     return network
@@ -115,7 +115,7 @@ def test_mirror_image_may_be_scored(detector: Detector) -> None:
 def test_noise_is_unlike_in_several_ways_of_which_the_clearest_two_are_told(detector: Detector) -> None:
     noise = torch.rand(1, 64, 64, 2, generator=torch.Generator().manual_seed(0))
     reasons = InputCheck(detector).reasons(study(noise))
-    limit = f"{detector.calibration.input_check.limit('detail'):.3g}"
+    limit = f"{detector.calibration.volume.input_check.limit('detail'):.3g}"
     assert any(
         reason.startswith("the fine detail differs from that of healthy studies (detail ")
         and reason.endswith(f"limit {limit}): perhaps noise, blur or another device")
@@ -145,5 +145,5 @@ def test_calibration_before_the_gate_checks_tags_alone_and_says_so(caplog) -> No
 
 def test_detector_that_is_not_calibrated_gets_no_warning(caplog) -> None:
     network = nn.Module()
-    network.calibration = CalibrationState()
+    network.calibration = Calibrations()
     assert InputCheck(network).reasons(torch.rand(1, 64, 64, 1)) == [] and caplog.text == ""

@@ -95,7 +95,7 @@ def test_result_is_that_of_nomaly_detect(bundle, make_detector, trained, tiny_ne
 def test_only_significant_regions_are_counted_and_marked_and_all_are_listed(films, film, tmp_path, monkeypatch):
     strongest, second = (region["mass"] for region in films(film, tmp_path, output="map")[1]["regions"][:2])
     healthy = torch.tensor([(strongest + second) / 2, 0, 0, 0, 0], dtype=torch.float64)
-    monkeypatch.setattr(films.evaluator.network.calibration, "healthy_masses", healthy)
+    monkeypatch.setattr(films.evaluator.network.calibration.image, "healthy_masses", healthy)
     monkeypatch.setattr(films.evaluator, "decision_rule", DecisionRule(0.2))
 
     file, answer = films(film, tmp_path)
@@ -119,7 +119,7 @@ def test_regions_end_where_the_body_ends(films, film, tmp_path, monkeypatch):
 
 
 def test_mask_of_a_study_without_a_p_value_is_refused_rather_than_empty(films, film, tmp_path, monkeypatch):
-    calibration = films.evaluator.network.calibration
+    calibration = films.evaluator.network.calibration.image
     plane = calibration.plane.clone()
     monkeypatch.setattr(calibration, "plane", plane * 9)
 

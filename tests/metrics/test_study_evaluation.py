@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from custom.calibration.state import CalibrationState
+from custom.calibration.by_kind import Calibrations
 from custom.errors import NomalyError
 from custom.metrics.study_evaluation import StudyEvaluation
 from custom.metrics.table import table_markdown
 from custom.scoring.score import StudyScore
 
 
-def calibration(**values: object) -> CalibrationState:
+def calibration(**values: object) -> Calibrations:
     """Calibrated on 19 healthy studies, threshold 0.3."""
-    state = CalibrationState()
-    state.fill(**({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values))
+    state = Calibrations()
+    state.image.fill(
+        **({"healthy_scores": range(19), "pixel_threshold": 0.3, "pixel_false_positive_rate": 0.01} | values)
+    )
     return state
 
 
@@ -62,6 +64,26 @@ def evaluation(studies: list[dict], training: int = 0, **settings: object) -> di
     for item in studies:
         handler.add(item)
     return handler.result()
+
+
+def test_volumes_beside_2d_images_are_measured_at_their_own_threshold() -> None:
+    # twice the map, twice the threshold: the mask of the same lesion in three slices, and no more
+    def deep(seed: int, lesion: bool) -> dict[str, Any]:
+        flat = study(seed, lesion)
+        names = ("image", "pred", "reconstruction", "foreground", "mask", "regions")
+        return {
+            **flat,
+            **{name: flat[name].repeat(1, 1, 1, 3) for name in names},
+            "pred": 2 * flat["pred"].repeat(1, 1, 1, 3),
+        }
+
+    calibrations = calibration()
+    calibrations.volume.fill(healthy_scores=range(19), pixel_threshold=0.6, minimum_region=70)
+    studies = [study(0, False), study(1, True), deep(2, False), deep(3, True)]
+    result = evaluation(studies, calibration=calibrations)
+    assert result["pixel"]["dice"]["value"] == result["pixel"]["ap"]["value"] == 1
+    # the 60 voxels of the square are below the smallest region of volumes, the 20 pixels not below that of 2-D images
+    assert max(result["lesions"]["froc"]["sensitivity"]) == 0.5
 
 
 def test_perfect_detector_has_perfect_numbers_in_every_part() -> None:
@@ -165,7 +187,7 @@ def test_sets_of_one_class_are_evaluated_without_an_error(lesion: bool) -> None:
 def test_uncalibrated_detector_is_ranked_and_decides_nothing() -> None:
     undecided = {"p_value": None, "decision": None, "regions": None}
     studies = [study(seed, seed == 1, **undecided) for seed in range(3)]
-    result = evaluation(studies, calibration=CalibrationState())
+    result = evaluation(studies, calibration=Calibrations())
     assert result["image"]["auroc"]["value"] == 1 and result["n_without_p_value"] == 3
     assert result["false_alarm_rate"] is None and result["lesions"] is None and result["triage"] is None
     assert result["pixel"]["ap"]["value"] == 1 and result["pixel"]["dice"] is None

@@ -286,4 +286,4 @@ def test_detector_describes_itself(tiny):
     detector = tiny("ra_chest")
 
     assert repr(detector) == "Detector('ra_chest', device='cpu', calibrated)"
-    assert detector.threshold > 0 and "intended_use" in detector.metadata
+    assert detector.thresholds["image"] > 0 and "intended_use" in detector.metadata

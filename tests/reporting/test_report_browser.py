@@ -45,8 +45,8 @@ def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     found = [RegionResult("alpha", k, 2.0, "ml", 1.0, 2.0, 3.0, "mm", 0.9, 1.0, 0.02) for k in (1, 2)]
     views = {"alpha": volume_view(), "beta": image_view(), "gamma": image_view()}
-    settings = {"regions": {"alpha": found}, "alpha": 0.05, "healthy_scores": [0.01 * k for k in range(60)]}
-    run = {"calibration": {"pixel_threshold": 0.4}}
+    settings = {"regions": {"alpha": found}, "alpha": 0.05, "healthy_scores": {"image": [0.01 * k for k in range(60)]}}
+    run = {"calibration": {"image": {"pixel_threshold": 0.4}, "volume": {"pixel_threshold": 0.4}}}
     write_report(path, "Ward", ["Synthetic data"], run, STUDIES, views, **settings)
     return path
 

@@ -20,18 +20,47 @@ from custom.runs.tables import (
 )
 
 HEADER = (
-    "study,status,score,p_value,decision,group,score_map,score_structure,score_code,region_count,region_size,"
-    "region_unit,seconds,note,error"
+    "study,status,score,p_value,decision,group,kind,healthy_studies,score_map,score_structure,score_code,"
+    "region_count,region_size,region_unit,seconds,note,error"
 )
 
 
 def test_csv_reads_back_exactly_what_was_written(tmp_path):
     rows = [
         StudyResult(
-            "b", "ok", 0.1 + 0.2, 1 / 41, "flag", "scanner A", 2.5, -0.5, None, 2, 3.25, "ml", 1.5, "look, twice"
+            "b",
+            "ok",
+            0.1 + 0.2,
+            1 / 41,
+            "flag",
+            "scanner A",
+            "volume",
+            40,
+            2.5,
+            -0.5,
+            None,
+            2,
+            3.25,
+            "ml",
+            1.5,
+            "look, twice",
         ),
         StudyResult(
-            'a, "quoted"\nname', "ok", -1e-9, 1.0, "likely_normal", None, None, None, None, 0, 0.0, "mm2", 0.25
+            'a, "quoted"\nname',
+            "ok",
+            -1e-9,
+            1.0,
+            "likely_normal",
+            None,
+            "image",
+            19,
+            None,
+            None,
+            None,
+            0,
+            0.0,
+            "mm2",
+            0.25,
         ),
         StudyResult("c", "failed", error="file, cut off; copy it again"),
     ]
@@ -42,7 +71,7 @@ def test_csv_reads_back_exactly_what_was_written(tmp_path):
 def test_csv_has_the_agreed_columns_and_empty_cells(tmp_path):
     path = tmp_path / "results.csv"
     write_results_csv([StudyResult("s1", score=0.5, seconds=2), StudyResult("s2", "failed", error="why")], path)
-    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,,,,,2.0,,", "s2,failed,,,,,,,,,,,,,why"]
+    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,,,,,,,2.0,,", "s2,failed,,,,,,,,,,,,,,,why"]
 
 
 def test_lesions_have_a_table_of_their_own_with_places_and_p_values(tmp_path):
