@@ -36,13 +36,13 @@ def detector(**parts) -> AnomalyDetector:
 
 def test_each_part_has_its_settings_under_its_own_name() -> None:
     score = StudyScore("top_q", 0.05)
-    network = detector(normalisation=ExpectedResidual(floor=0.5), code_distance=CodeDistance(8, shrinkage=0.01))
+    network = detector(normalisation=ExpectedResidual(floor=0.5), code_distance=CodeDistance(8, ridge=0.1))
     assert scoring_settings(score, network).stored() == {
         "version": 1,
         "score": {"mode": "top_q", "q": 0.05},
         "map": {"kind": "residual"},
         "normalisation": {"kind": "expected_residual", "floor": 0.5},
-        "code": {"kind": "mahalanobis", "shrinkage": 0.01},
+        "code": {"kind": "gaussian_mixture", "components": 4, "ridge": 0.1, "dimensions": 8},
         "ensemble": {"kind": "complementary_masks", "masks": 4, "mask_ratio": 0.75, "mask_seed": 0},
     }
 
@@ -54,7 +54,7 @@ def test_each_part_has_its_settings_under_its_own_name() -> None:
         (MEAN, {"reconstructor": autoencoder(masks=8)}, "ensemble.masks: 4 at calibration, 8 now"),
         (MEAN, {"reconstructor": autoencoder(mask_seed=1)}, "ensemble.mask_seed: 0 at calibration, 1 now"),
         (MEAN, {"normalisation": ExpectedResidual()}, "normalisation.floor: none at calibration, 0.05 now"),
-        (MEAN, {"code_distance": CodeDistance(8)}, "code.shrinkage: none at calibration, 0.001 now"),
+        (MEAN, {"code_distance": CodeDistance(8)}, "code.ridge: none at calibration, 0.01 now"),
         (MEAN, {"map_head": SmoothResidualMap(1.5)}, "map.sigma: none at calibration, 1.5 now"),
         (MEAN, {"map_head": StructuralSimilarityMap()}, 'map.kind: "residual" at calibration, "ms_ssim" now'),
     ],
