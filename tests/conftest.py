@@ -199,6 +199,8 @@ class GreyDetector(nn.Module):
 
     outputs = ("map", "reconstruction")
 
+    code_distance = None
+
     def __init__(self) -> None:
         super().__init__()
         self.calibration = Calibrations()
@@ -221,9 +223,9 @@ def run_grey(grey_detector: GreyDetector) -> Callable[..., tuple[DetectionEvalua
     def run(items: list[dict], transform=lambda item: item, score=None, **settings):
         outputs: list[dict] = []
         parts = {"val_data_loader": StudyLoader(StudyDataset(items, transform)), "inferer": SliceWiseInferer()}
-        settings = parts | {"val_handlers": [], "alpha": 0.2} | settings
+        settings = parts | {"network": grey_detector, "val_handlers": [], "alpha": 0.2} | settings
         score = score or StudyScore("mean")
-        evaluator = DetectionEvaluator(torch.device("cpu"), network=grey_detector, score=score, **settings)
+        evaluator = DetectionEvaluator(torch.device("cpu"), score=score, **settings)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: outputs.extend(evaluator.state.output))
         evaluator.run(1)
         return evaluator, outputs

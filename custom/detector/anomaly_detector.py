@@ -93,6 +93,10 @@ class AnomalyDetector(nn.Module):
         - deviation: if the reconstructor is an ensemble, the standard deviation of its members (B, 1, *S), mean over
           the channels: the uncertainty of each pixel.
         """
+        return self.predict_with_code(x)[: len(self.outputs)]
+
+    def predict_with_code(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The results of :meth:`predict` and, if codes are compared, the code (B, L) of x (B, C, *S)."""
         anomaly_map, x_hat, code, deviation = self.compare(x)
         results = [anomaly_map if self.normalisation is None else self.normalisation(anomaly_map, x_hat), x_hat]
         if self.code_distance is not None:
@@ -100,7 +104,7 @@ class AnomalyDetector(nn.Module):
             results.append(distance.view(-1, *[1] * (x.ndim - 1)).expand_as(anomaly_map))
         if deviation is not None:
             results.append(deviation)
-        return tuple(results)
+        return (*results,) if code is None else (*results, code)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Engine, Events
@@ -33,6 +33,16 @@ from custom.studies.privacy import failure
 logger = logging.getLogger(__name__)
 
 
+class InputChecker(Protocol):
+    """Reasons not to score a preprocessed study (C, X, Y, Z); empty if it may be scored."""
+
+    def reasons_of_file(self, image: torch.Tensor) -> list[str]:
+        """Those that need no look at the pixels."""
+
+    def reasons_of_image(self, image: torch.Tensor, code: torch.Tensor | None = None) -> list[str]:
+        """Those that the pixels give; `code` (L,) is the mean latent code of the slices, if it is known."""
+
+
 class DetectionEvaluator(SupervisedEvaluator):
     """Run a detector on studies.
 
@@ -49,7 +59,8 @@ class DetectionEvaluator(SupervisedEvaluator):
         foreground_threshold: intensity in [0, 1] up to which a pixel counts as air.
         alpha: false-alarm rate of the decision; None = as calibrated.
         study_group: calibration group of studies without the group field.
-        input_check: called with a study's preprocessed image; returns the reasons not to score it. None = no check.
+        input_check: reasons not to score a study; those of its file are asked for before the network sees it, those of
+            its image afterwards, with the network's code of it. None = no check.
         score_all: also score studies that the input check rejects.
         amp: bfloat16 autocast of the network.
         kwargs: further arguments of SupervisedEvaluator.
@@ -69,7 +80,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         foreground_threshold: float = 0.05,
         alpha: float | None = None,
         study_group: str | None = None,
-        input_check: Callable[[torch.Tensor], list[str]] | None = None,
+        input_check: InputChecker | None = None,
         score_all: bool = False,
         amp: bool = False,
         **kwargs: Any,
@@ -120,7 +131,7 @@ class DetectionEvaluator(SupervisedEvaluator):
         for study in studies:
             if self.input_check is not None and "error" not in study:
                 with attempt(study), torch.no_grad():
-                    study["refusals"] = self.input_check(study["image"])
+                    study["refusals"] = self.input_check.reasons_of_file(study["image"])
         pending = [study for study in studies if "error" not in study and (self.score_all or not study.get("refusals"))]
         for together in of_one_shape(pending):
             self.detect(together)
@@ -141,16 +152,33 @@ class DetectionEvaluator(SupervisedEvaluator):
         x = torch.stack(images)  # in main memory, which is larger: the inferer moves window by window to the device
         with torch.no_grad(), torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             try:
-                parts = self.inferer(x, self.detector.predict)
+                parts = self.inferer(
+                    x, self.detector.predict_with_code if self.shares_code(x) else self.detector.predict
+                )
             except NomalyError as error:  # about their common shape
                 parts = None
                 for study in studies:
                     study["error"] = failure(error, study)
             for index, study in enumerate(studies if parts is not None else ()):
                 with attempt(study):
-                    study.update(self.score_study(study, x[index], [part[index] for part in parts]))
+                    results = [part[index] for part in parts]
+                    maps, code = results[: len(self.detector.outputs)], results[len(self.detector.outputs) :]
+                    if self.may_be_scored(study, *code):
+                        study.update(self.score_study(study, x[index], maps))
         for study in studies:
             study["seconds"] += (time.perf_counter() - started) / len(studies)
+
+    def shares_code(self, x: torch.Tensor) -> bool:
+        """Whether the input check can use the codes that the network computes: those of whole slices."""
+        if self.input_check is None or self.detector.code_distance is None:
+            return False
+        return tuple(getattr(self.detector.reconstructor, "image_size", ())) == tuple(x.shape[2:4])
+
+    def may_be_scored(self, study: Study, code: torch.Tensor | None = None) -> bool:
+        """Whether the input check accepts the image of a study, or all are scored; its reasons are added."""
+        if self.input_check is not None and not study.get("refusals"):
+            study["refusals"] = self.input_check.reasons_of_image(study["image"], code)
+        return self.score_all or not study.get("refusals")
 
     def score_study(self, study: Study, x: torch.Tensor, parts: Sequence[torch.Tensor]) -> Study:
         """Return the study with the results of its image x (C, X, Y, Z): map, reconstruction and deviation as given."""

@@ -39,7 +39,9 @@ class SliceWiseInferer(WindowInferer):
         super().__init__(2, window, overlap, sw_batch_size, **kwargs)
 
     def stitch(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Results of all slices, `sw_batch_size` slices at a time."""
+        """Results of all slices, `sw_batch_size` slices at a time; studies that need several passes come one by one."""
+        if len(inputs) > 1 and inputs.shape[-1] > self.sw_batch_size:
+            return torch.cat([self.stitch(study, network, *args, **kwargs) for study in inputs.split(1)])
         batch, depth, step, result = len(inputs), inputs.shape[-1], self.sw_batch_size, None
         for first in range(0, depth, step):
             # one copy of neighbouring slices: copied one by one, each would touch the whole volume

@@ -24,7 +24,8 @@ class WindowInferer(SlidingWindowInferer):
     A study covered by one window passes through the network exactly once, and its values are returned unchanged. A
     network may return one tensor (N, C', *window) or a tuple of them; the inferer then returns one tensor
     (B, C', X, Y, Z) or a tuple of them. The tensors of a tuple are stitched as channels of one, so that they share a
-    single weight map.
+    single weight map. Vectors (N, L) may follow them; of these the mean over the windows of each study is returned,
+    (B, L).
 
     With `full_batches`, the network always sees exactly `sw_batch_size` windows: a smaller batch is filled up with
     copies of its last window, whose results are dropped. The results of a window then do not depend on what else is in
@@ -67,10 +68,11 @@ class WindowInferer(SlidingWindowInferer):
         self._fit_window(inputs)
         before = self.sw_batch_size
         widths: list[int] = []
+        vectors: list[tuple[torch.Tensor, ...]] = []
         while True:
             try:
                 least = self.sw_batch_size if self.full_batches else 1
-                stitched = self.stitch(inputs, joined(network, widths, least), *args, **kwargs)
+                stitched = self.stitch(inputs, joined(network, widths, vectors, least), *args, **kwargs)
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -78,13 +80,17 @@ class WindowInferer(SlidingWindowInferer):
                 if self.sw_batch_size == 1:
                     self.sw_batch_size = before  # a smaller study may fit
                     raise NomalyError(self._too_large(inputs)) from error
+            vectors.clear()
             # only after the except block: until then the error keeps the memory of the failed pass alive
             self.sw_batch_size //= 2
             torch.cuda.empty_cache()
         if self.sw_batch_size < before:
             message = "A batch of %d windows does not fit into memory: using %d for this study and all later ones."
             logger.warning(message, before, self.sw_batch_size)
-        return tuple(stitched.split(widths, 1)) if widths else stitched
+        if not widths:
+            return stitched
+        means = [torch.cat(parts).unflatten(0, (len(inputs), -1)).mean(1) for parts in zip(*vectors)]
+        return *stitched.split(widths, 1), *means
 
     def stitch(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Results (B, C', X, Y, Z) of all windows, blended."""
@@ -119,8 +125,11 @@ class WindowInferer(SlidingWindowInferer):
         )
 
 
-def joined(network: Callable[..., Any], widths: list[int], least: int = 1) -> Callable[..., torch.Tensor]:
-    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`.
+def joined(
+    network: Callable[..., Any], widths: list[int], vectors: list[tuple[torch.Tensor, ...]], least: int = 1
+) -> Callable[..., torch.Tensor]:
+    """Wrap a network to return its results (N, C_i, ...) as one tensor, their widths in `widths`; its results (N, L)
+    are added to `vectors`.
 
     The network sees at least `least` windows; copies of the last one fill up smaller batches.
     """
@@ -131,8 +140,9 @@ def joined(network: Callable[..., Any], widths: list[int], least: int = 1) -> Ca
             windows = torch.cat([windows, windows[-1:].expand(least - count, *windows.shape[1:])])
         answer = network(windows, *args, **kwargs)
         single = isinstance(answer, torch.Tensor)
-        parts = (answer,) if single else tuple(answer)
+        parts = (answer,) if single else tuple(part for part in answer if part.ndim > 2)
         widths[:] = [] if single else [part.shape[1] for part in parts]
+        vectors.append(() if single else tuple(part[:count] for part in answer if part.ndim == 2))
         # always a copy: MONAI applies weights in place, and an answer may be the study itself
         return torch.cat([part[:count] for part in parts], 1)
 

@@ -98,18 +98,27 @@ class InputCheck:
         """What the input check learned at the calibration on studies of this kind."""
         return self.network.calibration.of(image.shape).input_check
 
-    def __call__(self, image: Tensor) -> list[str]:
-        return self.reasons(image)
-
     def reasons(self, image: Tensor) -> list[str]:
         """Why a preprocessed study (C, X, Y, Z) with its metadata should not be scored; empty if it may be scored.
 
         The cheap checks come first: the image is checked only if its tags and geometry fit.
         """
+        return self.reasons_of_file(image) or self.reasons_of_image(image)
+
+    def reasons_of_file(self, image: Tensor) -> list[str]:
+        """The reasons that need no look at the pixels: tags, then a cut head, then geometry."""
         if reasons := self.tag_reasons(image) or [*filter(None, [cut_reason(image)])]:
             return reasons
-        reasons = self.geometry_reasons(image) or self.image_reasons(image)
-        return [*reasons, USUAL] if reasons else []
+        return with_advice(self.geometry_reasons(image))
+
+    def reasons_of_image(self, image: Tensor, code: Tensor | None = None) -> list[str]:
+        """The reasons that the pixels give.
+
+        Args:
+            image: preprocessed study (C, X, Y, Z).
+            code: its latent code (L,), mean over its slices; None = it is computed.
+        """
+        return with_advice(self.image_reasons(image, code))
 
     def tag_reasons(self, image: Tensor) -> list[str]:
         """DICOM tags that do not fit."""
@@ -130,12 +139,12 @@ class InputCheck:
             )
         return reasons
 
-    def image_reasons(self, image: Tensor) -> list[str]:
+    def image_reasons(self, image: Tensor, code: Tensor | None = None) -> list[str]:
         """The strongest differences between the image and healthy ones, the strongest first."""
         state = self.state(image)
         if not state.limits.any():
             return []
-        found = describe(image, self.network)
+        found = describe(image, self.network, code)
         distances = state.distances(found)
         over = [name for name, value in distances.items() if value > state.limit(name)]
         worst = sorted(over, key=lambda name: -distances[name] / state.limit(name))[:MOST_REASONS]
@@ -153,3 +162,8 @@ class InputCheck:
             what = "orientation or anatomy" if name == "pose" else "grey scale or anatomy"
             return f"{what} does not match the calibration data {numbers}: perhaps {changed}, or another body part"
         return f"the image seems to be {changed} {numbers}: export it in its usual presentation"
+
+
+def with_advice(reasons: list[str]) -> list[str]:
+    """Reasons with what to do if they are usual."""
+    return [*reasons, USUAL] if reasons else []

@@ -36,22 +36,23 @@ class LatentReconstructor(Protocol):
         """Its weights."""
 
 
-def describe(image: Tensor, network: object) -> dict[str, np.ndarray]:
+def describe(image: Tensor, network: object, code: Tensor | None = None) -> dict[str, np.ndarray]:
     """All descriptors of a study (C, X, Y, Z), by name, float64; ``edges`` in each of the :data:`POSES`.
 
-    ``colours`` exists only for images with several channels, ``latent`` only for networks with a latent code.
+    ``colours`` exists only for images with several channels, ``latent`` only for networks with a latent code, which is
+    computed unless `code` (D,) gives the mean over the slices.
     """
     image = torch.as_tensor(image).as_subclass(Tensor).detach().float().cpu()
     slices = on_grid(image)
     found = {
         "histogram": quantiles(image),
-        "edges": np.stack([edges(turned(slices, pose)) for pose in POSES]),
+        "edges": edges(torch.stack([turned(slices, pose) for pose in POSES])),
         "detail": detail(slices),
     }
     if len(image) > 1:
         found["colours"] = quantiles(image[1:] - image[:-1])
-    code = latent(image, network)
-    return found if code is None else found | {"latent": code}
+    vector = latent(image, network) if code is None else code.double().cpu().numpy()
+    return found if vector is None else found | {"latent": vector}
 
 
 def quantiles(image: Tensor) -> np.ndarray:
@@ -72,22 +73,26 @@ def turned(slices: Tensor, pose: tuple[bool, int]) -> Tensor:
 
 
 def edges(slices: Tensor) -> np.ndarray:
-    """(128,) relative strength of the edges of each direction in each of 4 x 4 cells, mean over slices.
+    """(..., 128) relative strength of the edges of each direction in each of 4 x 4 cells, mean over slices.
 
     Histogram of oriented gradients (Dalal and Triggs, CVPR 2005) with signed directions; the square root makes
     Euclidean distances those of Hellinger.
+
+    Args:
+        slices: (..., Z, C, X, Y); the first axes are several views of one study.
     """
-    grey = slices.mean(1)
-    along_x = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
-    along_y = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    grey = slices.mean(-3)
+    along_x = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    along_y = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
     direction = torch.atan2(along_y, along_x) * (DIRECTIONS / (2 * math.pi)) % DIRECTIONS
     lower = direction.floor()
     strength, upper_part = torch.hypot(along_x, along_y), direction - lower
-    histogram = strength.new_zeros(len(grey), DIRECTIONS, *strength.shape[1:])
+    histogram = torch.zeros(*strength.shape[:-2], DIRECTIONS, *strength.shape[-2:])
     for index, part in ((lower, 1 - upper_part), (lower + 1, upper_part)):
-        histogram.scatter_add_(1, (index.long() % DIRECTIONS)[:, None], (strength * part)[:, None])
-    cells = F.adaptive_avg_pool2d(histogram, CELLS).double().mean(0).flatten()
-    return (cells / cells.sum().clamp(min=1e-9)).sqrt().numpy()
+        histogram.scatter_add_(-3, (index.long() % DIRECTIONS).unsqueeze(-3), (strength * part).unsqueeze(-3))
+    pooled = F.adaptive_avg_pool2d(histogram.flatten(0, -4), CELLS).unflatten(0, histogram.shape[:-3])
+    cells = pooled.double().mean(-4).flatten(-3)
+    return (cells / cells.sum(-1, keepdim=True).clamp(min=1e-9)).sqrt().numpy()
 
 
 def detail(slices: Tensor) -> np.ndarray:

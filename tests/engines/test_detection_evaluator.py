@@ -14,9 +14,13 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from custom.data.study_loader import StudyBatches, StudyDataset, StudyLoader
+from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError, root_cause
+from custom.networks.reversed_autoencoder import ReversedAutoencoder
+from custom.scoring.code_distance import CodeDistance
 from custom.scoring.score import StudyScore
 from custom.scoring.settings import scoring_settings
+from maps import ResidualMap
 
 
 def item(case: str = "a", slices: int = 2, **values: float) -> dict[str, Any]:
@@ -365,17 +369,44 @@ def test_handlers_learn_of_a_run_without_studies(run_grey) -> None:
 # The input check
 
 
-def refuse_bright(image: torch.Tensor) -> list[str]:
-    if image.max() > 2:
-        raise NomalyError("no such image can be compared")
-    return ["it is too bright", "it is too large"] if image.max() > 0.9 else []
+class RefuseBright:
+    """Refuses bright images; keeps the codes that it is given."""
+
+    def __init__(self) -> None:
+        self.codes: list[torch.Tensor | None] = []
+
+    def reasons_of_file(self, image: torch.Tensor) -> list[str]:
+        return ["it is too deep"] if image.shape[-1] > 8 else []
+
+    def reasons_of_image(self, image: torch.Tensor, code: torch.Tensor | None = None) -> list[str]:
+        self.codes.append(code)
+        if image.max() > 2:
+            raise NomalyError("no such image can be compared")
+        return ["it is too bright", "it is too large"] if image.max() > 0.9 else []
+
+
+def test_what_its_file_says_keeps_a_study_from_the_network(run_grey, grey_detector, monkeypatch) -> None:
+    monkeypatch.setattr(grey_detector, "predict", None)
+    _, (deep,) = run_grey([item("deep", slices=9)], input_check=RefuseBright())
+    assert deep["refusals"] == ["it is too deep"] and "error" not in deep
+
+
+def test_input_check_gets_the_code_that_the_network_computes_anyway(run_grey) -> None:
+    torch.manual_seed(0)
+    network = ReversedAutoencoder(2, 1, 4, [4, 8], 6)
+    detector = AnomalyDetector(network, ResidualMap(), code_distance=CodeDistance(6)).eval()
+    items, check = [item("a", a=0.6), item("b", a=0.7)], RefuseBright()
+    run_grey(items, network=detector, input_check=check)
+    for entry, code in zip(items, check.codes, strict=True):
+        slices = entry["image"].as_tensor()[0].movedim(-1, 0).unsqueeze(1)
+        torch.testing.assert_close(code, network.latent(slices).mean(0))
 
 
 @pytest.mark.parametrize(("score_all", "scored"), [(False, [False, True]), (True, [True, True])])
 def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bool, scored: list[bool]) -> None:
     items = [item("bright", a=1.0), item("grey", a=0.6)]
     with caplog.at_level(logging.WARNING, "custom.engines.detection_evaluator"):
-        _, studies = run_grey(items, input_check=refuse_bright, score_all=score_all)
+        _, studies = run_grey(items, input_check=RefuseBright(), score_all=score_all)
     assert ["score" in study for study in studies] == scored
     assert [study["refusals"] for study in studies] == [["it is too bright", "it is too large"], []]
     warned = [] if score_all else ["Study bright is not assessable: it is too bright; it is too large"]
@@ -383,5 +414,5 @@ def test_refused_study_is_scored_only_if_all_are(run_grey, caplog, score_all: bo
 
 
 def test_study_that_the_input_check_cannot_compare_fails_alone(run_grey) -> None:
-    _, studies = run_grey([item("odd", a=9.0), item("grey")], input_check=refuse_bright)
+    _, studies = run_grey([item("odd", a=9.0), item("grey")], input_check=RefuseBright())
     assert [study.get("error") for study in studies] == ["no such image can be compared", None]

@@ -369,8 +369,13 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
 # Studies that the input check refuses
 
 
+def refusing(*reasons: str) -> SimpleNamespace:
+    """An input check that rejects every study for these reasons."""
+    return SimpleNamespace(reasons_of_file=lambda image: [*reasons], reasons_of_image=lambda image, code=None: [])
+
+
 def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated, head) -> None:
-    calibrated.input_check = lambda image: ["the modality is CT"]
+    calibrated.input_check = refusing("the modality is CT")
     calibrated.score_all = True
     (row,) = read_results_csv(results(head) / "results.csv")
     assert (row.status, row.score) == ("ok", pytest.approx(0.5))
@@ -399,7 +404,7 @@ def test_nothing_of_an_earlier_run_stands_beside_a_refused_or_failed_study(resul
         list_own(folder / case, STUDY_FILES)
     for record in (folder / "records").glob("*.json"):
         record.unlink()  # as after a kill between images and record
-    calibrated.input_check = lambda image: ["it is a chest"]
+    calibrated.input_check = refusing("it is a chest")
     results(head, {"image": "/gone.nii.gz", "case": "gone"}, overwrite=True)
     assert not [path for case in ("head", "gone") for path in (folder / case).glob("*") if path.name == earlier]
 
@@ -417,9 +422,7 @@ def test_whatever_goes_wrong_in_writing_is_the_failure_of_its_study(results, cal
 
 
 def test_refused_study_has_a_row_with_the_reason_and_nothing_else(results, calibrated, head) -> None:
-    calibrated.input_check = lambda image: (
-        ["the slices are 5 mm apart", "the modality is CT"] if image.max() > 0.9 else []
-    )
+    calibrated.input_check = refusing("the slices are 5 mm apart", "the modality is CT")
     folder = results(head)
     (row,) = read_results_csv(folder / "results.csv")
     assert (row.study, row.status, row.error) == ("head", "not_assessable", "")
