@@ -328,7 +328,8 @@ def everything(trainer: ReversedAutoencoderTrainer, checkpoint: TrainingCheckpoi
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_killed_training_resumes_bit_for_bit(tmp_path: Path, device: str) -> None:
+def test_killed_training_resumes_bit_for_bit(tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # as the configs' set_determinism does
     torch.manual_seed(11)
     uninterrupted = assemble_training(tmp_path / "a", device=device)
     uninterrupted[0].run()
