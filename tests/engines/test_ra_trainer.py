@@ -306,7 +306,7 @@ def assemble_training(directory: Path, max_epochs: int = 4, device: str = "cpu")
 def same(a: Any, b: Any) -> bool:
     """Equality to the last bit of nested dictionaries and lists of tensors and plain values."""
     if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
+        return torch.equal(a.cpu(), b.cpu())
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
