@@ -237,7 +237,7 @@ class Calibrate:
             if kind not in present:
                 logger.info(
                     "%s keep the calibration of the weights (%d healthy studies).",
-                    PLURALS[kind].capitalize(),
+                    f"{PLURALS[kind][0].upper()}{PLURALS[kind][1:]}",
                     len(state.healthy_scores),
                 )
         logger.info("Saved in %s", self.file if self.copy is None else f"{self.file} and {self.copy}")

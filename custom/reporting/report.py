@@ -213,5 +213,5 @@ def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
 def _plain_entry(value: object) -> str:
     """Text of an entry; a mapping inside a group as "name value" pairs."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{words(key)} {plain(item)}" for key, item in value.items()) or "–"
+        return ", ".join(f"{words(key)} {_plain_entry(item)}" for key, item in value.items()) or "–"
     return plain(value)

@@ -147,3 +147,20 @@ def test_detector_that_is_not_calibrated_gets_no_warning(caplog) -> None:
     network = nn.Module()
     network.calibration = Calibrations()
     assert InputCheck(network).reasons(torch.rand(1, 64, 64, 1)) == [] and caplog.text == ""
+
+
+def test_each_kind_of_study_is_compared_with_healthy_ones_of_its_kind() -> None:
+    network = Detector()  # volumes of 1 mm slices, 2-D images of 3 mm pixels
+    network.calibration.image.fill_healthy([0.1], [0.0])
+    network.calibration.volume.input_check.learn([measure(study(tower(1, 2)))], [{}])
+    coarse = study(tower(1), step=1.0)
+    coarse.meta["original_affine"] = np.diag([3.0, 3.0, 1.0, 1.0])
+    network.calibration.image.input_check.learn([measure(coarse)], [{}])
+    coarser = study(tower(1), step=1.0)
+    coarser.meta["original_affine"] = np.diag([4.0, 4.0, 1.0, 1.0])
+    assert InputCheck(network).reasons(coarser) == []
+    volume = study(tower(1, 2))
+    volume.meta["original_affine"] = np.diag([4.0, 4.0, 1.0, 1.0])
+    assert InputCheck(network).reasons(volume)[0] == (
+        "the pixels are 4.0 mm wide; the healthy calibration studies have 1.0 mm"
+    )

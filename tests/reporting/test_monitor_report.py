@@ -68,7 +68,7 @@ def test_sentence_of_a_drift_names_alarm_onset_date_and_direction() -> None:
     found = found_of(alarm=2, onset=1, direction="higher")
     assert monitor_sentence(found, studies_of([0.5] * 3)) == (
         "Drift: alarm at case case_2 (study 3 of 3, 2026-03-04), onset near case case_1; scores are higher than at "
-        "calibration"
+        "calibration (another scanner, protocol or population?)"
     )
     assert "(study 3 of 3), onset" in monitor_sentence(found, studies_of([0.5] * 3, date=None))
 

@@ -70,7 +70,7 @@ def source_of(tmp_path, view=None, **changes):
         "regions": {EVIL: [RegionResult(EVIL, 1, 3.5, "mm2", 1.0, 2.0, None, "px", 0.9, 1.0, 0.02)]},
         "evaluation": None,
         "alpha": 0.05,
-        "healthy_scores": [0.01 * k for k in range(40)],
+        "healthy_scores": {"image": [0.01 * k for k in range(40)]},
     }
     write_report(tmp_path / "report.html", **{**arguments, **changes})
     return (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -164,7 +164,7 @@ def test_given_alpha_takes_precedence_over_that_of_the_run(tmp_path):
 @pytest.mark.parametrize(("n_healthy", "warned"), [(18, True), (19, False)])
 def test_calibration_too_small_to_flag_gets_a_banner(tmp_path, n_healthy, warned):
     # The smallest p-value is 1 / (n + 1): 1 / 20 = 0.05 can just be flagged at alpha = 0.05, 1 / 19 cannot.
-    source = source_of(tmp_path, healthy_scores=[0.1] * n_healthy)
+    source = source_of(tmp_path, healthy_scores={"image": [0.1] * n_healthy})
     assert ("At least 19 are needed" in source) is warned
 
 
@@ -256,6 +256,15 @@ def test_evaluation_of_an_older_version_still_reports(tmp_path, left_out):
     older = evaluation()
     del older[left_out]
     assert "Evaluation" in source_of(tmp_path, evaluation=older, alpha=None)
+
+
+@pytest.mark.parametrize(("kinds", "compared"), [(["image"] * 2, True), (["image", "volume"], False)])
+def test_studies_of_both_kinds_are_not_drawn_beside_the_healthy_ones_of_one(tmp_path, kinds, compared):
+    studies = [StudyResult(f"s{k}", score=0.1, p_value=0.5, decision="uncertain", kind=k) for k in kinds[:1]]
+    studies += [StudyResult("other", score=0.2, p_value=0.5, decision="uncertain", kind=kinds[1])]
+    healthy = {"image": [0.01 * k for k in range(40)], "volume": [0.0] * 20}
+    source = source_of(tmp_path, studies=studies, evaluation=None, healthy_scores=healthy)
+    assert ("Healthy calibration studies" in source) is compared
 
 
 def test_report_of_no_study_at_all_can_be_written(tmp_path):
