@@ -36,9 +36,7 @@ def prepare(parser: OptionParser) -> None:
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("folder", metavar="FOLDER", help="your download, unpacked; it is only read")
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output", metavar="FOLDER", help="folder for images and datalist.json (default: data/NAME)"
-    )
+    group.add_argument("--output", metavar="FOLDER", help="folder for images and datalist.json (default: data/NAME)")
     add_switch(group, "overwrite", "replace an earlier data set")
 
 

@@ -21,7 +21,7 @@ def digest(image: Image.Image) -> str:
 
 
 def fingerprint(image: Image.Image) -> str:
-    """16 hex digits: the signs of the lowest 8 x 8 waves of the cosine transform, without the mean (perceptual hash)."""
+    """16 hex digits: the signs of the lowest 8 x 8 waves of the cosine transform, without the mean."""
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     waves = dctn(small, norm="ortho")[:WAVES, :WAVES].ravel()
     return np.packbits(np.append(waves[1:] > 0, False)).tobytes().hex()

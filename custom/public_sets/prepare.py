@@ -58,7 +58,7 @@ def prepare(name: str, folder: Path, output: Path, overwrite: bool = False) -> s
             write(output / row.mask, entry.mask(mask))
     with atomic_write(output / DATALIST) as file:
         json.dump(datalist_of(usable), file, indent=1)
-    load_datalist(output)
+    load_datalist(output, required=())
     return summary(entry, output, usable, missing, states)
 
 
@@ -122,16 +122,20 @@ def summary(entry: PublicSet, output: Path, rows: Sequence[Row], missing: Sequen
         lines.append(f"  {section:12} {len(items) - abnormal} healthy" + (f", {abnormal} abnormal" if abnormal else ""))
     if missing:
         shown = ", ".join(missing[:SHOWN]) + (" and others" if len(missing) > SHOWN else "")
-        lines.append(f"{len(missing)} files were not found, so the sections are smaller than the published ones: {shown}.")
+        lines.append(
+            f"{len(missing)} files were not found, so the sections are smaller than the published ones: {shown}."
+        )
     else:
         lines.append(f"Sections: all studies of the published ones (datalist {datalist_hash(output)}).")
     lines.append(
-        f"Images: of {len(rows)}, {states[EQUAL]} are equal to the published ones in each pixel, {states[ALIKE]} show the "
-        f"same picture, {states[OTHER]} differ."
+        f"Images: of {len(rows)}, {states[EQUAL]} are equal to the published ones in each pixel, {states[ALIKE]} show "
+        f"the same picture, {states[OTHER]} differ."
     )
     if entry.difference and states[EQUAL] < len(rows):
         lines.append(f"Note: {entry.difference}.")
     elif states[OTHER]:
         lines.append("Note: pictures that differ may come from another version of the set; figures on them may differ.")
-    commands = [f"  nomaly evaluate {bundle} --dataset_dir {output} --output results/{bundle}" for bundle in entry.bundles]
+    commands = [
+        f"  nomaly evaluate {bundle} --dataset_dir {output} --output results/{bundle}" for bundle in entry.bundles
+    ]
     return "\n".join([*lines, "Next:", *commands])
