@@ -44,7 +44,9 @@ def test_wheel_holds_the_code_and_every_file_that_a_bundle_needs(wheel: Path) ->
         names = set(archive.namelist())
         requirements = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
     for package in ("custom", "nomaly"):
-        files = {p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".jinja")}
+        files = {
+            p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".jinja", ".csv")
+        }
         assert files <= names
     for folder in (path.parent for path in (ROOT / "bundles").glob("*/variant.json")):
         files = [p for part in ("configs", "docs") for p in (folder / part).iterdir()]
