@@ -44,7 +44,7 @@ def prepare(name: str, folder: Path, output: Path, overwrite: bool = False) -> s
     entry = public_set(name)
     check_folders(folder, output, overwrite)
     rows, index = read_manifest(name), index_of(folder, entry)
-    found = {row.image: sources(entry, row, index) for row in rows}
+    found = {row.image: sources(entry, row, index, folder) for row in rows}
     usable = [row for row in rows if found[row.image] is not None]
     missing = [entry.original(row) for row in rows if found[row.image] is None]
     if not usable:
@@ -75,7 +75,7 @@ def check_folders(folder: Path, output: Path, overwrite: bool) -> None:
 def index_of(folder: Path, entry: PublicSet) -> Index:
     """Files of the download by what they are found by; hidden ones, such as those of macOS, do not count."""
     index: Index = defaultdict(list)
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder.resolve()):
         folders.sort()
         for name in sorted(names):
             if not name.startswith(".") and (key := entry.key(name)):
@@ -83,17 +83,21 @@ def index_of(folder: Path, entry: PublicSet) -> Index:
     return index
 
 
-def sources(entry: PublicSet, row: Row, index: Index) -> tuple[Path, Path | None] | None:
+def sources(entry: PublicSet, row: Row, index: Index, folder: Path) -> tuple[Path, Path | None] | None:
     """The files of a study's image and mask; None if one of them was not found."""
+
+    def within(path: Path) -> tuple[str, ...]:
+        return path.relative_to(folder.resolve().parent).parts[:-1]  # the folder itself may be the one that is needed
+
     wanted = entry.folder(row)
     images = [
         path
         for path in index.get(entry.original(row), [])
-        if MASKS not in path.parts and (not wanted or wanted in path.parts)
+        if MASKS not in within(path) and (not wanted or wanted in within(path))
     ]
     masks = index.get(entry.original_mask(row), []) if row.mask else []
-    if images and entry.original(row) == entry.original_mask(row):
-        masks = [path for path in masks if MASKS in path.parts]
+    if entry.original(row) == entry.original_mask(row):
+        masks = [path for path in masks if MASKS in within(path)]
     if not images or (row.mask and not masks):
         return None
     return images[0], masks[0] if masks else None

@@ -143,6 +143,17 @@ def test_polyp_without_its_mask_is_left_out(nomaly, tmp_path) -> None:
     assert [item["label"] for item in items] == [0]
 
 
+def test_only_folders_of_the_download_count(nomaly, tmp_path) -> None:
+    """The download may be anywhere, and the folder that is needed may be given itself."""
+    row = next(row for row in chosen("mednist_hands") if row.section == "training")
+    place = tmp_path / "masks" / "Normal"
+    mednist_hands(place, row)
+    done = nomaly("prepare", "mednist_hands", place / "MedNIST" / "Hand", "--output", tmp_path / "data")
+    assert done.code == 0 and "training     1 healthy" in done.out, done.err
+    other = nomaly("prepare", "mednist_hands", place / "MedNIST" / "AbdomenCT", "--output", tmp_path / "other")
+    assert other.code == 2 and "has none of the 3000 files" in other.err
+
+
 def test_what_cannot_be_used_is_refused_in_one_sentence(nomaly, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
 
