@@ -100,4 +100,4 @@ def add_view(scene: ElementTree.Element, view: str) -> None:
 
 def add(scene: ElementTree.Element, tag: str, identifier: str, **attributes: str) -> None:
     """Add a node of the scene."""
-    ElementTree.SubElement(scene, tag, id=identifier, **attributes)
+    ElementTree.SubElement(scene, tag, {"id": identifier, **attributes})
