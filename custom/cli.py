@@ -70,6 +70,15 @@ def run_datalist(options: argparse.Namespace, overrides: dict[str, Any]) -> None
     print(make_datalist(folders_of(options), Path(options.output), *rest))
 
 
+def run_prepare(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Make a data set of a public one."""
+    refuse_parameters("prepare", options, overrides)
+    from custom.public_sets.prepare import prepare
+
+    output = Path(options.output or f"data/{options.name}")
+    print(prepare(options.name, Path(options.folder), output, bool(options.overwrite)))
+
+
 def refuse_parameters(command: str, options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Refuse parameters of configs for a command without a config.
 
@@ -170,6 +179,7 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
 
 RUN = {
     "datalist": run_datalist,
+    "prepare": run_prepare,
     "train": run_train,
     "adapt": run_adapt,
     "calibrate": run_calibrate,

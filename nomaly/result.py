@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from custom.detection.bundle_detector import BundleDetector, note_of
 from custom.errors import NomalyError
 from custom.rendering.panels import panels
 from custom.runs.regions import body_regions, findings_of, only, study_regions
+from custom.runs.slicer import write_scene
 from custom.runs.source_geometry import source_arrays
 from custom.runs.study_outputs import place_of
 from custom.runs.tables import RegionResult
@@ -156,17 +158,18 @@ class Result:
         parts = (study["image"], study["reconstruction"], study["pred"], outlined)
         return Image.fromarray(panels(*parts, vmax=vmax, spacing=spacing, height=height))
 
-    def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> None:
+    def save(self, folder: str | PathLike[str], *, overwrite: bool = False, slicer: bool = False) -> None:
         """Write the results folder that ``nomaly detect`` writes: tables, report.html, map, mask, pseudo-healthy image.
 
         Args:
             folder: to write to.
             overwrite: whether earlier results in it may be replaced.
+            slicer: whether the folder of the study also gets a scene for 3D Slicer.
 
         Raises:
-            NomalyError: if the folder already contains results or cannot be written.
+            NomalyError: if the folder already contains results or cannot be written, or as `nomaly.save`.
         """
-        save([self], folder, overwrite=overwrite)
+        save([self], folder, overwrite=overwrite, slicer=slicer)
 
     @cached_property
     def _findings(self) -> list[RegionResult] | None:
@@ -203,17 +206,21 @@ class Result:
         return self.error or self.note
 
 
-def save(results: Sequence[Result], folder: str | PathLike[str], *, overwrite: bool = False) -> None:
+def save(
+    results: Sequence[Result], folder: str | PathLike[str], *, overwrite: bool = False, slicer: bool = False
+) -> None:
     """Write the results of several images of one detector into one results folder, as ``nomaly detect`` does.
 
     Args:
         results: of one detector, each under a name of its own, such as those of a list.
         folder: to write to.
         overwrite: whether earlier results in it may be replaced.
+        slicer: whether the folder of each study that was scored also gets a scene for 3D Slicer, slicer.mrml, with a
+            copy of the image.
 
     Raises:
         NomalyError: if there are no results, they are of several detectors, two have one name, or the folder already
-            contains results or cannot be written.
+            contains results or cannot be written; with ``slicer``, if an image has no geometry.
     """
     names = [result.name for result in results]
     if not names:
@@ -225,4 +232,11 @@ def save(results: Sequence[Result], folder: str | PathLike[str], *, overwrite: b
             f"each result must have a name of its own, but two are called {twice}: score the images in one call, as a "
             "list."
         )
+    scored = [result for result in results if result.status == "ok"] if slicer else []
+    if flat := next((result.name for result in scored if result.affine is None), None):
+        raise NomalyError(f"slicer must be false for images without geometry, as PNG, got true for {flat}: give false.")
     results[0]._scorer.write([result._study for result in results], folder, overwrite)
+    for result in scored:
+        calibration = result._scorer.calibration
+        threshold = float(calibration.pixel_threshold) if calibration.is_calibrated else None
+        write_scene(Path(folder) / result.name, result._study["source"], threshold)

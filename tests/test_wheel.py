@@ -18,6 +18,7 @@ from custom.commands import bundle, steps
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "custom", "nomaly", "bundles")
+TOOLS = ("black", "mypy", "pytest", "nvflare", "onnx", "playwright", "mkdocs", "monailabel", "holoscan", "mlflow")
 WEIGHTS = ("model.pt", "provenance.json")
 MOST_MEGABYTES = 100  # that a registry accepts for a file
 
@@ -44,7 +45,9 @@ def test_wheel_holds_the_code_and_every_file_that_a_bundle_needs(wheel: Path) ->
         names = set(archive.namelist())
         requirements = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
     for package in ("custom", "nomaly"):
-        files = {p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".jinja")}
+        files = {
+            p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".jinja", ".csv")
+        }
         assert files <= names
     for folder in (path.parent for path in (ROOT / "bundles").glob("*/variant.json")):
         files = [p for part in ("configs", "docs") for p in (folder / part).iterdir()]
@@ -54,8 +57,20 @@ def test_wheel_holds_the_code_and_every_file_that_a_bundle_needs(wheel: Path) ->
     assert {"custom/py.typed", "nomaly/py.typed"} <= names
     assert wheel.stat().st_size < MOST_MEGABYTES * 10**6
     needed = [line for line in requirements.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
-    tools = ("black", "mypy", "pytest", "nvflare", "onnx", "playwright", "mkdocs", "monailabel", "holoscan", "mlflow")
-    assert len(needed) > 10 and not [line for line in needed if any(tool in line.lower() for tool in tools)]
+    assert len(needed) > 10 and not [line for line in needed if any(tool in line.lower() for tool in TOOLS)]
+
+
+def test_demo_installs_neither_tools_nor_servers() -> None:
+    pinned = (ROOT / "requirements.txt").read_text(encoding="utf-8").lower()
+    assert "torch==" in pinned and not [tool for tool in TOOLS if tool in pinned]
+    installs = [
+        line for line in (ROOT / "scripts" / "environment.sh").read_text().splitlines() if "${install[@]}" in line
+    ]
+    assert [line.split('"${install[@]}" ')[1] for line in installs] == [
+        "-r requirements.txt",
+        '-e ".[dev]" -c requirements.txt',  # only with need=dev
+        "--no-deps -e .",
+    ]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from custom.commands.options import OptionParser, add_switch
 from custom.errors import NomalyError
+from custom.public_sets.manifest import NAMES
 
 
 def datalist(parser: OptionParser) -> None:
@@ -28,6 +29,15 @@ def datalist(parser: OptionParser) -> None:
         help="of training, validation, calibration and test among the healthy studies (default: 0.6 0.1 0.2 0.1)",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: %(default)s)")
+
+
+def prepare(parser: OptionParser) -> None:
+    """Options of preparing a public data set."""
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("folder", metavar="FOLDER", help="your download, unpacked; it is only read")
+    group = parser.add_argument_group("results")
+    group.add_argument("--output", metavar="FOLDER", help="folder for images and datalist.json (default: data/NAME)")
+    add_switch(group, "overwrite", "replace an earlier data set")
 
 
 def add_training_folders(parser: OptionParser) -> None:

@@ -85,6 +85,19 @@ COMMANDS = (
         exit_codes=f"0 = done, {MISTAKE}",
     ),
     Command(
+        "prepare",
+        DEVELOP,
+        "make the data set behind published figures from your own download of a public data set",
+        "Nothing is downloaded. The data set has the published sections; each image is compared with the published one "
+        "by a checksum. The terms of the public data set are shown.",
+        "NAME FOLDER",
+        (
+            "nomaly prepare kermany chest_xray --output data/kermany",
+            "nomaly evaluate ra_chest --dataset_dir data/kermany --output results/kermany",
+        ),
+        exit_codes=f"0 = done, {MISTAKE}",
+    ),
+    Command(
         "train",
         DEVELOP,
         "learn healthy anatomy from healthy studies",

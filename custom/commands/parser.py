@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from custom import __version__
-from custom.commands.folder_options import add_training_folders, datalist
+from custom.commands.folder_options import add_training_folders, datalist, prepare
 from custom.commands.help import COMMANDS, Command, bundle_table, command_table, examples, wrapped
 from custom.commands.options import OptionParser, add_switch, choices, truth
 from custom.commands.shared_options import (
@@ -253,5 +253,5 @@ def demo(parser: OptionParser) -> None:
     add_output(parser, required=False, default="results/demo/BUNDLE")
 
 
-FUNCTIONS = (demo, datalist, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
+FUNCTIONS = (demo, datalist, prepare, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
 OPTIONS = {function.__name__: function for function in FUNCTIONS}

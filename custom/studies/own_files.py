@@ -16,9 +16,11 @@ RECORDS = "records"
 TABLES = ("results.csv", "regions.csv", "metrics.json", "metrics.md", "report.html", "key.csv")
 RUN_FILES = ("run.json", *TABLES)
 IMAGES = ("map", "mask", "pseudo_healthy", "deviation")
+SCENE_FILES = ("slicer.mrml", "slicer_image.nii.gz")
 STUDY_FILES = (
     *(f"{name}{suffix}" for name in IMAGES for suffix in (".png", ".nii.gz")),
     *("segmentation.dcm", "map.dcm", "report.dcm"),
+    *SCENE_FILES,
 )
 
 
