@@ -237,6 +237,4 @@ def save(
         raise NomalyError(f"slicer must be false for images without geometry, as PNG, got true for {flat}: give false.")
     results[0]._scorer.write([result._study for result in results], folder, overwrite)
     for result in scored:
-        calibration = result._scorer.calibration
-        threshold = float(calibration.pixel_threshold) if calibration.is_calibrated else None
-        write_scene(Path(folder) / result.name, result._study["source"], threshold)
+        write_scene(Path(folder) / result.name, result._study["source"], result._study.get("pixel_threshold"))

@@ -138,7 +138,7 @@ def test_documented_code_without_nomaly_says_what_the_detector_says(
     assert said["score"] == pytest.approx(item["score"], rel=1e-4)
     assert said["p_value"] == item["p_value"] and found["codes"][int(said["decision"])] == item["decision"]
     np.testing.assert_allclose(said["map"][0], item["pred"][..., 0], rtol=0, atol=1e-3 * float(item["pred"].max()))
-    threshold = float(evaluator.network.calibration.pixel_threshold)
+    threshold = float(evaluator.network.calibration.image.pixel_threshold)
     assert found["mask"].shape == (32, 32) and (found["mask"] == (said["map"][0, 0] > threshold).T).all()
 
 
