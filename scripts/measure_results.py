@@ -16,6 +16,7 @@ evaluated on the test section beside the baselines. Run it again to resume: rows
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -23,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,8 @@ from custom.commands.measured_process import measured
 from custom.commands.options import OptionParser, add_switch
 from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
+from custom.reporting.evidence import OURS, PAPER, PEER, SETS, figure, merged, read_rows, rows_of, write_rows
 
-# Set -> method -> the bundle for it.
-SETS: dict[str, dict[str, str]] = {
-    "covid_cxr": {"memmc": "memmc_covid"},
-    "hand_wrist": {"ra": "ra_wrist"},
-    "hyperkvasir": {"memmc": "memmc_colonoscopy"},
-    "ixi_t1": {"ra": "ra_brain"},
-    "lgg_flair": {"ra": "ra_brain_flair"},
-    "pediatric_cxr": {"ra": "ra_chest", "memmc": "memmc_pneumonia"},
-}
 METHODS = {"ra": "RA", "memmc": "MemMC-MAE"}
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.csv"
 LOG = "log.txt"
@@ -95,42 +88,56 @@ class Measurement:
 
     def finished(self, unit: Unit) -> bool:
         """Whether the file has all rows of these weights."""
-        from custom.reporting.evidence import OURS, PAPER, PEER, read_rows
+        rows = [row for row in read_rows(self.output) if (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)]
+        own = {row["method"]: row for row in rows if (row["weights"], row["seed"]) == (unit.source, str(unit.seed))}
+        measured_once = all(name in own and own[name]["sha256"] == _digest(unit.weights) for name in (OURS, PAPER))
+        return measured_once and self.has_baselines(unit)
 
-        own = {row["method"]: row for row in read_rows(self.output) if _about(row, unit)}
-        needed = [OURS, PAPER, *([PEER] if self.peers else [])]
-        return all(name in own for name in needed) and own[OURS]["sha256"] == own[PAPER]["sha256"] == _digest(unit)
+    def has_baselines(self, unit: Unit) -> bool:
+        """Whether the file has the baselines of this set, with the present settings of the bundle."""
+        rows = [row for row in read_rows(self.output) if (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)]
+        found = {row["method"] for row in rows if row["weights"] == "" and row["sha256"] == _settings(unit.bundle)}
+        return bool(found - {PEER}) and (PEER in found or not self.peers)
 
     def measure(self, unit: Unit) -> str:
-        """Calibrate, evaluate and write the rows of a unit; returns its key figures in words."""
-        from custom.reporting.evidence import PEER, figure, merged, read_rows, rows_of, write_rows
+        """Calibrate, evaluate and write the rows of a unit; returns its key figures in words.
 
-        digest = _digest(unit)
-        known = {row["method"] for row in read_rows(self.output) if _about(row, unit)}
-        baselines = "all" if self.peers and PEER not in known else "simple"
-        ours = self.evaluation(unit, digest, (), baselines)
-        paper = self.evaluation(unit, digest, ("paper_score",), "none")
+        Baselines are fitted for the shipped weights, for the paired difference of pixels, and once for a set.
+        """
+        beside = self.with_baselines(unit) if self.has_baselines(unit) else None
+        choice = "all" if self.peers and not self.has_baselines(unit) else "simple"
+        ours = self.evaluation(unit, (), "none" if beside and unit.source == "trained" else choice)
+        paper = self.evaluation(unit, ("paper_score",), "none")
         about = {
             "set": unit.data_set,
             "bundle": unit.bundle,
             "weights": unit.source,
             "seed": str(unit.seed),
-            "sha256": digest,
+            "sha256": _digest(unit.weights),
             "commit": self.commit,
             "command": self.command,
         }
-        rows = rows_of(ours, paper, about)
+        rows = rows_of(ours, paper, about, _settings(unit.bundle), ours if ours["baselines"] else beside)
         with self._file:
             write_rows(self.output, merged(read_rows(self.output), rows))
-        texts = []
-        for row in rows[:2]:
-            auroc = figure(row, "auroc")
-            texts.append(f"{row['method']} {auroc['value']:.3f}" if auroc else f"{row['method']} without AUROC")
+        aurocs = [(row["method"], figure(row, "auroc")) for row in rows[:2]]
+        texts = [f"{method} {auroc['value']:.3f}" if auroc else f"{method} without AUROC" for method, auroc in aurocs]
         return f"AUROC {', '.join(texts)}, best baseline {rows[0]['best_baseline'] or 'none'}"
 
-    def evaluation(self, unit: Unit, digest: str, overlay: tuple[str, ...], baselines: str) -> Any:
+    def with_baselines(self, unit: Unit) -> Any:
+        """An earlier evaluation of the bundle on this set with baselines; None if the work folder has none."""
+        folder = self.work / unit.data_set / unit.bundle
+        for path in sorted(folder.glob(f"*/own-*-{_settings(unit.bundle)[:8]}/metrics.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["baselines"]:
+                return content
+        return None
+
+    def evaluation(self, unit: Unit, overlay: tuple[str, ...], baselines: str) -> Any:
         """The metrics.json of these weights; an evaluation of an earlier run is kept."""
-        folder = self.work / unit.data_set / unit.bundle / digest[:12] / (overlay[0] if overlay else f"own-{baselines}")
+        settings = f"{baselines}-{_settings(unit.bundle)[:8]}"
+        name = f"{overlay[0] if overlay else 'own'}-{settings}"
+        folder = self.work / unit.data_set / unit.bundle / _digest(unit.weights)[:12] / name
         calibration = self.calibration(unit, folder, overlay)
         request = {
             "bundle": unit.bundle,
@@ -186,7 +193,7 @@ def bundles_of(sets: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Sets with the bundles for them; says which method has none."""
     for name in sets:
         for method, title in METHODS.items():
-            bundle = SETS[name].get(method)
+            bundle = SETS[name].bundles.get(method)
             if bundle is None:
                 print(f"{name}: no bundle applies {title} to these images, so it is skipped.")
             else:
@@ -218,31 +225,36 @@ def trained(data_set: str, bundle: str, folder: Path) -> Iterator[Unit]:
 
 
 def measure_all(measurement: Measurement, units: Sequence[Unit], jobs: int, again: bool) -> list[str]:
-    """Measure the units that are not in the file, `jobs` at a time; returns the failures."""
+    """Measure the units that are not in the file, `jobs` bundles at a time; returns the failures."""
     pending = [unit for unit in units if again or not measurement.finished(unit)]
     print(f"{len(units)} measurements: {len(units) - len(pending)} kept, {len(pending)} to do", flush=True)
-    started, failures = time.perf_counter(), []
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(measurement.measure, unit): unit for unit in pending}
-        for number, future in enumerate(as_completed(running), 1):
-            unit, minutes = running[future], (time.perf_counter() - started) / 60
+    groups: dict[tuple[str, str], list[Unit]] = {}
+    for unit in pending:
+        groups.setdefault((unit.data_set, unit.bundle), []).append(unit)
+    started, failures, done = time.perf_counter(), [], itertools.count(1)
+
+    def measure_one_by_one(group: Sequence[Unit]) -> None:
+        for unit in group:
             try:
-                text = future.result()
+                text = measurement.measure(unit)
             except NomalyError as error:
                 text = str(error)
                 failures.append(text)
-            print(f"[{number}/{len(pending)}, {minutes:.1f} min] {unit.name}: {text}", flush=True)
+            minutes = (time.perf_counter() - started) / 60
+            print(f"[{next(done)}/{len(pending)}, {minutes:.1f} min] {unit.name}: {text}", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(measure_one_by_one, groups.values()))
     return failures
 
 
-def _about(row: dict[str, str], unit: Unit) -> bool:
-    """Whether a row belongs to the unit: its own weights, or a baseline beside them."""
-    same = (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)
-    return same and (row["weights"] == "" or (row["weights"], row["seed"]) == (unit.source, str(unit.seed)))
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _digest(unit: Unit) -> str:
-    return hashlib.sha256(unit.weights.read_bytes()).hexdigest()
+def _settings(bundle: str) -> str:
+    """Checksum of what baselines depend on beside the data: the bundle's config of the evaluation."""
+    return _digest(BUNDLES / bundle / "configs" / "evaluate.json")
 
 
 def _commit() -> str:

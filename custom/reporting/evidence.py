@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,23 @@ from custom.metrics.records import Evaluation, Stat
 from custom.reporting.benchmark_table import auroc_difference
 
 Row = dict[str, str]  # text as in the file
+
+
+class DataSet(NamedTuple):
+    """A real set: its title, and the bundle of each method for it."""
+
+    title: str
+    bundles: dict[str, str]
+
+
+SETS = {
+    "covid_cxr": DataSet("COVID-19 Radiography, adults' chest films", {"memmc": "memmc_covid"}),
+    "hand_wrist": DataSet("MedNIST hands, 64 px", {"ra": "ra_wrist"}),
+    "hyperkvasir": DataSet("HyperKvasir, windows of colonoscopy frames", {"memmc": "memmc_colonoscopy"}),
+    "ixi_t1": DataSet("IXI, T1-weighted slices", {"ra": "ra_brain"}),
+    "lgg_flair": DataSet("TCGA-LGG, FLAIR slices of glioma patients", {"ra": "ra_brain_flair"}),
+    "pediatric_cxr": DataSet("Kermany, children's chest films", {"ra": "ra_chest", "memmc": "memmc_pneumonia"}),
+}
 
 KEY = ("set", "bundle", "method", "weights", "seed")  # of a row; with other weights it is measured again
 # Column -> title; each figure has two more columns, the ends of its 95 % interval.
@@ -91,21 +108,25 @@ def figure(row: Mapping[str, str], name: str) -> Stat | None:
     return {"value": float(value), "low": float(low) if low else None, "high": float(high) if high else None}
 
 
-def rows_of(evaluation: Evaluation, paper: Evaluation | None, about: Mapping[str, str]) -> list[Row]:
+def rows_of(
+    evaluation: Evaluation, paper: Evaluation | None, about: Mapping[str, str], settings: str, beside: Evaluation | None
+) -> list[Row]:
     """Rows of one detector on one data set: its score, the published score, and the baselines.
 
     Args:
         evaluation: with the score of the bundle.
         paper: of the same weights with the published score, without baselines; None = not measured.
         about: set, bundle, weights, seed, sha256, commit and command.
+        settings: checksum that stands in the rows of baselines.
+        beside: evaluation of the same studies that has the baselines; None = there are none.
     """
-    baselines = evaluation["baselines"]
-    best = evaluation["best_baseline"]
-    reference = None if best is None else _with_scores(evaluation, baselines[best["name"]]["scores"])
+    best = beside["best_baseline"] if beside else None
+    reference = _with_scores(beside, beside["baselines"][best["name"]]["scores"]) if beside and best else None
+    pixels = beside["best_pixel_baseline"] if beside else None
     shared = {
         "lesions": "synthetic" if evaluation["synthetic"] else "real",
-        "best_baseline": "" if best is None else best["name"],
-        "best_pixel_baseline": (evaluation["best_pixel_baseline"] or {"name": ""})["name"],
+        "best_baseline": best["name"] if best else "",
+        "best_pixel_baseline": pixels["name"] if pixels else "",
     }
     rows = [
         {**about, **shared, "method": method, **_figures(found, reference)}
@@ -114,19 +135,22 @@ def rows_of(evaluation: Evaluation, paper: Evaluation | None, about: Mapping[str
     ]
     if lead := evaluation["best_pixel_baseline"]:
         rows[0].update(_cells("pixel_ap_difference", lead["ap_difference"]))
-    for name, baseline in baselines.items():
-        stats = {
-            **{figure: baseline.get(figure) for figure in ("auroc", "auprc", "pixel_ap", "dice")},
+    own = {"weights": "", "seed": str(evaluation["seed"]), "sha256": settings}
+    own |= {f"n_{kind}": rows[0][f"n_{kind}"] for kind in ("healthy", "abnormal")}
+    for name, baseline in evaluation["baselines"].items():
+        stats: dict[str, Any] = {
+            "auroc": baseline["auroc"],
+            "auprc": baseline["auprc"],
             "sensitivity_at_5_fpr": baseline["tpr_at_5_fpr"],
+            "pixel_ap": baseline["pixel_ap"],
+            "dice": baseline["dice"],
             "sensitivity_at_1_false_region": baseline["sensitivity_at_1_false_positive"],
             "false_alarm_rate": baseline["false_alarm_rate"],
             "sensitivity": baseline["sensitivity"],
         }
         if reference and name != shared["best_baseline"]:
             stats["auroc_difference"] = auroc_difference(_with_scores(evaluation, baseline["scores"]), reference)
-        counts = {f"n_{kind}": str(evaluation[f"n_{kind}"]) for kind in ("healthy", "abnormal")}  # type: ignore
-        own = {"method": name, "weights": "", "seed": str(evaluation["seed"]), "sha256": ""}
-        rows.append({**about, **shared, **own, **counts, **_all_cells(stats)})
+        rows.append({**about, **shared, **own, "method": name, **_all_cells(stats)})
     return rows
 
 
