@@ -35,24 +35,15 @@ from custom.commands.measured_process import measured
 from custom.commands.options import OptionParser, add_switch
 from custom.errors import NomalyError, report_mistake
 from custom.files import atomic_write
-from custom.reporting.evidence import OURS, PAPER, PEER, SETS, figure, merged, read_rows, rows_of, write_rows
+from custom.reporting.evidence import OURS, PAPER, PEER, SETS, Row, figure, merged, read_rows, rows_of, write_rows
 
 METHODS = {"ra": "RA", "memmc": "MemMC-MAE"}
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.csv"
-LOG = "log.txt"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A bundle's weights to be measured on a set.
-
-    Attributes:
-        data_set: name of the set.
-        bundle: name of the bundle.
-        source: "shipped" or "trained".
-        seed: of the training.
-        weights: model.pt.
-    """
+    """Weights of a bundle ("shipped", or "trained" with a seed), to be measured on a set."""
 
     data_set: str
     bundle: str
@@ -88,16 +79,22 @@ class Measurement:
 
     def finished(self, unit: Unit) -> bool:
         """Whether the file has all rows of these weights."""
-        rows = [row for row in read_rows(self.output) if (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)]
-        own = {row["method"]: row for row in rows if (row["weights"], row["seed"]) == (unit.source, str(unit.seed))}
-        measured_once = all(name in own and own[name]["sha256"] == _digest(unit.weights) for name in (OURS, PAPER))
-        return measured_once and self.has_baselines(unit)
+        own = {
+            row["method"]: row["sha256"]
+            for row in self.rows(unit)
+            if (row["weights"], row["seed"]) == (unit.source, str(unit.seed))
+        }
+        return own.get(OURS) == own.get(PAPER) == _digest(unit.weights) and self.has_baselines(unit)
 
     def has_baselines(self, unit: Unit) -> bool:
         """Whether the file has the baselines of this set, with the present settings of the bundle."""
-        rows = [row for row in read_rows(self.output) if (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)]
-        found = {row["method"] for row in rows if row["weights"] == "" and row["sha256"] == _settings(unit.bundle)}
+        settings = _settings(unit.bundle)
+        found = {row["method"] for row in self.rows(unit) if row["weights"] == "" and row["sha256"] == settings}
         return bool(found - {PEER}) and (PEER in found or not self.peers)
+
+    def rows(self, unit: Unit) -> list[Row]:
+        """Rows of the unit's set and bundle."""
+        return [row for row in read_rows(self.output) if (row["set"], row["bundle"]) == (unit.data_set, unit.bundle)]
 
     def measure(self, unit: Unit) -> str:
         """Calibrate, evaluate and write the rows of a unit; returns its key figures in words.
@@ -108,15 +105,8 @@ class Measurement:
         choice = "all" if self.peers and not self.has_baselines(unit) else "simple"
         ours = self.evaluation(unit, (), "none" if beside and unit.source == "trained" else choice)
         paper = self.evaluation(unit, ("paper_score",), "none")
-        about = {
-            "set": unit.data_set,
-            "bundle": unit.bundle,
-            "weights": unit.source,
-            "seed": str(unit.seed),
-            "sha256": _digest(unit.weights),
-            "commit": self.commit,
-            "command": self.command,
-        }
+        about = {"set": unit.data_set, "bundle": unit.bundle, "weights": unit.source, "seed": str(unit.seed)}
+        about |= {"sha256": _digest(unit.weights), "commit": self.commit, "command": self.command}
         rows = rows_of(ours, paper, about, _settings(unit.bundle), ours if ours["baselines"] else beside)
         with self._file:
             write_rows(self.output, merged(read_rows(self.output), rows))
@@ -135,8 +125,7 @@ class Measurement:
 
     def evaluation(self, unit: Unit, overlay: tuple[str, ...], baselines: str) -> Any:
         """The metrics.json of these weights; an evaluation of an earlier run is kept."""
-        settings = f"{baselines}-{_settings(unit.bundle)[:8]}"
-        name = f"{overlay[0] if overlay else 'own'}-{settings}"
+        name = "-".join([*(overlay or ("own",)), baselines, _settings(unit.bundle)[:8]])
         folder = self.work / unit.data_set / unit.bundle / _digest(unit.weights)[:12] / name
         calibration = self.calibration(unit, folder, overlay)
         request = {
@@ -162,18 +151,16 @@ class Measurement:
 
 
 def run_nomaly(words: Sequence[str], folder: Path) -> None:
-    """Run a command of nomaly in a process of its own; its output goes to FOLDER/log.txt.
+    """Run a command of nomaly in a process of its own; its output goes to a log in the folder.
 
     Raises:
         NomalyError: it failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOG, "w", encoding="utf-8") as log:
+    with open(folder / benchmark.LOG, "w", encoding="utf-8") as log:
         code, _ = measured([sys.executable, "-m", "custom.cli", *words], log)
     if code:
-        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-        mistakes = [line.removeprefix("nomaly: ") for line in lines if line.startswith("nomaly: ")]
-        raise NomalyError(f"`nomaly {words[0]} {words[1]}` failed: {(mistakes or [f'see {folder / LOG}'])[-1]}")
+        raise NomalyError(f"`nomaly {words[0]} {words[1]}` failed: {benchmark.reason_of(folder, code)}")
 
 
 def train(bundle: str, data_set: Path, folder: Path, seed: int, options: Sequence[str]) -> None:
@@ -182,7 +169,7 @@ def train(bundle: str, data_set: Path, folder: Path, seed: int, options: Sequenc
     request = {"bundle": bundle, "set": data_set.name, "seed": seed, "options": list(options)}
     if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == request:
         return
-    print(f"training {bundle} on {data_set.name}, seed {seed}; log: {folder / LOG}", flush=True)
+    print(f"training {bundle} on {data_set.name}, seed {seed}; log: {folder / benchmark.LOG}", flush=True)
     words = ["train", bundle, "--dataset_dir", str(data_set), "--output", str(folder), "--seed", str(seed)]
     run_nomaly([*words, *options], folder)
     with atomic_write(done) as file:
@@ -211,17 +198,14 @@ def shipped(data_set: str, bundle: str) -> Iterator[Unit]:
     yield Unit(data_set, bundle, "shipped", int(seed), weights)
 
 
-def trained(data_set: str, bundle: str, folder: Path) -> Iterator[Unit]:
+def trained(data_set: str, bundle: str, folder: Path) -> list[Unit]:
     """The weights in FOLDER/BUNDLE/seed*/model.pt, or in the folder models/ of each, as `nomaly train` writes them."""
-    found = False
-    for place in sorted((folder / bundle).glob("seed*")):
-        number = re.fullmatch(r"seed(\d+)", place.name)
-        weights = next((file for file in (place / "model.pt", place / "models" / "model.pt") if file.is_file()), None)
-        if number and weights:
-            found = True
-            yield Unit(data_set, bundle, "trained", int(number[1]), weights)
+    files = [*(folder / bundle).glob("seed*/model.pt"), *(folder / bundle).glob("seed*/models/model.pt")]
+    names = [(re.search(r"/seed(\d+)/", file.as_posix()), file) for file in files]
+    found = {int(match[1]): file for match, file in names if match}
     if not found:
         print(f"{data_set}: {folder / bundle} has no seed*/model.pt, so {bundle} is skipped.")
+    return [Unit(data_set, bundle, "trained", seed, file) for seed, file in sorted(found.items())]
 
 
 def measure_all(measurement: Measurement, units: Sequence[Unit], jobs: int, again: bool) -> list[str]:

@@ -5,7 +5,8 @@
 
 Rewrites docs/results.md, the parts between <!-- figures --> and <!-- end of figures --> in the bundles' cards and in
 docs/concepts/calibration.md, the rows of the bundles in README.md and docs/bundles/index.md, and eval_metrics in the
-bundles' metadata and provenance. Text outside these parts stays as it is.
+bundles' metadata and provenance. Text outside these parts stays as it is. A bundle whose weights were not measured has
+no figures anywhere.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
     """Every file with figures, and its content according to results.csv.
 
     Raises:
-        NomalyError: the weights of a bundle were not measured, or a file lacks the part for its figures.
+        NomalyError: a file lacks the part for its figures.
     """
     rows = read_rows(root / "docs" / "results.csv")
     bundles = sorted(path.parents[1] for path in root.glob("bundles/*/models/provenance.json"))
@@ -47,8 +48,8 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
     for folder in bundles:
         mine = own[folder.name]
         seeds = [row for row in rows if row["bundle"] == folder.name and row["weights"] == "trained"]
-        yield with_part(folder / "docs" / "README.md", card_part(mine, seeds))
-        metrics = {"eval_metrics": eval_metrics(mine)}
+        yield with_part(folder / "docs" / "README.md", card_part(mine, seeds) if mine else unmeasured(folder.name))
+        metrics = {"eval_metrics": eval_metrics(mine) if mine else {}}
         for path in (folder / "configs" / "metadata.json", folder / "models" / "provenance.json"):
             content = json.loads(path.read_text(encoding="utf-8")) | metrics
             yield path, json.dumps(content, indent=4, ensure_ascii=False) + "\n"
@@ -58,20 +59,17 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def shipped_rows(rows: Sequence[Row], folder: Path) -> list[Row]:
-    """Rows of the weights that a bundle ships, and of what stands beside them; ours is the first.
-
-    Raises:
-        NomalyError: these weights were not measured.
-    """
+    """Rows of the weights that a bundle ships, and of what stands beside them, ours first; empty if not measured."""
     digest = json.loads((folder / "models" / "provenance.json").read_text(encoding="utf-8"))["sha256"]
     found = [row for row in rows if row["bundle"] == folder.name and row["weights"] != "trained"]
     found = [row for row in found if row["weights"] == "" or row["sha256"] == digest]
-    if not found or found[0]["method"] != OURS:
-        raise NomalyError(
-            f"docs/results.csv has no row of the weights that {folder.name} ships ({digest[:12]}): run "
-            f"`python scripts/measure_results.py --data DATA --bundles {folder.name}`."
-        )
-    return found
+    return found if found and found[0]["method"] == OURS else []
+
+
+def unmeasured(bundle: str) -> str:
+    """What a card says instead of figures."""
+    command = f"    python scripts/measure_results.py --data DATA --bundles {bundle}"
+    return f"These weights were not measured yet:\n\n{command}\n    python scripts/write_figures.py\n"
 
 
 def with_part(path: Path, part: str) -> tuple[Path, str]:
@@ -127,7 +125,7 @@ def sentences(row: Row) -> Iterator[str]:
         )
     healthy, abnormal = figure(row, "rejected_healthy"), figure(row, "rejected_abnormal")
     if healthy and abnormal:
-        yield f"The input check rejects {interval(healthy)} of the healthy studies and {interval(abnormal)} of the others."
+        yield f"The input check rejects {interval(healthy)} of the healthy and {interval(abnormal)} of the others."
 
 
 def seed_sentence(rows: Sequence[Row]) -> str:
@@ -178,13 +176,13 @@ def with_bundle_rows(text: str, own: dict[str, list[Row]]) -> str:
     """A page whose table of bundles has their AUROC, that of the best baseline, and warnings in the comment."""
     lines = text.split("\n")
     for index, line in enumerate(lines):
-        if (found := re.match(r"\| \[`(\w+)`\]", line)) and (rows := own.get(found[1])):
+        if (found := re.match(r"\| \[`(\w+)`\]", line)) and found[1] in own:
+            rows = own[found[1]]
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             comment = [part for part in cells[5].split("; ") if part not in WARNINGS]
-            best = best_of(rows)
-            cells[3:6] = [value(figure(rows[0], "auroc")), value(figure(best, "auroc") if best else None)] + [
-                "; ".join([*comment, *warnings(rows[0])])
-            ]
+            measured = [rows[0], best_of(rows)] if rows else [None, None]
+            cells[3:5] = [value(figure(row, "auroc") if row else None) for row in measured]
+            cells[5] = "; ".join([*comment, *(warnings(rows[0]) if rows else ())])
             lines[index] = f"| {' | '.join(cells)} |"
     return "\n".join(lines)
 
@@ -206,8 +204,7 @@ def false_alarm_part(own: dict[str, list[Row]]) -> str:
         "| bundle, data | flagged share of healthy studies | after calibration on half of their subjects |",
         "|---|---|---|",
     ]
-    for rows in own.values():
-        row = rows[0]
+    for row in (rows[0] for rows in own.values() if rows):
         site = figure(row, "site_false_alarm_rate")
         after = f"{interval(site)} of {row['site_n_healthy']}" if site else "-"
         rate = f"{interval(figure(row, 'false_alarm_rate'))} of {row['n_healthy']}"
