@@ -232,7 +232,7 @@ def main() -> int:
     except Exception as error:
         report_mistake("write_figures", error)
         return 2
-    return int(args.check and bool(changed))
+    return int(bool(args.check and changed))
 
 
 if __name__ == "__main__":
