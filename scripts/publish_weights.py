@@ -1,11 +1,12 @@
-"""Put trained weights into a bundle, with their origin and their measured performance.
+"""Put trained weights into a bundle, with their origin.
 
     python scripts/publish_weights.py ra_chest --weights RUN/models/model.pt --dataset_dir CXR --facts facts.json
 
-Writes bundles/ra_chest/models/model.pt and provenance.json, and eval_metrics into configs/metadata.json. The weights
-are rounded to half precision, then calibrated and evaluated; if rounding changes the decision of any test study, the
-exact weights are published instead. ``facts.json`` describes the training: "data" (a list of {"name", "terms"}),
-"command", "commit", "seed", "hours" and "hardware".
+Writes bundles/ra_chest/models/model.pt and provenance.json. The weights are rounded to half precision, then calibrated
+and evaluated; if rounding changes the decision of any test study, the exact weights are published instead.
+``facts.json`` describes the training: "data" (a list of {"name", "terms"}), "command", "commit", "seed", "hours" and
+"hardware". Figures of earlier weights are removed from provenance and metadata: measure and write those of the new ones
+with scripts/measure_results.py and scripts/write_figures.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
     save_tensors(halved(network), rounded)  # the same weights: calibration wrote them with four bytes
     found, wanted = (evaluated(bundle, path, data, work / path.stem) for path in (rounded, exact))
     changed = changed_decisions(found, wanted)
-    published, measured = (exact, wanted) if changed else (rounded, found)
+    published = exact if changed else rounded
     precision = "float32" if changed else "learned weights in float16"
     models = bundle / "models"
     models.mkdir(exist_ok=True)
@@ -63,11 +64,11 @@ def publish(bundle: Path, weights: Path, data: str | None, facts: dict[str, Any]
         "precision": f"{precision}, calibration in float64",
         "decisions_that_float16_changes": len(changed),
         "sha256": hashlib.sha256(published.read_bytes()).hexdigest(),
-        "eval_metrics": eval_metrics(measured),
+        "eval_metrics": {},  # nothing was measured with these yet
     }
     write_json(models / "provenance.json", provenance)
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    write_json(bundle / "configs" / "metadata.json", metadata | {"eval_metrics": provenance["eval_metrics"]})
+    write_json(bundle / "configs" / "metadata.json", metadata | {"eval_metrics": {}})
     return provenance
 
 
@@ -79,8 +80,8 @@ def calibrated(bundle: Path, weights: Path, data: str | None, output: Path) -> A
 
 
 def evaluated(bundle: Path, weights: Path, data: str | None, output: Path) -> dict[str, Any]:
-    """Metrics of `nomaly evaluate`."""
-    parameters = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output)}
+    """Metrics of `nomaly evaluate`, without baselines."""
+    parameters = {"weights": str(weights), "dataset_dir": data, "output_dir": str(output), "baselines": "none"}
     run_bundle(str(bundle), ["evaluate"], {name: value for name, value in parameters.items() if value})
     return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
@@ -89,23 +90,6 @@ def changed_decisions(found: dict[str, Any], wanted: dict[str, Any]) -> list[str
     """Names of test studies with different decisions in two evaluations."""
     decisions = {row["case"]: row["decision"] for row in wanted["scores"]}
     return [row["case"] for row in found["scores"] if row["decision"] != decisions[row["case"]]]
-
-
-def eval_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of an evaluation for a bundle's metadata, with three digits."""
-    best = evaluation["best_baseline"]
-    numbers = {
-        "image_auroc": evaluation["image"]["auroc"],
-        "false_alarm_rate_at_alpha_0.05": evaluation["false_alarm_rate"],
-        "sensitivity_at_alpha_0.05": evaluation["sensitivity"],
-        f"best_baseline_{best['name']}_image_auroc": evaluation["baselines"][best["name"]]["auroc"],
-        "pixel_ap": (evaluation["pixel"] or {}).get("ap"),
-    }
-    lesions = "synthetic" if evaluation["synthetic"] else "real"
-    return {
-        "test_studies": {key: evaluation[f"n_{key}"] for key in ("healthy", "abnormal")} | {"abnormalities": lesions},
-        **{name: {key: round(part[key], 3) for key in part} for name, part in numbers.items() if part},
-    }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -136,7 +120,7 @@ def main() -> int:
     except Exception as error:
         report_mistake("publish_weights", error)
         return 2
-    print(json.dumps(provenance["eval_metrics"], indent=2))
+    print(f"published, {provenance['precision']}; now measure: python scripts/measure_results.py --data DATA")
     return 0
 
 

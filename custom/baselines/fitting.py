@@ -11,6 +11,7 @@ import logging
 
 from torch import Tensor
 
+from custom.baselines.imagenet_neighbours import ImagenetNeighbours
 from custom.baselines.intensity import Baseline, BrightnessBaseline, HistogramBaseline, IntensityBaseline, ScoreRule
 from custom.baselines.reconstruction import AutoencoderBaseline, PcaBaseline, principal_components
 from custom.errors import NomalyError
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit_baselines(
-    train: Tensor, epochs: int = 20, seed: int = 0, score: ScoreRule | None = None
+    train: Tensor, epochs: int = 20, seed: int = 0, score: ScoreRule | None = None, peers: bool = False
 ) -> dict[str, Baseline]:
     """Fit all baselines.
 
@@ -30,9 +31,11 @@ def fit_baselines(
         seed: seed of the autoencoder's weights and batches; the other baselines are deterministic.
         score: rule (map (1, *S), foreground (1, *S), study, reconstruction (C, *S)) -> score, for the intensity
             baseline and those that reconstruct; pass the method's own. None = ``StudyScore("top_q")``.
+        peers: whether to fit the nearest neighbours of ImageNet features, too, which needs the extra ``peers``.
 
     Returns:
-        "brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder" -> baseline.
+        "brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder" and, if asked for,
+        "imagenet_neighbours" -> baseline.
     """
     if train.ndim != 4 or len(train) < 2:
         raise NomalyError(f"train must be at least 2 slices (N, C, H, W), got the shape {tuple(train.shape)}.")
@@ -45,6 +48,8 @@ def fit_baselines(
         "pca": PcaBaseline(32, score),
         "autoencoder": AutoencoderBaseline(epochs, seed, score),
     }
+    if peers:
+        baselines["imagenet_neighbours"] = ImagenetNeighbours(seed)
     for name, baseline in baselines.items():
         baseline.fit(train.float())
         logger.info("Fitted the baseline %s on %d slices.", name, len(train))

@@ -16,8 +16,12 @@ ScoreRule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Baseline(ABC):
-    """A simple detector of unusual studies."""
+    """A simple detector of unusual studies.
 
+    `peer` tells that it uses more than the healthy images; it is then never the best baseline.
+    """
+
+    peer = False
     shape: tuple[int, ...] = ()
 
     def fit(self, train: Tensor) -> None:

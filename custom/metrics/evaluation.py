@@ -15,7 +15,7 @@ from custom.metrics.pixel_evaluation import PixelEvaluation
 from custom.metrics.ra_detection import BoxDetection
 from custom.metrics.reconstruction_quality import ReconstructionQuality
 from custom.metrics.records import BaselineMetrics, ClassCounts, ClassRates, Evaluation
-from custom.metrics.study_level import RESAMPLINGS, StudyTable
+from custom.metrics.study_level import RESAMPLINGS, StudyTable, tpr_at_5_fpr
 
 T = TypeVar("T")
 
@@ -27,10 +27,16 @@ class BaselineResult:
     Attributes:
         scores: (n,) in the order of the studies, larger = more abnormal.
         pixel: its pooled maps, of the studies of the method's own pooled maps in their order; None without maps.
+        lesions: the lesions hit and the false regions of the same studies; None without maps.
+        flagged: (n,) whether its own calibration flags each study; None without one.
+        peer: whether it uses more than healthy images; it is then no candidate for the best baseline.
     """
 
     scores: Sequence[float]
     pixel: PixelEvaluation | None = None
+    lesions: LesionEvaluation | None = None
+    flagged: Sequence[bool] | None = None
+    peer: bool = False
 
 
 def evaluate_scores(
@@ -73,8 +79,9 @@ def evaluate_scores(
         studies.check_length(f"baselines[{name!r}].scores", baseline.scores)
     healthy, abnormal = studies.labels == 0, studies.labels == 1
     seed = studies.seed
-    maps = {name: baseline.pixel for name, baseline in baselines.items() if baseline.pixel is not None}
-    scores = {name: baseline.scores for name, baseline in baselines.items()}
+    simple = {name: baseline for name, baseline in baselines.items() if not baseline.peer}
+    maps = {name: baseline.pixel for name, baseline in simple.items() if baseline.pixel is not None}
+    scores = {name: baseline.scores for name, baseline in simple.items()}
     content: Evaluation = {
         "n_healthy": int(healthy.sum()),
         "n_abnormal": int(abnormal.sum()),
@@ -117,11 +124,23 @@ def _rejection_rates(studies: StudyTable, rejected: Sequence[bool] | None) -> Cl
 
 
 def _baseline_metrics(studies: StudyTable, baseline: BaselineResult) -> BaselineMetrics:
-    """Ranking of studies, and of pixels if the baseline has maps."""
+    """The same numbers as of the method, those of pixels and lesions if the baseline has maps."""
+    pixel = None if baseline.pixel is None else baseline.pixel.result(RESAMPLINGS, studies.seed)
+    lesions = None if baseline.lesions is None else baseline.lesions.result(RESAMPLINGS, studies.seed)
+    flagged = baseline.flagged
+    alarms, hits = (None if flagged is None else studies.share(flagged, studies.labels == label) for label in (0, 1))
     return {
+        "peer": baseline.peer,
         "auroc": studies.ranking(auroc, baseline.scores),
         "auprc": studies.ranking(auprc, baseline.scores),
-        "pixel_ap": None if baseline.pixel is None else baseline.pixel.ap(),
+        "tpr_at_5_fpr": studies.ranking(tpr_at_5_fpr, baseline.scores),
+        "auroc_difference": studies.lead({"": baseline.scores})["auroc_difference"],
+        "false_alarm_rate": alarms,
+        "sensitivity": hits,
+        "pixel_ap": None if pixel is None else pixel["ap"],
+        "dice": None if pixel is None else pixel["dice"],
+        "sensitivity_at_1_false_positive": None if lesions is None else lesions["sensitivity_at_1_false_positive"],
+        "scores": [float(score) for score in baseline.scores],
     }
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from custom.metrics.intervals import bootstrap_weights, mean_stat, rate_stat
+from custom.metrics.intervals import bootstrap_weights, distinct, mean_stat, rate_stat, share, stat
 from custom.metrics.records import LesionMetrics, LesionSizeMetrics, Stat
 from custom.scoring.regions import label_components, sizes
 
@@ -141,6 +141,7 @@ class LesionEvaluation:
         return {
             "n": sum(len(study.sizes) for study in self.studies),
             "sensitivity": self._sensitivity(1, None, weights),
+            "sensitivity_at_1_false_positive": self._sensitivity_at(1, weights),
             "false_positives_per_study": self._false_regions(weights),
             "froc": {
                 "false_positives_per_study": list(FALSE_POSITIVES),
@@ -190,6 +191,28 @@ class LesionEvaluation:
         counts = [int(of.sum()) for of in members]
         found = [int(study.found[of].sum()) for study, of in zip(self.studies, members)]
         return rate_stat(found, [study.subject for study in self.studies], weights, counts)
+
+    def _sensitivity_at(self, point: float, weights: NDArray[np.float64]) -> Stat | None:
+        """Point of the FROC with at most `point` false regions per healthy study, with its interval.
+
+        A resampling in which even the strictest threshold has more false regions counts as 0.
+        """
+        value = read_off(self._sweep()[0].tolist(), self._curve(1, None))[FALSE_POSITIVES.index(point)]
+        if value is None:
+            return None
+        healthy = np.array([study.healthy for study in self.studies])
+        ill = [study for study in self.studies if not study.healthy]
+        regions = np.array([study.swept_regions for study in self.studies if study.healthy], dtype=np.float64)
+        found = np.array([study.swept_found.sum(1) for study in ill], dtype=np.float64)
+        lesions = np.array([len(study.sizes) for study in ill], dtype=np.float64)
+        alarms = share(weights[:, healthy] @ regions, weights[:, healthy].sum(1, keepdims=True))
+        hit = share(weights[:, ~healthy] @ found, (weights[:, ~healthy] @ lesions)[:, None])
+        # the curve of each resampling, too, ends at the lowest threshold with the largest number of false regions
+        on_curve = np.arange(alarms.shape[1]) >= np.nan_to_num(alarms).argmax(1)[:, None]
+        resampled = np.where(on_curve & (alarms <= point), hit, 0).max(1)
+        complete = ~np.isnan(alarms[:, 0]) & ~np.isnan(hit[:, 0])
+        patients = distinct([study.subject for study in ill], lesions > 0)
+        return stat(value, np.where(complete, resampled, np.nan), patients)
 
     def _curve(self, low: int, high: int | None) -> list[float]:
         """Share of the lesions of `low` to `high` pixels that are hit along the sweep; empty without any."""

@@ -35,6 +35,11 @@ NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("lesions", ("maps", "threshold"), "the test set has no healthy study and no lesion mask"),
     ("lesions.false_positives_per_study", ("healthy",), ""),
     ("lesions.sensitivity", ("abnormal", "masks"), ""),
+    (
+        "lesions.sensitivity_at_1_false_positive",
+        ("healthy", "abnormal", "masks"),
+        "at every threshold tested there is more than one false region per healthy study",
+    ),
     ("lesions.by_size.*.sensitivity", ("abnormal", "masks"), "no lesion has this size"),
     (
         "lesions.froc",
@@ -53,6 +58,14 @@ NEEDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("reconstruction.*", ("abnormal", "masks"), "the slices are too small for SSIM"),
     ("n_without_mask", ("maps",), ""),
     ("baselines.*.pixel_ap", ("maps", "abnormal", "masks"), "this baseline has no map"),
+    ("baselines.*.dice", ("maps", "abnormal", "masks"), "this baseline has no map or no healthy studies for one"),
+    (
+        "baselines.*.sensitivity_at_1_false_positive",
+        ("maps", "healthy", "abnormal", "masks"),
+        "this baseline has no map, no threshold, or more false regions at every threshold tested",
+    ),
+    ("baselines.*.false_alarm_rate", ("healthy",), "there were no healthy studies to calibrate the baseline on"),
+    ("baselines.*.sensitivity", ("abnormal",), "there were no healthy studies to calibrate the baseline on"),
     ("baselines.*", ("healthy", "abnormal"), "it is not defined for these scores"),
     ("best_baseline", (), "no baseline was computed"),
     ("best_baseline.auroc_difference", ("healthy", "abnormal"), "it is not defined for these scores"),

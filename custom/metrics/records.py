@@ -146,10 +146,14 @@ class LesionSizeMetrics(TypedDict):
 
 
 class LesionMetrics(TypedDict):
-    """Which lesions are hit, and how many false regions a healthy study has."""
+    """Which lesions are hit, and how many false regions a healthy study has.
+
+    `sensitivity_at_1_false_positive` is the point of the FROC with at most one false region per healthy study.
+    """
 
     n: int
     sensitivity: Stat | None
+    sensitivity_at_1_false_positive: Stat | None
     false_positives_per_study: Stat | None
     froc: Froc
     by_size: list[LesionSizeMetrics]
@@ -184,11 +188,30 @@ class ReconstructionMetrics(TypedDict):
 
 
 class BaselineMetrics(TypedDict):
-    """Metrics of a baseline; `pixel_ap` is None if it has no map."""
+    """Metrics of a baseline at its own thresholds, set as those of the method on the healthy calibration section.
 
+    Attributes:
+        peer: whether it uses more than the healthy images, such as a network trained on natural images; the best
+            baseline is chosen among the others.
+        auroc, auprc, tpr_at_5_fpr: as in ImageMetrics.
+        auroc_difference: the method's AUROC minus its, paired.
+        false_alarm_rate, sensitivity: shares of the healthy and abnormal studies that it flags.
+        pixel_ap, dice: as in PixelMetrics; None if it has no map.
+        sensitivity_at_1_false_positive: as in LesionMetrics; None if it has no map.
+        scores: one per study, in the order of the evaluation's own.
+    """
+
+    peer: bool
     auroc: Stat | None
     auprc: Stat | None
-    pixel_ap: float | None
+    tpr_at_5_fpr: Stat | None
+    auroc_difference: Stat | None
+    false_alarm_rate: Stat | None
+    sensitivity: Stat | None
+    pixel_ap: Stat | None
+    dice: Stat | None
+    sensitivity_at_1_false_positive: Stat | None
+    scores: list[float]
 
 
 class StudyLead(TypedDict):

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom.baselines.fitting import Baseline, fit_baselines
+from custom.baselines.fitting import fit_baselines
 from custom.calibration.by_kind import Calibrations
 from custom.calibration.conformal import minimum_n
 from custom.data.slices import load_slices
-from custom.metrics.evaluation import BaselineResult, evaluate_scores
+from custom.errors import NomalyError
+from custom.metrics.baseline_evaluation import BaselineEvaluation
+from custom.metrics.evaluation import evaluate_scores
 from custom.metrics.lesion_level import LesionEvaluation
 from custom.metrics.pixel_evaluation import PixelEvaluation
 from custom.metrics.ra_detection import BoxDetection
@@ -28,6 +30,8 @@ from custom.studies.items import Study, StudyItem
 
 logger = logging.getLogger(__name__)
 
+CHOICES = ("simple", "all", "none")
+
 
 class StudyEvaluation:
     """Accumulate scores and maps of labelled studies, for the method and for the baselines.
@@ -37,6 +41,7 @@ class StudyEvaluation:
 
     Args:
         training: healthy datalist items that the baselines are fitted on; empty = no baselines.
+        healthy: other healthy datalist items that the baselines are calibrated on; empty = baselines decide nothing.
         transform: preprocessing.
         window: side in pixels of the windows that the baselines, like the network, learn from; None = whole slices.
         score: computes the study score from a map; the same for method and baselines.
@@ -46,6 +51,10 @@ class StudyEvaluation:
         synthetic: whether any image or lesion is synthetic.
         seed: of the bootstrap and of the autoencoder baseline.
         baseline_epochs: epochs of the autoencoder baseline.
+        baselines: "simple", "all" (also the nearest neighbours of ImageNet features) or "none".
+
+    Raises:
+        NomalyError: another value of baselines.
     """
 
     def __init__(
@@ -59,8 +68,14 @@ class StudyEvaluation:
         synthetic: bool,
         seed: int = 0,
         baseline_epochs: int = 20,
+        healthy: Sequence[StudyItem] = (),
+        baselines: str = "simple",
     ) -> None:
+        if baselines not in CHOICES:
+            raise NomalyError(f"baselines must be one of {', '.join(CHOICES)}, got {baselines!r}.")
         self.training = training
+        self.healthy = healthy
+        self.chosen = baselines
         self.transform = transform
         self.window = window
         self.score = score
@@ -72,29 +87,36 @@ class StudyEvaluation:
 
     def start(self) -> None:
         """Fit the baselines and forget all studies."""
-        self.baselines: dict[str, Baseline] = {}
-        if self.training:
-            slices = load_slices(self.training, self.transform, self.window)
-            self.baselines = fit_baselines(slices, self.baseline_epochs, self.seed, self.score.for_baselines())
-        else:
-            logger.warning("No healthy training studies: the baselines are left out.")
+        first = next(iter(self.calibration.calibrated.values()), self.calibration.image)
+        threshold, rate = float(first.pixel_threshold), float(first.pixel_false_positive_rate)
+        least = int(first.minimum_region)
+        self.baselines = self._fitted(rate, least)
         self.studies: list[StudyRow] = []
         self.rejected: list[bool] = []
         self.failed: ClassCounts = {"healthy": 0, "abnormal": 0}
-        self.baseline_scores: dict[str, list[float]] = {name: [] for name in self.baselines}
-        first = next(iter(self.calibration.calibrated.values()), self.calibration.image)
-        threshold, rate = float(first.pixel_threshold), float(first.pixel_false_positive_rate)
         self.pixels = PixelEvaluation(threshold, rate)
-        self.baseline_pixels = {name: PixelEvaluation(threshold, rate, with_aupro=False) for name in self.baselines}
-        self.lesions = LesionEvaluation(threshold, int(first.minimum_region))
+        self.lesions = LesionEvaluation(threshold, least)
         self.boxes = BoxDetection(threshold)
         self.quality = ReconstructionQuality()
+
+    def _fitted(self, rate: float, least: int) -> dict[str, BaselineEvaluation]:
+        """The baselines, fitted on the training studies and calibrated on the other healthy ones."""
+        if self.chosen == "none":
+            return {}
+        if not self.training:
+            logger.warning("No healthy training studies: the baselines are left out.")
+            return {}
+        slices = load_slices(self.training, self.transform, self.window)
+        score = self.score.for_baselines()
+        fitted = fit_baselines(slices, self.baseline_epochs, self.seed, score, peers=self.chosen == "all")
+        images = [torch.as_tensor(self.transform(item)["image"]).as_subclass(torch.Tensor) for item in self.healthy]
+        return {name: BaselineEvaluation(baseline, images, rate, least) for name, baseline in fitted.items()}
 
     def add(self, study: Study) -> None:
         """Add a scored study as a whole: after an error nothing of it is added."""
         image = torch.as_tensor(study["image"]).as_subclass(torch.Tensor)
         row = _row(study)
-        scores = {name: baseline.score(image) for name, baseline in self.baselines.items()}
+        scores = {name: baseline.baseline.score(image) for name, baseline in self.baselines.items()}
         # An abnormal study without a mask has lesions of unknown place: its pixels have no truth.
         known = not study["label"] or study["mask"].any()
         truth = np.asarray(study["mask"]) > 0.5 if study["label"] else None
@@ -103,7 +125,7 @@ class StudyEvaluation:
         if "refusals" in study:
             self.rejected.append(bool(study["refusals"]))
         for name, score in scores.items():
-            self.baseline_scores[name].append(score)
+            self.baselines[name].scores.append(score)
         for take in measured:
             take()
 
@@ -132,10 +154,8 @@ class StudyEvaluation:
             partial(self.boxes.take, self.boxes.measure(subject, anomaly_map, labels, truth)),
             partial(self.quality.take, self.quality.measure(subject, image, study["reconstruction"], body, truth)),
         ]
-        for name, baseline in self.baselines.items():
-            baseline_map, part = baseline.map(image), self.baseline_pixels[name]
-            if baseline_map is not None:
-                measured.append(partial(part.take, part.measure(case, subject, baseline_map, body, truth)))
+        for baseline in self.baselines.values():
+            measured += baseline.measured(case, subject, image, body, truth)
         return measured
 
     def result(self) -> Evaluation:
@@ -152,12 +172,13 @@ class StudyEvaluation:
             decisions=[row["decision"] for row in rows],
             seed=self.seed,
         )
+        rule = self.calibration.decision_rule.at(self.alpha)
         return evaluate_scores(
             studies,
-            self.calibration.decision_rule.at(self.alpha),
+            rule,
             self.synthetic,
             flag_level=self._flag_level(),
-            baselines={name: self._baseline(name) for name in self.baselines},
+            baselines={name: baseline.result(rule) for name, baseline in self.baselines.items()},
             pixel=self.pixels,
             lesions=self.lesions,
             ra_detection=self.boxes,
@@ -172,11 +193,6 @@ class StudyEvaluation:
         rule = self.calibration.decision_rule.at(self.alpha)
         enough = [n for n in counts if n >= minimum_n(rule.alpha, rule.confidence)]
         return max(map(rule.flag_level, enough), default=None)
-
-    def _baseline(self, name: str) -> BaselineResult:
-        """Scores and, if it has maps, pooled maps of a baseline."""
-        pixel = self.baseline_pixels[name]
-        return BaselineResult(self.baseline_scores[name], pixel if pixel.subjects else None)
 
     def _warn_of_missing_masks(self) -> None:
         """Name the abnormal studies without a known lesion: no mask, or one that is empty on the network's grid."""

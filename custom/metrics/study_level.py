@@ -75,7 +75,7 @@ class StudyTable:
             "auroc": self.ranking(auroc, self.scores),
             "auprc": self.ranking(auprc, self.scores),
             "fpr_at_95_tpr": self.ranking(_fpr_at_95_tpr, self.scores),
-            "tpr_at_5_fpr": self.ranking(_tpr_at_5_fpr, self.scores),
+            "tpr_at_5_fpr": self.ranking(tpr_at_5_fpr, self.scores),
             "prevalence": float(self.labels.mean()),
         }
 
@@ -169,5 +169,6 @@ def _fpr_at_95_tpr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> 
     return fpr_at_tpr(labels, scores, 0.95, weights=weights)
 
 
-def _tpr_at_5_fpr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+def tpr_at_5_fpr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """Sensitivity (R,) at a false-positive rate of at most 5 %, see custom.metrics.image_level."""
     return tpr_at_fpr(labels, scores, 0.05, weights=weights)

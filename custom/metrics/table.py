@@ -112,6 +112,8 @@ def _lesions(evaluation: Evaluation) -> Iterator[Row]:
         return
     yield "FROC: false regions per healthy study", " / ".join(f"{point:g}" for point in points), ""
     yield "FROC: lesions hit", _points(evaluation, lesions["froc"]["sensitivity"]), n
+    at_1 = _text(evaluation, "lesions.sensitivity_at_1_false_positive")
+    yield "Lesions hit at 1 false region per healthy study", at_1, n
     for entry in lesions["by_size"]:
         name, n = entry["name"], f"{entry['n']} lesions"
         low, high = entry["pixels"]
@@ -160,7 +162,7 @@ def _baselines(evaluation: Evaluation) -> Iterator[Row]:
         auroc = _text(evaluation, f"baselines.{name}.auroc", baseline["auroc"])
         yield f"Baseline {name}: AUROC", auroc, _both(evaluation)
         if baseline["pixel_ap"] is not None:
-            yield f"Baseline {name}: pixel AP", f"{baseline['pixel_ap']:.3f}", _both_with_masks(evaluation)
+            yield f"Baseline {name}: pixel AP", _interval(baseline["pixel_ap"]), _both_with_masks(evaluation)
 
 
 GROUPS: dict[str, Callable[[Evaluation], Iterator[Row]]] = {

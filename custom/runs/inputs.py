@@ -130,6 +130,14 @@ def baseline_items(baselines_dir: str | None, datalist: Sections) -> Items:
     return datalist["training"] if baselines_dir is None else load_datalist(baselines_dir)["training"]
 
 
+def baseline_calibration_items(baselines_dir: str | None, datalist: Sections) -> Items:
+    """Healthy studies for calibrating the baselines: the ``calibration`` section, without one the validation section;
+    of ``baselines_dir`` if given, else of the data set; may be empty.
+    """
+    sections = datalist if baselines_dir is None else load_datalist(baselines_dir)
+    return sections.get("calibration") or sections.get("validation") or []
+
+
 def section(datalist: Sections | None, name: str) -> Items:
     """A section of the data set.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from custom.commands.parser import build_parser
+from custom.reporting.evidence import FIGURES, read_rows
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,15 +77,26 @@ def test_every_bundle_has_a_page_of_its_parameters() -> None:
     assert sorted(name.split()[1] for name in markers if name.startswith("parameters")) == bundles
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "bundles" / "index.md"], ids=["readme", "site"])
-def test_figures_of_the_bundles_are_those_of_their_weights(page: Path) -> None:
-    lines = page.read_text(encoding="utf-8").splitlines()
-    for path in ROOT.glob("bundles/*/models/provenance.json"):
-        measured = json.loads(path.read_text(encoding="utf-8"))["eval_metrics"]
-        best = next(value for name, value in measured.items() if name.startswith("best_baseline"))
-        (row,) = [line.split("|") for line in lines if line.startswith(f"| [`{path.parents[1].name}`]")]
-        figures = [row[4].strip(), row[5].strip()]
-        assert figures == [f"{value['value']:.3f}" for value in (measured["image_auroc"], best)], path
+def test_every_figure_is_that_of_the_measured_results() -> None:
+    figures = load_script("write_figures.py")
+    changed = [str(path.relative_to(ROOT)) for path in figures.outdated(figures.pages(ROOT))]
+    assert changed == [], "run python scripts/write_figures.py"
+
+
+def test_figures_in_prose_have_their_row_in_the_results() -> None:
+    measured = {
+        f"{abs(float(value)):.3f}" for row in read_rows(ROOT / "docs" / "results.csv") for value in values_of(row)
+    }
+    cards = sorted(ROOT.glob("bundles/*/docs/README.md"))
+    for page in [*PAGES, *cards]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+        prose = re.sub(r"`[^`]*`", "", prose)
+        assert set(re.findall(r"(?<![\d.])[01]\.\d{3}(?!\d)", prose)) - measured == set(), page
+
+
+def values_of(row: dict[str, str]) -> list[str]:
+    return [row[name + end] for name in FIGURES for end in ("", "_low", "_high") if row[name + end]]
 
 
 @pytest.mark.slow

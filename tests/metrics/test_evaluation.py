@@ -195,9 +195,17 @@ def test_best_baseline_by_pixels_is_reported_with_the_lead_over_it() -> None:
     }
     result = evaluate_scores(table_of(), RULE, False, baselines=baselines, **parts)
     assert result["best_baseline"]["name"] == "blind" and result["baselines"]["without_map"]["pixel_ap"] is None
-    assert result["baselines"]["same"]["pixel_ap"] == result["pixel"]["ap"]["value"] > 0.5
-    assert result["baselines"]["blind"]["pixel_ap"] == pytest.approx(result["pixel"]["prevalence"])
+    assert result["baselines"]["same"]["pixel_ap"] == result["pixel"]["ap"]
+    assert result["pixel"]["ap"]["value"] > 0.5
+    assert result["baselines"]["blind"]["pixel_ap"]["value"] == pytest.approx(result["pixel"]["prevalence"])
     assert result["best_pixel_baseline"] == {"name": "same", "ap_difference": {"value": 0, "low": None, "high": None}}
+
+
+def test_peer_is_compared_but_never_the_best_baseline() -> None:
+    baselines = {"pca": BaselineResult(np.zeros(8)), "peer": BaselineResult(table_of().scores, peer=True)}
+    result = evaluate_scores(table_of(), RULE, False, baselines=baselines)
+    assert result["best_baseline"]["name"] == "pca" and result["baselines"]["peer"]["peer"] is True
+    assert result["baselines"]["peer"]["auroc_difference"]["value"] == 0
 
 
 def test_scores_without_maps_say_so() -> None:

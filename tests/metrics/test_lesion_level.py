@@ -99,6 +99,23 @@ def test_detector_without_any_false_region_has_a_curve_and_all_its_points() -> N
     assert (froc["curve"]["sensitivity"][0], froc["curve"]["sensitivity"][-1]) == (0, 1)
 
 
+def test_point_of_one_false_region_has_an_interval_over_patients() -> None:
+    evaluation = LesionEvaluation(threshold=1.0)
+    for subject, value in zip("abcdef", (9, 9, 9, 3, 3, 3)):
+        add(evaluation, subject, line(0, 0, value), line(0, 0, 1) > 0)
+    for subject in "ghijk":  # two false regions up to 5, so that only lesions above it are hit with at most one
+        add(evaluation, subject, line(5, 0, 5))
+    point = evaluation.result(200)["sensitivity_at_1_false_positive"]
+    weights = bootstrap_weights(list("abcdefghijk"), 200)[:, :6]
+    drawn = weights[:, :3].sum(1) / weights.sum(1)
+    assert point["value"] == 0.5
+    assert (point["low"], point["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    add(
+        evaluation, "l", line(200, 0, 200, 0, 200, 0, 200, 0, 200, 0, 200, 0, 200, 0, 200)
+    )  # 8 of them at any threshold
+    assert evaluation.result(20)["sensitivity_at_1_false_positive"] is None
+
+
 def test_lesions_are_grouped_by_size_with_fixed_limits() -> None:
     evaluation = LesionEvaluation(threshold=1.0)
     for subject, side in (("a", 5), ("b", 6), ("c", 11), ("d", 12)):  # 25, 36, 121 and 144 pixels

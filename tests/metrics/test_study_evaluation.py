@@ -169,11 +169,32 @@ def test_lead_over_the_best_baseline_by_pixels_is_paired() -> None:
     result = evaluation([study(seed, lesion=seed % 2 == 1) for seed in range(10)], training=6)
     best = result["best_pixel_baseline"]
     aps = {
-        name: baseline["pixel_ap"] for name, baseline in result["baselines"].items() if baseline["pixel_ap"] is not None
+        name: baseline["pixel_ap"]["value"] for name, baseline in result["baselines"].items() if baseline["pixel_ap"]
     }
     assert best["name"] == max(aps, key=aps.get)
     assert best["ap_difference"]["value"] == pytest.approx(1 - max(aps.values()))
     assert best["ap_difference"]["low"] <= best["ap_difference"]["value"] <= best["ap_difference"]["high"]
+
+
+def test_baselines_have_thresholds_of_their_own_from_other_healthy_studies() -> None:
+    studies = [study(seed, lesion=seed % 2 == 1) for seed in range(10)]
+    healthy = [{"image": disc(200 + i)} for i in range(20)]
+    result = evaluation(studies, training=6, healthy=healthy)
+    for name, baseline in result["baselines"].items():
+        assert baseline["auroc_difference"]["value"] == pytest.approx(1 - baseline["auroc"]["value"])
+        assert len(baseline["scores"]) == 10 and baseline["peer"] is False, name
+    found = result["baselines"]["mean_image"]  # a square of 0.5 above discs of 0.4 with noise of 0.02
+    assert found["false_alarm_rate"]["value"] <= 0.2 and found["sensitivity"]["value"] == 1
+    assert found["dice"]["value"] > 0.7 and found["sensitivity_at_1_false_positive"]["value"] == 1
+    assert result["baselines"]["brightness"]["dice"] is None
+    without = evaluation(studies, training=6)["baselines"]["mean_image"]
+    assert without["false_alarm_rate"] is None and without["dice"] is None
+
+
+def test_baselines_can_be_left_out_and_other_choices_are_refused() -> None:
+    assert evaluation([study(0, False), study(1, True)], training=6, baselines="none")["baselines"] == {}
+    with pytest.raises(NomalyError, match="baselines must be one of simple, all, none, got 'every'"):
+        evaluation([], training=6, baselines="every")
 
 
 @pytest.mark.parametrize("lesion", [False, True])

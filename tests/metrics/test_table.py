@@ -57,7 +57,7 @@ def complete() -> dict:
             "scale_free": None,
         },
         "reconstruction": {"healthy_mae": rate, "healthy_ssim": rate, "conserve": rate, "correct": rate, "index": 0.5},
-        "baselines": {"pca": {"auroc": rate, "auprc": rate, "pixel_ap": 0.4}},
+        "baselines": {"pca": {"auroc": rate, "auprc": rate, "pixel_ap": rate}},
         "not_computable": {
             "pixel.dice": "why not",
             "ra_detection.scale_free": "no threshold",
@@ -100,7 +100,7 @@ def test_groups_of_rows_come_in_a_fixed_order_after_a_heading() -> None:
         "| 0.250 / 0.375 | 7 boxes |",
         "| Scale-free | not computable: no threshold |  |",
         "| Harmonic mean of the two | 0.500 | 3 abnormal |",
-        "| Baseline pca: pixel AP | 0.400 | 4 healthy, 3 abnormal |",
+        "| Baseline pca: pixel AP | 0.500 [0.400, 0.600] | 4 healthy, 3 abnormal |",
     ],
 )
 def test_row_reads_as_it_should(row: str) -> None:

@@ -42,7 +42,7 @@ def evaluation(**changes):
             "enlarged_ventricles": {"n": 2, "auroc": stat(0.9), "sensitivity": stat(1.0, 0.2, 1.0), "dice": None}
         },
         "pixel": {"ap": stat(0.4, 0.3, 0.5), "dice": stat(0.35, 0.2, 0.5), "best_dice": 0.44},
-        "baselines": {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7), "auprc": stat(0.5), "pixel_ap": 0.1}},
+        "baselines": {"mean_intensity": {"auroc": stat(0.6, 0.5, 0.7), "auprc": stat(0.5), "pixel_ap": stat(0.1)}},
         "best_baseline": {"name": "mean_intensity", "auroc_difference": stat(0.31, 0.2, 0.4)},
         "scores": [
             {"case": "calm", "label": 0, "group": None, "score": 0.1, "p_value": 0.8, "decision": "likely_normal"},
@@ -102,7 +102,7 @@ def test_security_policy_admits_only_the_script_of_the_report(tmp_path):
 
 def test_every_text_is_escaped_and_reads_as_given(tmp_path, view):
     source = source_of(
-        tmp_path, view, evaluation=evaluation(baselines={EVIL: {"auroc": {}, "auprc": {}, "pixel_ap": 1}})
+        tmp_path, view, evaluation=evaluation(baselines={EVIL: {"auroc": {}, "auprc": {}, "pixel_ap": {}}})
     )
     page = Page(source)
     assert "alert(" not in re.sub(r"&lt;script&gt;alert\(&#34;x&#34;\)", "", source, flags=re.I)
