@@ -17,14 +17,14 @@ import torch
 
 from tests.support.scripts import load_script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "training_step.py"
 TINY = "--threads 1 --repeats 2 --batch_size 2 --size 16 --channels 4 8 --latent 8".split()
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The script as a module; its processes are threads, which start at once."""
-    module = load_script("benchmark_training.py")
+    module = load_script("benchmarks/training_step.py")
 
     def start_thread(target, *args):
         here, there = Pipe()
