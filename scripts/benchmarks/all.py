@@ -9,6 +9,7 @@ Each writes its table as CSV to the folder; at the end stands which of them fail
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(bool(failed))
 
 
-def training_words(args) -> list[str]:  # noqa: ANN001
+def training_words(args: argparse.Namespace) -> list[str]:
     """Arguments of the benchmark of the training step."""
     words = ["--device", args.device, "--threads", str(args.threads), "--repeats", str(args.repeats)]
     if args.smoke:

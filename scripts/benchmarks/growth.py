@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from measure import Row, in_turns, options, parsed, report, smooth_images  # noqa: E402
 
-from custom.calibration.conformal import conformal_p_value  # noqa: E402
+from custom.calibration.conformal import p_values  # noqa: E402
 from custom.detector.anomaly_detector import AnomalyDetector  # noqa: E402
 from custom.inferers.slices import SliceWiseInferer  # noqa: E402
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder  # noqa: E402
@@ -93,8 +93,8 @@ def reconstruct(number: int, args: argparse.Namespace) -> Callable[[], object]:
 
 def p_value(number: int) -> Callable[[], object]:
     """The p-value of one score among so many healthy ones."""
-    healthy = torch.from_numpy(np.random.default_rng(0).normal(size=number))
-    return lambda: conformal_p_value(0.5, healthy)
+    healthy = np.random.default_rng(0).normal(size=number)
+    return lambda: p_values(healthy, [0.5])
 
 
 def draw(found: Sequence[Row], path: Path) -> None:

@@ -44,9 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             equal = [equalize_adapthist(part[0, 0].double().cpu().numpy()).astype(np.float32) for part in pair]
             first, second = (torch.from_numpy(part)[None, None].to(x) for part in equal)
             distances = [
-                head.blur(head.distance(torch.cat(both), lambda images: [
-                    torch.cat(level) for level in zip(*(network.embed(image) for image in images.split(1)))
-                ]))
+                head.blur(
+                    head.distance(
+                        torch.cat(both),
+                        lambda images: [
+                            torch.cat(level) for level in zip(*(network.embed(image) for image in images.split(1)))
+                        ],
+                    )
+                )
                 for both in (pair, (first, second))
             ]
             maps.append((first - second).abs() * distances[0] * distances[1])

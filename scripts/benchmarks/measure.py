@@ -116,7 +116,9 @@ def machine(args: argparse.Namespace) -> str:
     """Processor, device and versions in one line."""
     model = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).is_file():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = f"{len(names)} x {names[0]}" if names else model
     device = torch.cuda.get_device_name() if torch.device(args.device).type == "cuda" else "CPU"
     return f"{device}; {model}; {args.threads} threads; PyTorch {torch.__version__}, Python {platform.python_version()}"

@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/pixels.py
 
-The loop evaluates precision, recall and Dice at each of `--thresholds` thresholds over all pixels, as evaluation scripts
-of published methods do. Values are random, 4 % of the pixels belong to lesions.
+The loop evaluates precision, recall and Dice at each of `--thresholds` thresholds over all pixels, as scripts of
+published methods do. Values are random, 4 % of the pixels belong to lesions.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         curve = pixel_curve(values, truth)
         return float(curve[0]), float(curve[1])
 
-    np.testing.assert_allclose(streaming(), exact(), atol=2e-3)
-    np.testing.assert_allclose(loop(), exact(), atol=2e-2)
+    np.testing.assert_allclose(streaming(), exact(), atol=1e-2)
+    np.testing.assert_allclose(loop(), exact(), atol=5e-2)
     variants = {"loop over thresholds": loop, "exact": exact, "streaming": streaming}
     report("pixels", in_turns(f"{values.size} pixels, {args.thresholds} thresholds", variants, args, values.size), args)
 

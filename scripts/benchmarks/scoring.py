@@ -80,7 +80,9 @@ def measure(args: argparse.Namespace) -> list:
 
     def score(size: int) -> list:
         studies = studies_of(images)
-        return [study for at in range(0, number, size) for study in evaluator._iteration(evaluator, studies[at : at + size])]
+        return [
+            study for at in range(0, number, size) for study in evaluator._iteration(evaluator, studies[at : at + size])
+        ]
 
     together, alone = score(step), score(1)
     if [study["score"] for study in together] != [study["score"] for study in alone]:

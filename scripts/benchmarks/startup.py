@@ -1,6 +1,6 @@
 """Time the start of the command line and of one detection against the imports that they need.
 
-    python scripts/benchmarks/startup.py
+python scripts/benchmarks/startup.py
 """
 
 from __future__ import annotations

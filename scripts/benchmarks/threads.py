@@ -28,12 +28,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a clone; inherited by the processes
 
-from custom.commands.bundle import check_overrides, find_bundle, path_of
-from custom.commands.options import OptionParser
-from custom.commands.overrides import parse_overrides
-from custom.errors import NomalyError, report_mistake
-from custom.files import atomic_write
-from custom.threads import VARIABLES, available_cores
+from custom.commands.bundle import check_overrides, find_bundle, path_of  # noqa: E402
+from custom.commands.options import OptionParser  # noqa: E402
+from custom.commands.overrides import parse_overrides  # noqa: E402
+from custom.errors import NomalyError, report_mistake  # noqa: E402
+from custom.files import atomic_write  # noqa: E402
+from custom.threads import VARIABLES, available_cores  # noqa: E402
 
 # torch and MONAI are imported in the processes that need them.
 
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             results = compare(options, parameters, make_data(options.bundle, Path(folder) / "phantom"))
     except NomalyError as error:
-        report_mistake("benchmarks/threads.py", error)
+        report_mistake("threads.py", error)
         return 2
     print(f"{available_cores()} cores\n\n{table(results)}")
     if options.output:

@@ -33,7 +33,7 @@ from unittest.mock import MagicMock, patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a clone; inherited by the processes
 
-from custom.commands.options import OptionParser
+from custom.commands.options import OptionParser  # noqa: E402
 
 # torch, most of custom and the official code are imported in the processes that need them: each has its own memory.
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.scripts import load_script
 from tiny import TINY_NETWORK
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks/threads.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "threads.py"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_mistakes_are_reported_in_one_sentence(benchmark, words: list[str], mess
 def test_smallest_training_is_measured_beside_a_busy_process(tmp_path: Path) -> None:
     parameters = [f"--{name}={json.dumps(value)}" for name, value in TINY_NETWORK["ra"].items()]
     words = ["--busy", "1", "--threads", "1", "auto", "--steps", "2", "--rounds", "1", "--output", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
     command = [sys.executable, str(SCRIPT), "ra_chest", *words, *parameters]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
