@@ -15,13 +15,13 @@ import pytest
 from tests.support.scripts import load_script
 from tiny import TINY_NETWORK
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_threads.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "threads.py"
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module; trainings and busy processes are not started, speeds are the number of calls."""
-    module = load_script("benchmark_threads.py")
+    module = load_script("benchmarks/threads.py")
     calls: list[tuple] = []
 
     def run_once(*arguments: object) -> tuple[int, float]:
@@ -59,14 +59,14 @@ def test_numbers_of_threads_take_turns_and_their_medians_are_compared(benchmark,
 def test_mistakes_are_reported_in_one_sentence(benchmark, words: list[str], message: str, capsys) -> None:
     assert benchmark.main(words) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"benchmark_threads.py: {message}") and error.count("\n") == 1
+    assert error.startswith(f"threads.py: {message}") and error.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_smallest_training_is_measured_beside_a_busy_process(tmp_path: Path) -> None:
     parameters = [f"--{name}={json.dumps(value)}" for name, value in TINY_NETWORK["ra"].items()]
     words = ["--busy", "1", "--threads", "1", "auto", "--steps", "2", "--rounds", "1", "--output", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
     command = [sys.executable, str(SCRIPT), "ra_chest", *words, *parameters]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

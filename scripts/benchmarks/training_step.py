@@ -1,7 +1,7 @@
 """Time RA's introspective training step, optionally next to the official implementation.
 
-    python scripts/benchmark_training.py
-    python scripts/benchmark_training.py --official_ra PATH --output training.json
+    python scripts/benchmarks/training_step.py
+    python scripts/benchmarks/training_step.py --official_ra PATH --output training.json
 
 Each variant trains in its own process on the same random images, at the architecture of the paper and with its loss
 weights. The processes take turns, one step each, so that other load on the machine affects all of them equally; the
@@ -31,7 +31,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
 
-from custom.commands.options import OptionParser
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a clone; inherited by the processes
+
+from custom.commands.options import OptionParser  # noqa: E402
 
 # torch, most of custom and the official code are imported in the processes that need them: each has its own memory.
 

@@ -1,7 +1,7 @@
 """Compare training with different numbers of CPU threads while other processes keep the machine busy.
 
-    python scripts/benchmark_threads.py ra_chest
-    python scripts/benchmark_threads.py ra_brain --busy 0 2 4 --threads 1 2 auto default --output threads
+    python scripts/benchmarks/threads.py ra_chest
+    python scripts/benchmarks/threads.py ra_brain --busy 0 2 4 --threads 1 2 auto default --output threads
 
 Each measurement trains the bundle on a small phantom in its own process and counts steps per second; data preparation
 is included, the first steps are not. Numbers of threads take turns within each round, so that other load affects all of
@@ -26,12 +26,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from custom.commands.bundle import check_overrides, find_bundle, path_of
-from custom.commands.options import OptionParser
-from custom.commands.overrides import parse_overrides
-from custom.errors import NomalyError, report_mistake
-from custom.files import atomic_write
-from custom.threads import VARIABLES, available_cores
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a clone; inherited by the processes
+
+from custom.commands.bundle import check_overrides, find_bundle, path_of  # noqa: E402
+from custom.commands.options import OptionParser  # noqa: E402
+from custom.commands.overrides import parse_overrides  # noqa: E402
+from custom.errors import NomalyError, report_mistake  # noqa: E402
+from custom.files import atomic_write  # noqa: E402
+from custom.threads import VARIABLES, available_cores  # noqa: E402
 
 # torch and MONAI are imported in the processes that need them.
 
@@ -237,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             results = compare(options, parameters, make_data(options.bundle, Path(folder) / "phantom"))
     except NomalyError as error:
-        report_mistake("benchmark_threads.py", error)
+        report_mistake("threads.py", error)
         return 2
     print(f"{available_cores()} cores\n\n{table(results)}")
     if options.output:

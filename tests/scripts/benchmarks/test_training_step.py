@@ -17,14 +17,14 @@ import torch
 
 from tests.support.scripts import load_script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmarks" / "training_step.py"
 TINY = "--threads 1 --repeats 2 --batch_size 2 --size 16 --channels 4 8 --latent 8".split()
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The script as a module; its processes are threads, which start at once."""
-    module = load_script("benchmark_training.py")
+    module = load_script("benchmarks/training_step.py")
 
     def start_thread(target, *args):
         here, there = Pipe()
@@ -90,7 +90,7 @@ def test_wrong_arguments_are_refused_by_name(benchmark, capsys, arguments: list,
 @pytest.mark.slow
 def test_script_runs_its_processes_from_the_command_line() -> None:
     command = [sys.executable, str(SCRIPT), *TINY]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[1], env=environment())
+    result = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[2], env=environment())
     assert result.returncode == 0, result.stderr
     assert "| Nomaly, bfloat16 autocast |" in result.stdout
 
@@ -98,11 +98,11 @@ def test_script_runs_its_processes_from_the_command_line() -> None:
 @pytest.mark.slow
 def test_failing_process_ends_the_script_with_its_reason() -> None:
     command = [sys.executable, str(SCRIPT), *TINY, "--size", "18"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[1], env=environment())
+    result = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[2], env=environment())
     assert result.returncode == 1
     assert "image_size must be divisible by" in result.stderr and "a measured process ended early" in result.stderr
 
 
 def environment() -> dict[str, str]:
     """This environment, with the repository importable."""
-    return os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    return os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
