@@ -69,9 +69,9 @@ SETS = (
         lambda row: row.stem,
         convert.head_slice,
         key=ixi_subject,
-        difference="the published slices come from heads registered to MNI space, which is not repeated here: subjects "
-        "and sections are the published ones, the slices are other ones. Run nomaly adapt and nomaly calibrate on them, "
-        "as the shipped calibration does not hold for them; figures will differ",
+        difference="the published slices come from heads registered to MNI space, which is not repeated here: "
+        "subjects and sections are the published ones, the slices are other ones. Run nomaly adapt and nomaly "
+        "calibrate on them, as the shipped calibration does not hold for them; figures will differ",
     ),
     PublicSet(
         "kermany",
