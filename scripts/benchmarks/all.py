@@ -23,6 +23,7 @@ from measure import options, parsed  # noqa: E402
 
 # Names with their arguments; those of the first list also have a meaning on a GPU, the most important first.
 ON_EACH_DEVICE = [
+    ("training.py",),
     ("scoring.py", "ra_brain"),
     ("scoring.py", "memmc_pneumonia"),
     ("masks.py",),

@@ -26,6 +26,7 @@ def own_modules(monkeypatch: pytest.MonkeyPatch):
     ("name", "words", "variants"),
     [
         ("pixels", [], ["loop over thresholds", "exact", "streaming"]),
+        pytest.param("training", [], ["one batch in memory", "loader and augmentation"] * 3, marks=SLOW),
         pytest.param("masks", [], ["plain", "MemMC-MAE", "one call per mask", "all masks in one call"], marks=SLOW),
         pytest.param("maps", [], ["scikit-image and embeddings, image by image"], marks=SLOW),
         pytest.param("growth", [], ["64", "128", "1", "4", "8", "32", "50", "500"], marks=SLOW),
