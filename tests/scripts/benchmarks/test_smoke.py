@@ -66,5 +66,5 @@ def test_one_benchmark_that_fails_does_not_stop_the_others(monkeypatch: pytest.M
     monkeypatch.setattr(script, "run", run)
     with pytest.raises(SystemExit) as end:
         script.main(["--smoke"])
-    assert end.value.code == 1 and begun[-1] == "training_step.py" and len(begun) == 11
+    assert end.value.code == 1 and begun[-1] == "training_step.py" and len(begun) == 12
     assert "failed: masks.py" in capsys.readouterr().out
