@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands import steps
-from custom.commands.bundle import UnknownParameter, exit_code, run_bundle
+from custom.commands.bundle import UnknownParameter, exit_code, find_bundle, run_bundle
+from custom.commands.checks import check_tables
+from custom.commands.demo_parameters import split_overrides
 from custom.commands.folder_options import training_data
 from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 0
         command = options.command
+        if hasattr(options, "bundle"):
+            find_bundle(options.bundle)
         return RUN[command](options, parse_overrides(unknown)) or 0
     except KeyboardInterrupt:
         print(f"nomaly: stopped. Run the same command again{RESUMES.get(command, '.')}", file=sys.stderr)
@@ -147,6 +151,8 @@ def run_export(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train, calibrate, evaluate and detect on the phantom."""
+    split_overrides(options.bundle, overrides)
+
     from custom.commands.demo import run
 
     return run(options.bundle, options.output or f"results/demo/{Path(options.bundle).name}", overrides)
@@ -155,6 +161,8 @@ def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def run_monitor(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Watch for drift."""
     refuse_parameters("monitor", options, overrides)
+    check_tables(options.results)
+
     from custom.commands.monitor import run
 
     return run(

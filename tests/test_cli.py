@@ -31,6 +31,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         return SimpleNamespace(parser=SimpleNamespace(get_parsed_content=overrides.get))
 
     monkeypatch.setattr(bundle, "run_configs", run)
+    monkeypatch.setattr(bundle, "check_inputs", lambda settings, overrides: None)  # there are none
     return calls
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.bundle import checked
 from custom.commands.measured_process import measured
 from custom.commands.overrides import literal
 from custom.errors import NomalyError
@@ -59,6 +60,8 @@ def run(
     """
     entries = [*entries_of(words), *(read_entries(entries_file) if entries_file else [])]
     check_names(entries)
+    for entry in entries:
+        check_entry(entry, dataset_dir, parameters or {})
     root = Path(output)
     requests = {entry.name: request_of(entry, dataset_dir, parameters or {}) for entry in entries}
     if not overwrite:
@@ -73,6 +76,19 @@ def run(
     tabulate(root, entries, records, dataset_dir)
     print(f"\n{(root / 'benchmark.md').read_text(encoding='utf-8')}\nPage: {(root / 'benchmark.html').resolve()}")
     return int(any(record["exit_code"] != 0 for record in records))
+
+
+def check_entry(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse a model that could not be evaluated, before any other takes hours.
+
+    Raises:
+        NomalyError: naming the model.
+    """
+    inputs = {"dataset_dir": dataset_dir} | ({} if entry.weights is None else {"weights": entry.weights})
+    try:
+        checked(entry.bundle, ["evaluate", *entry.overlay], {**parameters, **entry.parameters, **inputs})
+    except NomalyError as mistake:
+        raise NomalyError(f"{entry.name}: {mistake}") from None
 
 
 def request_of(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from custom.commands.checks import check_inputs, settings_of
 from custom.commands.options import choices, nearest
 from custom.errors import NomalyError
 
@@ -98,20 +99,38 @@ def run_bundle(
     Raises:
         NomalyError: if the bundle, a config or a parameter does not exist, or a value has the wrong type.
     """
-    from monai.bundle.config_parser import ConfigParser
+    folder, files, overrides = checked(bundle, configs, overrides)
 
     from custom.commands.from_weights import parameters_from_weights
 
-    folder = find_bundle(bundle)
-    files = [str(path_of(folder, name)) for name in configs]
-    overrides = {**outside(folder, configs[0], overrides), **overrides}
-    check_overrides(ConfigParser.load_config_files(files), overrides)
     overrides = {"bundle_root": str(folder), **parameters_from_weights(folder, files, overrides), **overrides}
     if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         private = None if overrides.get("keep_identifiers") else overrides.get("studies")
         shown = overrides if tracking is None else {**overrides, "tracking": tracking}
         print(f"Running: {bundle_command(files, shown, private)}", flush=True)
     return run_configs(files, overrides, tracking)
+
+
+def checked(
+    bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]
+) -> tuple[Path, list[str], dict[str, Any]]:
+    """Folder, config files and parameters of a run, after all checks that need neither PyTorch nor MONAI.
+
+    Args:
+        bundle: name or path.
+        configs: names of configs of the bundle, or paths.
+        overrides: parameters that the user set.
+
+    Raises:
+        NomalyError: as :func:`run_bundle`, or if an input does not exist or the output folder has other results.
+    """
+    folder = find_bundle(bundle)
+    files = [str(path_of(folder, name)) for name in configs]
+    parameters = {**outside(folder, configs[0], overrides), **overrides}
+    settings = settings_of(files)
+    check_overrides(settings, parameters)
+    check_inputs(settings, parameters)
+    return folder, files, parameters
 
 
 def outside(folder: Path, config: str, overrides: Mapping[str, Any]) -> dict[str, str]:
@@ -137,14 +156,11 @@ def run_configs(files: Sequence[str], overrides: dict[str, Any], tracking: str |
     """Initialise, run and finalise the workflow of ``files`` merged in order, with ``overrides`` on top."""
     from monai.bundle import ConfigWorkflow
 
-    from custom.detector.weights import check_device, check_exists
+    from custom.detector.weights import check_device
 
     device = overrides.get("device")
     if isinstance(device, str) and not device.startswith(("$", "@")):
         check_device(device)
-    weights = overrides.get("weights")
-    if isinstance(weights, str) and not weights.startswith(("$", "@")):
-        check_exists(weights)  # now, not after a phantom has been made
     # MONAI's own advice on each run: its security advisories, and the labels of Orientation.
     warnings.filterwarnings("ignore", message=".*(GHSA|execute|Orientation).*")
     workflow = ConfigWorkflow(config_file=list(files), tracking=tracking, **overrides)

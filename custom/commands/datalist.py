@@ -18,7 +18,6 @@ from custom.reporting.wording import count
 from custom.studies.case_names import UniqueNames, safe_name
 from custom.studies.datalist import DATALIST, load_datalist
 from custom.studies.discovery import find_studies
-from custom.studies.duplicates import near_duplicates
 from custom.studies.formats import case_name
 from custom.studies.privacy import files_of
 from custom.studies.splitting import DECISIONS_FROM, SECTIONS, SHARES, Member, split, united
@@ -111,6 +110,9 @@ def make_datalist(
     studies += listed(folders, "abnormal", only) if folders.abnormal is not None else []
     stated = [subject_of(study.files, study.place, pattern) for study in studies]
     own = [found or study.image for study, found in zip(studies, stated)]
+
+    from custom.studies.duplicates import near_duplicates
+
     pairs = near_duplicates([list(study.files) if len(study.files) > 1 else study.files[0] for study in studies])
     members = [Member(study.image, name, study.abnormal) for study, name in zip(studies, united(own, pairs))]
     sections = split(members, shares, seed)

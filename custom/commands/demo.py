@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
-from custom.commands.options import nearest
-from custom.errors import NomalyError
+from custom.commands.demo_parameters import split_overrides
 from custom.reporting.wording import count
 from custom.runs.tables import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
@@ -20,7 +19,6 @@ from custom.synthetic.phantoms import find_phantom
 logger = logging.getLogger(__name__)
 
 CALIBRATION_STUDIES = 60  # with fewer, the false-alarm rate differs much from one calibration set to another
-CONFIGS = ("train", "calibrate", "evaluate", "inference")
 
 
 def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
@@ -58,26 +56,6 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     run_bundle(bundle, ["inference", "demo"], {**common, **given["inference"], **results})
     print(summary(bundle, folder, time.perf_counter() - started))
     return 0
-
-
-def split_overrides(bundle: str, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The overrides of each config of the demonstration.
-
-    Raises:
-        NomalyError: if a name is not a parameter of any of them.
-    """
-    folder = find_bundle(bundle)
-    known = {config: set(json.loads(path_of(folder, config).read_text(encoding="utf-8"))) for config in CONFIGS}
-    every = set().union(*known.values())
-    for name in overrides:
-        if name.split("#")[0] not in every:
-            meant = nearest(name, every)
-            advice = f"did you mean {meant}?" if meant else f"see {folder / 'configs'}."
-            raise NomalyError(f"no parameter of {', '.join(CONFIGS)} is called {name}: {advice}")
-    return {
-        config: {name: value for name, value in overrides.items() if name.split("#")[0] in parameters}
-        for config, parameters in known.items()
-    }
 
 
 def summary(bundle: str, folder: Path, seconds: float) -> str:

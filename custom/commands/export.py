@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
-from custom.commands.bundle import check_overrides, find_bundle, outside, path_of
+from custom.commands.bundle import checked
 from custom.commands.from_weights import parameters_from_weights
 from custom.errors import NomalyError
 
@@ -58,6 +58,8 @@ def run(
     Raises:
         NomalyError: the detector cannot be exported, or an earlier export exists.
     """
+    checked(bundle, ["inference", *overlays], overrides)
+
     from custom.export.detector import exported_detector
     from custom.export.formats import OPSET, formats_of, load_runner, write_formats
     from custom.export.parity import check_parity, one_thread, table, tolerances_of
@@ -126,11 +128,8 @@ def load_evaluator(
 ) -> tuple[DetectionEvaluator, ConfigParser]:
     """The evaluator of the bundle's inference on the CPU, without handlers that write, and the config's parser."""
     from monai.bundle import ConfigWorkflow
-    from monai.bundle.config_parser import ConfigParser
 
-    root = find_bundle(bundle)
-    files = [str(path_of(root, config)) for config in ("inference", *overlays)]
-    check_overrides(ConfigParser.load_config_files(files), overrides)
+    root, files, overrides = checked(bundle, ["inference", *overlays], overrides)
     fixed = {
         "bundle_root": str(root),
         "device": "$torch.device('cpu')",
@@ -138,7 +137,6 @@ def load_evaluator(
         "input_checker": None,
         "handlers": [],
     }
-    overrides = {**outside(root, "inference", overrides), **overrides}
     taken = parameters_from_weights(root, files, overrides)
     workflow = ConfigWorkflow(config_file=files, **{**taken, **overrides, **fixed})
     workflow.initialize()

@@ -15,6 +15,7 @@ import numpy as np
 from custom.calibration.by_kind import Calibrations
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import CalibrationState, group_name
+from custom.detector.existence import check_calibration
 from custom.earlier_names import CALIBRATION_KEYS, current_name
 from custom.errors import NomalyError
 from custom.files import atomic_write
@@ -148,8 +149,7 @@ def _check_numbers(scores: list[float], masses: list[float], values: dict[str, A
 
 def _read(path: Path) -> dict[str, Any]:
     """Content of the file, at least with hash and the studies of one kind."""
-    if not path.is_file():
-        raise NomalyError(f"calibration file not found: {path}. Create it with nomaly calibrate.")
+    check_calibration(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -14,6 +14,7 @@ from torch import nn
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.detector.calibration_file import load_calibration
 from custom.detector.configuration import PREFIX, STORED, check_configuration
+from custom.detector.existence import check_weights
 from custom.detector.ownership import check_owner
 from custom.errors import NomalyError
 from custom.files import atomic_write
@@ -40,7 +41,7 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     Raises:
         NomalyError: if the file was not found, is damaged, or contains anything but tensors and plain values.
     """
-    check_exists(path)
+    check_weights(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for truncated files and those of other programs
@@ -48,18 +49,6 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
             f"{path} cannot be read as a weights file ({type(error).__name__}): it may be truncated or from another "
             "program. Copy it again, or train again."
         ) from error
-
-
-def check_exists(path: str | Path) -> None:
-    """Refuse weights that do not exist.
-
-    Raises:
-        NomalyError: if there is no such file.
-    """
-    if not Path(path).is_file():
-        raise NomalyError(
-            f"weights file not found: {path}. Train the bundle first (nomaly train), or give the path of its weights."
-        )
 
 
 def load_detector(

@@ -15,7 +15,8 @@ from custom.locks import FolderLock
 from custom.processes import is_main_process
 from custom.rendering.case_view import CaseView
 from custom.runs.records import StudyRecords
-from custom.runs.tables import RegionResult, StudyResult, read_results_csv, write_run_info
+from custom.runs.tables import RegionResult, StudyResult, write_run_info
+from custom.studies.earlier_results import earlier_tables, only_failures, refuse_earlier
 from custom.studies.items import StudyItem
 from custom.studies.own_files import (
     RUN_FILES,
@@ -86,15 +87,10 @@ class RunFolder:
                 ``resume`` is set, if the results to resume are from a different run, if another run is using the
                 folder, or if a file of the user's would be replaced.
         """
-        own = own_files(self.folder)
-        found = [self.folder / name for name in TABLES if name in own and (self.folder / name).exists()]
+        found = earlier_tables(self.folder)
         found += [self.records.folder] if self.resumable and next(self.records.cases(), None) else []
-        if found and not (self.overwrite or self.resume or self._only_failures()):
-            continuing = "resume true to continue that run, " if self.resumable else ""
-            raise NomalyError(
-                f"output_dir {self.folder} already contains results ({found[0].name}): choose another output_dir, "
-                f"{continuing}or overwrite true to replace them."
-            )
+        if found and not (self.overwrite or self.resume or only_failures(self.folder)):
+            refuse_earlier(self.folder, found[0].name, self.resumable)
         if found and self.resume:
             self._check_same(fingerprint)
         refuse_to_replace(self._users_files(), f"output_dir {self.folder}")
@@ -163,14 +159,6 @@ class RunFolder:
         for case in cases if self.images else ():
             files += other_files(self.folder / case, STUDY_FILES)
         return files
-
-    def _only_failures(self) -> bool:
-        """Whether all studies of the earlier run failed, such as a mistyped path: nothing is lost without them."""
-        try:
-            rows = read_results_csv(self.folder / "results.csv")
-        except NomalyError:
-            return False
-        return all(row.status == "failed" for row in rows)
 
     def _check_same(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse to resume results of another model, calibration or setting."""

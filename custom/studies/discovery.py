@@ -19,6 +19,7 @@ from custom.studies.datalist import DATALIST, load_datalist
 from custom.studies.dicom_dir import NAME as DICOMDIR
 from custom.studies.dicom_dir import listed_files
 from custom.studies.dicom_headers import DicomFile, scan_file
+from custom.studies.first_look import problem_of
 from custom.studies.formats import PAIRS, STUDY_SUFFIXES, UNREAD_FORMATS, case_name, header_of_pair, is_dicom
 from custom.studies.items import StudyItem
 from custom.studies.own_files import own_files
@@ -77,21 +78,34 @@ def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identif
     empty = {number: path for number, path in enumerate(paths) if not search.add(path)}
     search.report()
     if not search.studies:
-        raise NomalyError(
-            f"studies must name at least one study, got {', '.join(map(str, paths)) or 'nothing'}: give image files "
-            f"({', '.join(STUDY_SUFFIXES)}, DICOM without a suffix), a folder of them, or a list of them."
-        )
+        raise _nothing_found(paths)
     for path in empty.values():
         search.add_single(path)
     names = UniqueNames()
     return [study.item(names, keep_identifiers) for study in search.studies.values()]
 
 
+def check_studies(inputs: str | PathLike | Sequence[str | PathLike]) -> None:
+    """Refuse inputs of which none exists or none can be a study, without searching further than the first study.
+
+    Raises:
+        NomalyError: as :func:`find_studies`, or with the reason why the first input cannot be read.
+    """
+    paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
+    if not any(_Search(keep_identifiers=True, first_only=True).add(path) for path in paths):
+        raise _nothing_found(paths)
+    problems = [problem for path in paths if (problem := problem_of(path))]
+    if paths and len(problems) == len(paths):
+        more = f" The other {len(problems) - 1} cannot be read, either." if problems[1:] else ""
+        raise NomalyError(f"{problems[0]}{more}")
+
+
 class _Search:
     """Collects studies by their identity: the UIDs of their series, or the location of their file."""
 
-    def __init__(self, keep_identifiers: bool) -> None:
+    def __init__(self, keep_identifiers: bool, first_only: bool = False) -> None:
         self.keep_identifiers = keep_identifiers
+        self.first_only = first_only  # of each folder
         self.studies: dict[tuple[str, ...], _Study] = {}
         self.skipped: Counter[str] = Counter()
         self.twice = 0
@@ -113,7 +127,8 @@ class _Search:
             self.add_single(folder)
         # 10 000 headers take several seconds, more on a slow network drive
         files = tqdm(found, desc="Reading headers", unit="file", delay=2, leave=False, disable=None)
-        return any([self._add_file(file, named=False) for file in files]) or bool(closed)
+        added = (self._add_file(file, named=False) for file in files)
+        return any(added if self.first_only else list(added)) or bool(closed)
 
     def add_single(self, path: Path, identity: str = "", **fields: Any) -> bool:
         """Add a study of one file or folder."""
@@ -182,6 +197,14 @@ class _Search:
         series = self.studies.setdefault(header.group, _Study([], identity, is_series=True))
         series.files.append(str(header.path))
         return True
+
+
+def _nothing_found(paths: Sequence[Path]) -> NomalyError:
+    """The mistake of inputs without a study."""
+    return NomalyError(
+        f"studies must name at least one study, got {', '.join(map(str, paths)) or 'nothing'}: give image files "
+        f"({', '.join(STUDY_SUFFIXES)}, DICOM without a suffix), a folder of them, or a list of them."
+    )
 
 
 def _kind(path: Path) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
-from monai.data import MetaTensor
+if TYPE_CHECKING:
+    import torch
+    from monai.data import MetaTensor
 
 ImageSource = str | PathLike | Sequence[str]
 
