@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands import steps
+from custom.commands import bundles, parameters, steps
 from custom.commands.bundle import UnknownParameter, exit_code, find_bundle, run_bundle
 from custom.commands.checks import check_tables
 from custom.commands.demo_parameters import split_overrides
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"nomaly: stopped. Run the same command again{RESUMES.get(command, '.')}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:  # MONAI wraps a config component's error in its own
         end_progress_bars()
         mistake = find_mistake(error)
@@ -63,6 +66,18 @@ def end_progress_bars() -> None:
 
     for bar in list(getattr(tqdm, "_instances", [])):
         bar.close()
+
+
+def run_bundles(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """List the bundles."""
+    refuse_parameters("bundles", options, overrides)
+    return bundles.run(bool(options.json))
+
+
+def run_parameters(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """List the parameters of a bundle."""
+    refuse_parameters("parameters", options, overrides)
+    return parameters.run(options.bundle, options.of_command, bool(options.json))
 
 
 def run_datalist(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
@@ -186,6 +201,8 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
 
 
 RUN = {
+    "bundles": run_bundles,
+    "parameters": run_parameters,
     "datalist": run_datalist,
     "prepare": run_prepare,
     "train": run_train,

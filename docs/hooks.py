@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from mkdocs.structure.files import File, Files
 
+from custom.commands.parameters import Parameter, parameters_of
 from custom.commands.parser import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "bundles" / "_base"
 BUNDLES = {path.parent.name: path.parent for path in sorted(ROOT.glob("bundles/*/variant.json"))}
 COMPLETE = ("train", "adapt", "calibrate", "evaluate", "inference")  # the configs that run as they are
-COMPONENTS = ("imports", "required_sections")  # not set by users
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\w+))? -->")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 
@@ -134,15 +134,8 @@ def parameters(bundle: str) -> str:
         "are set in its `variant.json`. Give a parameter as an option of a command, such as `--seed 1`. Values that "
         "begin with `$` are expressions and follow from other parameters."
     ]
-    for title, path, section in parameter_sources(variant["method"], variant["images"]):
-        names = COMPLETE if section else (path.stem,)
-        configs = {name: json.loads(config_path(bundle, name).read_text()) for name in names}
-        known = {key for config in configs.values() for key, value in config.items() if is_setting(key, value)}
-        rows = [
-            (setting(name, configs, name in variant["parameters"]), sentence(comment))
-            for name, comment in commented(path.read_text(encoding="utf-8"), section).items()
-            if name in known and name not in COMPONENTS
-        ]
+    for title, parameters in parameters_of(BUNDLES[bundle]).items():
+        rows = [(setting(each, each.name in variant["parameters"]), sentence(each.meaning)) for each in parameters]
         parts += [f"## {title}", table(("parameter and value", "meaning"), rows)]
     parts += ["## Overlays", "Give an overlay as `--overlay NAME`, for example `--overlay demo`.", overlays(bundle)]
     return "\n\n".join(parts)
@@ -153,52 +146,11 @@ def config_path(bundle: str, name: str) -> Path:
     return BUNDLES[bundle] / "configs" / f"{name}.json"
 
 
-def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | None]]:
-    """Where parameters are explained: title, file, and its part (None = the top level of the file)."""
-    parts, common = BASE / method / "parts.yaml", BASE / "common.yaml"
-    return [
-        ("Paths and device", common, "paths"),
-        ("Weights", common, "weights_parameters"),
-        ("Images", BASE / "images" / f"{images}.yaml", "image_parameters"),
-        ("Network and map", parts, "network_parameters"),
-        ("Score", parts, "score_parameters"),
-        ("Decision", common, "decision_parameters"),
-        ("Training: folders and tracking", common, "training_paths"),
-        ("Training", BASE / method / "train.yaml", None),
-        ("Augmentation in training", common, "augmentation_parameters"),
-        ("Statistics of healthy studies", common, "fit_parameters"),
-        ("Adaptation to a site", BASE / "adapt.yaml", None),
-        ("Calibration", BASE / "calibrate.yaml", None),
-        ("Evaluation", BASE / "evaluate.yaml", None),
-        ("Detection", BASE / "inference.yaml", None),
-    ]
-
-
-def commented(text: str, section: str | None) -> dict[str, str]:
-    """Keys of a YAML source that have a comment directly above, with it; of a top-level part, or (None) of the file."""
-    indent = "" if section is None else "  "
-    lines = text.splitlines()
-    found: dict[str, str] = {}
-    comment = ""
-    for line in lines[0 if section is None else lines.index(f"{section}:") + 1 :]:
-        if section and line and not line.startswith(" "):
-            break
-        if words := re.match(rf"{indent}# ?(.*)", line):
-            comment = f"{comment} {words[1]}".strip()
-            continue
-        if comment and (key := re.match(rf"{indent}([a-z]\w*):", line)):
-            found[key[1]] = comment
-        comment = ""
-    return found
-
-
-def setting(name: str, configs: dict[str, dict[str, Any]], own: bool) -> str:
+def setting(parameter: Parameter, own: bool) -> str:
     """A parameter and its value, or its values where configs differ."""
-    values = {config: json.dumps(content[name]) for config, content in configs.items() if name in content}
-    if len(set(values.values())) > 1:
-        return f"`{name}`: " + ", ".join(f"`{value}` ({config})" for config, value in values.items())
-    value = f"`{next(iter(values.values()))}`" if values else ""
-    return f"`{name}` = **{value}**" if own else f"`{name}` = {value}"
+    if parameter.common is None:
+        return f"`{parameter.name}`: " + ", ".join(f"`{value}` ({name})" for name, value in parameter.defaults.items())
+    return f"`{parameter.name}` = " + (f"**`{parameter.common}`**" if own else f"`{parameter.common}`")
 
 
 def overlays(bundle: str) -> str:

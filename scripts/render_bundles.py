@@ -1,7 +1,7 @@
 """Render the configs of the bundles from bundles/_base and each bundle's variant.json.
 
-    python scripts/render_bundles.py            write bundles/*/configs/*.json
-    python scripts/render_bundles.py --check    fail if a committed config differs from its sources
+    python scripts/render_bundles.py            write bundles/*/configs/*.json and docs/parameters.json
+    python scripts/render_bundles.py --check    fail if a committed file differs from its sources
 
 MONAI's tools read a single config file, so every rendered file is complete. variant.json names the method (a folder of
 _base) and the kind of images (a file of _base/images), and sets parameters. Each source in _base and in the method's
@@ -11,6 +11,7 @@ folder becomes one config:
   of the method's parts.yaml and of the images' file. A later entry of the same name replaces an inserted one in place.
 - The part ``network`` gets the entry ``configuration``: the parameters that are stored with the weights.
 - ``_images_`` lists the kinds of images that a source is for (default: all).
+- The comment above a parameter is its meaning; all go into docs/parameters.json, for `nomaly parameters` and the site.
 - ``_overlay_: true`` marks a config that is merged over another one; ``_new_`` lists the keys that only it has.
 
 A parameter in variant.json replaces the top-level key of that name in every config that has it. An entry with the name
@@ -23,6 +24,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,15 @@ WIDTH = 120
 NOT_STORED = {"masks_per_pass", "lpips_weights"}
 # Parameters of the source images, which another site may have to set.
 OF_THE_SOURCE = {"crop_margin", "source_range", "invert_film"}
+COMPLETE = ("train", "adapt", "calibrate", "evaluate", "inference")  # the configs that run as they are
+COMPONENTS = ("imports", "required_sections")  # not set by users
 NOTE = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
 
 Config = dict[str, Any]
 
 
 def render_bundle(folder: Path) -> dict[str, str]:
-    """Text of every config of a bundle by file name."""
+    """Text of every rendered file of a bundle by its path in the bundle."""
     variant = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
     configs = read_sources(variant["method"], variant["images"])
     overlays = {name for name, config in configs.items() if config.pop("_overlay_", False)}
@@ -59,9 +63,11 @@ def render_bundle(folder: Path) -> dict[str, str]:
             refuse_unknown(configs[name], known | new, f"{folder.name}: {name}")
         else:
             configs[name] = {key: parameters.get(key, value) for key, value in config.items()}
-    texts = {f"{name}.json": dump({"_note_": NOTE, **config}) + "\n" for name, config in configs.items()}
+    texts = {f"configs/{name}.json": dump({"_note_": NOTE, **config}) + "\n" for name, config in configs.items()}
     texts = {name: text.replace("{bundle}", folder.name) for name, text in texts.items()}
-    return texts | {"logging.conf": (BUNDLES / "_base" / "logging.conf").read_text(encoding="utf-8")}
+    meanings = parameter_meanings(variant["method"], variant["images"], configs)
+    texts["docs/parameters.json"] = json.dumps({"_note_": NOTE, **meanings}, indent=4) + "\n"
+    return texts | {"configs/logging.conf": (BUNDLES / "_base" / "logging.conf").read_text(encoding="utf-8")}
 
 
 def read_sources(method: str, images: str) -> dict[str, Config]:
@@ -77,6 +83,57 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
         for name, source in sources.items()
         if images in source.pop("_images_", [images])
     }
+
+
+def parameter_meanings(method: str, images: str, configs: dict[str, Config]) -> dict[str, Config]:
+    """Where each parameter belongs, and its meaning: title -> the configs that have it, and comments by name."""
+    meanings = {}
+    for title, path, section, names in parameter_sources(method, images):
+        known = set().union(*(configs[name] for name in names)) - set(COMPONENTS)
+        comments = commented(path.read_text(encoding="utf-8"), section)
+        texts = {name: comment for name, comment in comments.items() if name in known}
+        meanings[title] = {"configs": list(names), "parameters": texts}
+    return meanings
+
+
+def parameter_sources(method: str, images: str) -> list[tuple[str, Path, str | None, Sequence[str]]]:
+    """Where parameters are explained: title, file, its part (None = the top level of the file), and the configs."""
+    base = BUNDLES / "_base"
+    parts, common = base / method / "parts.yaml", base / "common.yaml"
+    return [
+        ("Paths and device", common, "paths", COMPLETE),
+        ("Weights", common, "weights_parameters", COMPLETE),
+        ("Images", base / "images" / f"{images}.yaml", "image_parameters", COMPLETE),
+        ("Network and map", parts, "network_parameters", COMPLETE),
+        ("Score", parts, "score_parameters", COMPLETE),
+        ("Decision", common, "decision_parameters", COMPLETE),
+        ("Training: folders and tracking", common, "training_paths", ["train"]),
+        ("Training", base / method / "train.yaml", None, ["train"]),
+        ("Augmentation in training", common, "augmentation_parameters", ["train"]),
+        ("Statistics of healthy studies", common, "fit_parameters", ["train", "adapt"]),
+        ("Adaptation to a site", base / "adapt.yaml", None, ["adapt"]),
+        ("Calibration", base / "calibrate.yaml", None, ["calibrate"]),
+        ("Evaluation", base / "evaluate.yaml", None, ["evaluate"]),
+        ("Detection", base / "inference.yaml", None, ["inference"]),
+    ]
+
+
+def commented(text: str, section: str | None) -> dict[str, str]:
+    """Keys of a YAML source that have a comment directly above, with it; of a top-level part, or (None) of the file."""
+    indent = "" if section is None else "  "
+    lines = text.splitlines()
+    found: dict[str, str] = {}
+    comment = ""
+    for line in lines[0 if section is None else lines.index(f"{section}:") + 1 :]:
+        if section and line and not line.startswith(" "):
+            break
+        if words := re.match(rf"{indent}# ?(.*)", line):
+            comment = f"{comment} {words[1]}".strip()
+            continue
+        if comment and (key := re.match(rf"{indent}([a-z]\w*):", line)):
+            found[key[1]] = comment
+        comment = ""
+    return found
 
 
 def configuration(parts: dict[str, Config]) -> Config:
@@ -152,7 +209,7 @@ def main() -> None:
     stale = []
     for variant in sorted(BUNDLES.glob("*/variant.json")):
         for name, text in render_bundle(variant.parent).items():
-            path = variant.parent / "configs" / name
+            path = variant.parent / name
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(str(path.relative_to(BUNDLES.parent)))
                 if not check:

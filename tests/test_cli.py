@@ -18,7 +18,20 @@ from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
 from custom.runs.tables import StudyResult, write_results_csv
 
-COMMANDS = ("datalist", "train", "adapt", "calibrate", "evaluate", "detect", "export", "monitor", "benchmark", "demo")
+COMMANDS = (
+    "bundles",
+    "parameters",
+    "datalist",
+    "train",
+    "adapt",
+    "calibrate",
+    "evaluate",
+    "detect",
+    "export",
+    "monitor",
+    "benchmark",
+    "demo",
+)
 
 
 @pytest.fixture
@@ -435,8 +448,10 @@ def test_stopped_run_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caps
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
-@pytest.mark.parametrize("words", [["train", "ra_brain"], ["detect", "ra_brain", "a.png", "--output", "out"]])
-def test_cuda_that_is_not_available_is_reported_in_one_sentence(words: list[str], capsys) -> None:
+@pytest.mark.parametrize("words", [["train", "ra_brain"], ["detect", "ra_brain", "a.nii", "--output", "out"]])
+def test_cuda_that_is_not_available_is_reported_in_one_sentence(words, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.nii").write_bytes(b"no image")
     assert cli.main([*words, "--device", "cuda"]) == 2
     assert re.fullmatch(r"nomaly: device cuda is not available \(.*\): give --device cpu.\n", capsys.readouterr().err)
 

@@ -25,6 +25,7 @@ from custom.threads import available_cores
 # Tables, and with them torch, are imported after all models have run: on Linux a process starts with the peak memory of
 # its parent, so this process must stay smaller than those it measures.
 
+OPTIONS = {"calibration": "calibration_file"}  # of `nomaly evaluate`, whose parameter has another name
 RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
@@ -85,8 +86,9 @@ def check_entry(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -
         NomalyError: naming the model.
     """
     inputs = {"dataset_dir": dataset_dir} | ({} if entry.weights is None else {"weights": entry.weights})
+    given = {OPTIONS.get(name, name): value for name, value in {**parameters, **entry.parameters}.items()}
     try:
-        checked(entry.bundle, ["evaluate", *entry.overlay], {**parameters, **entry.parameters, **inputs})
+        checked(entry.bundle, ["evaluate", *entry.overlay], {**given, **inputs})
     except NomalyError as mistake:
         raise NomalyError(f"{entry.name}: {mistake}") from None
 

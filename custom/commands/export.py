@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from custom import __version__
-from custom.commands.bundle import checked
+from custom.commands.bundle import checked, find_bundle
 from custom.commands.from_weights import parameters_from_weights
 from custom.errors import NomalyError
 

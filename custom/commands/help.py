@@ -61,6 +61,24 @@ class Command:
 TRY, DEVELOP, USE = "try it", "develop a detector", "use a detector"
 COMMANDS = (
     Command(
+        "bundles",
+        TRY,
+        "list the bundles: images, what the weights learned from, measured figures, licence",
+        "The figures are those of the bundles' cards.",
+        "",
+        ("nomaly bundles", "nomaly bundles --json"),
+        exit_codes=f"0 = done, {MISTAKE}",
+    ),
+    Command(
+        "parameters",
+        TRY,
+        "list the parameters of a bundle with meaning and default",
+        "Each can be given as an option of a command, such as --alpha 0.02.",
+        "BUNDLE",
+        ("nomaly parameters ra_chest", "nomaly parameters ra_chest --command train"),
+        exit_codes=f"0 = done, {MISTAKE}",
+    ),
+    Command(
         "demo",
         TRY,
         "run a bundle from training to detection on synthetic images, in about five minutes",
@@ -225,7 +243,7 @@ def command_table() -> str:
     """The commands by purpose."""
     groups: dict[str, list[tuple[str, str]]] = {command.group: [] for command in COMMANDS}
     for command in COMMANDS:
-        groups[command.group].append((f"{command.name:9}", command.purpose))
+        groups[command.group].append((f"{command.name:10}", command.purpose))
     return "\n\n".join(table(group, rows) for group, rows in groups.items())
 
 

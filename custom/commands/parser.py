@@ -9,6 +9,7 @@ from custom import __version__
 from custom.commands.folder_options import add_training_folders, datalist, prepare
 from custom.commands.help import COMMANDS, Command, bundle_table, command_table, examples, wrapped
 from custom.commands.options import OptionParser, add_switch, choices, truth
+from custom.commands.parameters import CONFIGS
 from custom.commands.shared_options import (
     add_bundle,
     add_dataset,
@@ -253,5 +254,26 @@ def demo(parser: OptionParser) -> None:
     add_output(parser, required=False, default="results/demo/BUNDLE")
 
 
-FUNCTIONS = (demo, datalist, prepare, train, adapt, calibrate, evaluate, benchmark, detect, export, monitor)
+def bundles(parser: OptionParser) -> None:
+    """Options of the list of bundles."""
+    add_switch(parser, "json", "print JSON")
+
+
+def parameters(parser: OptionParser) -> None:
+    """Options of the list of parameters."""
+    add_bundle(parser)
+    parser.add_argument(
+        "--command",
+        dest="of_command",
+        metavar="COMMAND",
+        choices=tuple(CONFIGS),
+        help=f"only those of {', '.join(CONFIGS)}",
+    )
+    add_switch(parser, "json", "print JSON")
+
+
+FUNCTIONS = (
+    *(bundles, parameters, demo, datalist, prepare, train),
+    *(adapt, calibrate, evaluate, benchmark, detect, export, monitor),
+)
 OPTIONS = {function.__name__: function for function in FUNCTIONS}

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -215,9 +216,8 @@ def colour_picture(folder: Path, head: np.ndarray) -> Path:
             lambda folder, head: save_volume(folder / "study.nii.gz", head[..., -3:]),
             "slab_mm [45.0, 75.0] selects no slice of",
         ),
-        (lambda folder, head: folder / "gone.nii.gz", "file not found"),
     ],
-    ids=["colour", "nan", "constant", "small", "outside the slab", "missing"],
+    ids=["colour", "nan", "constant", "small", "outside the slab"],
 )
 def test_study_that_cannot_be_scored_says_why(make, reason: str, detect, tiny_phantom: Path, tmp_path: Path) -> None:
     done = detect(make(tmp_path, head_array(tiny_phantom)))
@@ -231,6 +231,24 @@ def test_folder_without_images_is_refused(detect, tmp_path: Path) -> None:
     done = detect(tmp_path / "empty")
     says(done, 2, f"studies must name at least one study, got {tmp_path}/empty: give image files (.nii.gz, ")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("gone.nii.gz", None, r"Study .*gone\.nii\.gz: file not found\. Check the path for spelling and mounts\."),
+        ("empty.png", b"", r"Study .*empty\.png: the file is empty \(0 bytes\)\. Copy or export it again\."),
+        ("text.png", b"text", r"Study .*text\.png: the file must be a readable PNG, .*UnidentifiedImageError.*"),
+    ],
+)
+def test_only_study_that_cannot_be_read_is_refused_before_the_detector_is_loaded(
+    name: str, content: bytes | None, reason: str, detect, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = detect(tmp_path / name)
+    assert done.code == 2 and re.fullmatch(f"nomaly: {reason}\n", done.err), done.err
+    assert done.out == "" and not (tmp_path / "results").exists()
 
 
 # Results folder

@@ -85,9 +85,10 @@ def copied(tmp_path: Path, render: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 @every_bundle
 def test_committed_configs_equal_what_their_sources_render_to(bundle: str, render: ModuleType) -> None:
     rendered = render.render_bundle(BUNDLES / bundle)
-    folder = BUNDLES / bundle / "configs"
+    folder = BUNDLES / bundle
     assert {name: (folder / name).read_text() for name in rendered} == rendered
-    assert {path.name for path in folder.iterdir()} == {*rendered, "metadata.json"}
+    configs = {f"configs/{path.name}" for path in (folder / "configs").iterdir()}
+    assert configs == {*rendered, "configs/metadata.json"} - {"docs/parameters.json"}
 
 
 @every_bundle
@@ -130,11 +131,12 @@ def test_new_bundle_costs_a_variant_and_no_python(
 ) -> None:
     knee = copied / "ra_knee"
     (knee / "configs").mkdir(parents=True)
+    (knee / "docs").mkdir()
     shutil.copy(copied / "ra_chest" / "configs" / "metadata.json", knee / "configs")
     parameters = {**TINY_NETWORK["ra"], **TINY_TRAINING, "max_epochs": 1}
     (knee / "variant.json").write_text(json.dumps({"method": "ra", "images": "film", "parameters": parameters}))
     for name, text in render.render_bundle(knee).items():
-        (knee / "configs" / name).write_text(text)
+        (knee / name).write_text(text)
     done = nomaly("train", knee, "--dataset_dir", tiny_data("ra_chest"), "--output", tmp_path / "run")
     assert done.code == 0 and (tmp_path / "run" / "models" / "model.pt").is_file(), done.err
 
@@ -173,7 +175,7 @@ def test_overlay_for_other_kinds_of_images_is_not_rendered(render: ModuleType, c
     heads = {"ra_brain", "ra_brain_flair"}
     for kinds, expected in (("[head]", heads), ("[head, film]", heads | {"ra_chest", "ra_wrist"})):
         overlay.write_text(f"_overlay_: true\n_images_: {kinds}\nseed: 1\n")
-        assert {name for name in NAMES if "extra.json" in render.render_bundle(copied / name)} == expected
+        assert {name for name in NAMES if "configs/extra.json" in render.render_bundle(copied / name)} == expected
 
 
 @every_bundle
@@ -190,6 +192,13 @@ def test_config_edited_by_hand_fails_the_check_and_is_rendered_again(
     monkeypatch.setattr(sys, "argv", ["render_bundles.py"])
     render.main()
     assert path.read_text() == original
+
+
+def test_comment_belongs_to_the_key_below_it(render: ModuleType) -> None:
+    part = "part:\n  # First,\n  # two lines.\n  a: 1\n  b: [2]\n  # Second.\n  c: null\n"
+    text = f"{part}other:\n  # Third.\n  d: 1\n# Top.\ne: 1\n"
+    assert render.commented(text, "part") == {"a": "First, two lines.", "c": "Second."}
+    assert render.commented(text, None) == {"e": "Top."}
 
 
 # What MONAI's tools want

@@ -63,7 +63,9 @@ def test_every_parameter_appears_with_its_value(hooks: ModuleType, bundle: str) 
         assert f"`{name}` = **`{json.dumps(value)}`**" in page, name
     for config in hooks.COMPLETE:
         content = json.loads(hooks.config_path(bundle, config).read_text())
-        plain = [n for n, v in content.items() if hooks.is_setting(n, v) and n not in (*hooks.COMPONENTS, "run")]
+        plain = [
+            n for n, v in content.items() if hooks.is_setting(n, v) and n not in ("imports", "required_sections", "run")
+        ]
         for name in plain:
             if not isinstance(content[name], list) or not any(isinstance(entry, dict) for entry in content[name]):
                 assert f"`{name}`" in page or str(content[name]).startswith(("$@network", "@")), (config, name)
@@ -74,13 +76,6 @@ def test_every_overlay_appears(hooks: ModuleType, bundle: str) -> None:
     configs = {path.stem for path in (ROOT / "bundles" / bundle / "configs").glob("*.json")}
     for name in configs - {*hooks.COMPLETE, "metadata"}:
         assert f"| `{name}` |" in hooks.overlays(bundle)
-
-
-def test_comment_belongs_to_the_key_below_it(hooks: ModuleType) -> None:
-    part = "part:\n  # First,\n  # two lines.\n  a: 1\n  b: [2]\n  # Second.\n  c: null\n"
-    text = f"{part}other:\n  # Third.\n  d: 1\n# Top.\ne: 1\n"
-    assert hooks.commented(text, "part") == {"a": "First, two lines.", "c": "Second."}
-    assert hooks.commented(text, None) == {"e": "Top."}
 
 
 @pytest.mark.parametrize(("name", "columns"), [("results", COLUMNS), ("regions", REGION_COLUMNS)])
