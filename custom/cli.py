@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands import bundles, parameters, steps
-from custom.commands.bundle import UnknownParameter, exit_code, find_bundle, run_bundle
+from custom.commands import bundles, next_step, parameters, steps
+from custom.commands.bundle import UnknownParameter, failures, find_bundle, run_bundle
 from custom.commands.checks import check_tables
 from custom.commands.demo_parameters import split_overrides
 from custom.commands.folder_options import training_data
@@ -20,6 +20,7 @@ from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
 from custom.errors import NomalyError, escape_unprintable, find_mistake, report_mistake
+from custom.studies.privacy import without_studies
 
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.command:
             parser.print_help()
             return 0
-        command = options.command
+        command, options.words = options.command, words
         if hasattr(options, "bundle"):
             find_bundle(options.bundle)
         return RUN[command](options, parse_overrides(unknown)) or 0
@@ -87,6 +88,7 @@ def run_datalist(options: argparse.Namespace, overrides: dict[str, Any]) -> None
 
     rest = (options.subject, options.only, options.shares, options.seed, bool(options.overwrite))
     print(make_datalist(folders_of(options), Path(options.output), *rest))
+    print(next_step.after_datalist(options.output))
 
 
 def run_prepare(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
@@ -113,23 +115,32 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Train."""
     options.dataset_dir = training_data(options) or options.dataset_dir
     overrides = overrides | given(options, "dataset_dir")
-    steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
+    workflow = steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
+    weights = workflow.parser.get_parsed_content("weights")
+    if weights and is_main():
+        print(
+            next_step.after_training(options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
+        )
 
 
 def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Fit the statistics of healthy studies."""
     overrides = overrides | given(options, "dataset_dir", "weights", output="output_dir")
-    steps.adapt(options.bundle, options.overlay, overrides)
+    workflow = steps.adapt(options.bundle, options.overlay, overrides)
+    weights = workflow.parser.get_parsed_content("fitted_weights")
+    if weights:
+        print(
+            next_step.after_training(options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
+        )
 
 
 def run_calibrate(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     """Calibrate, and print how to use the calibration."""
-    from custom.commands.next_step import after_calibration
-
-    names = ("studies", "dataset_dir", "weights", "into_weights", "keep_identifiers", "overwrite")
+    names = ("studies", "dataset_dir", "weights", "into_weights", "pseudonymise", "overwrite")
     workflow = steps.calibrate(options.bundle, options.overlay, overrides | given(options, *names), options.output)
     file = workflow.parser.get_parsed_content("calibration_file")
-    print(after_calibration(options.bundle, options.overlay, overrides, file, options.weights, options.into_weights))
+    rest = (file, options.weights, options.into_weights, options.dataset_dir)
+    print(next_step.after_calibration(options.bundle, options.overlay, overrides, *rest))
 
 
 def scoring_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -142,18 +153,32 @@ def scoring_options(options: argparse.Namespace) -> dict[str, Any]:
 def run_evaluate(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate."""
     overrides = overrides | scoring_options(options) | given(options, "dataset_dir", "overwrite", output="output_dir")
-    return exit_code(steps.evaluate(options.bundle, options.overlay, overrides))
+    return finished(options, steps.evaluate(options.bundle, options.overlay, overrides))
 
 
 def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
     # Each of several processes, as torchrun starts them, scores a part of the studies.
     shared = ["multi_gpu_inference"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
-    parameters = ("studies", "resume", "overwrite", "keep_identifiers", "input_check")
+    parameters = ("studies", "resume", "overwrite", "pseudonymise", "input_check")
     overrides = overrides | scoring_options(options) | given(options, *parameters, output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
     # Only the first of several processes reports failures: torchrun would call it a crash of any other.
-    return exit_code(options.output) if os.environ.get("RANK", "0") == "0" else 0
+    return finished(options, options.output) if is_main() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the only process of a run, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def finished(options: argparse.Namespace, output: str) -> int:
+    """Print what to do with results; 1 if a study failed, else 0."""
+    failed = failures(output)
+    hidden = options.studies if getattr(options, "pseudonymise", None) else None
+    words = without_studies(options.words, hidden)
+    print(next_step.after_results(output, words, failed, resumable=hasattr(options, "resume")))
+    return int(failed > 0)
 
 
 def run_export(options: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -8,7 +8,12 @@ from functools import lru_cache
 
 logger = logging.getLogger(__name__)
 
-PARAMETERS = {"gate": "input_check", "floors_dir": "baselines_dir", "floor_epochs": "baseline_epochs"}
+PARAMETERS = {
+    "gate": "input_check",
+    "floors_dir": "baselines_dir",
+    "floor_epochs": "baseline_epochs",
+    "keep_identifiers": "no_pseudonymise",
+}
 COLUMNS = {"lesion_count": "region_count", "lesion_volume": "region_size", "lesion_unit": "region_unit"}
 ENTRY_FIELDS = {"knobs": "parameters"}
 CALIBRATION_KEYS = {"gate": "input_check"}

@@ -152,7 +152,7 @@ class Detector:
         if affine is not None:
             raise NomalyError("affine is for volumes given as arrays, but this is a path: omit affine.")
         paths = [fspath(file) for file in image] if is_series else fspath(image)
-        items = users_studies(paths, bool(self._scorer.parameter("keep_identifiers")))
+        items = users_studies(paths, bool(self._scorer.parameter("pseudonymise")))
         if len(items) != 1:
             raise NomalyError(
                 f"an image must be one study, but {paths if isinstance(paths, str) else paths[0]} holds {len(items)}: "

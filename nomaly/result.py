@@ -46,7 +46,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Name in the tables: a pseudonym for files, as of ``nomaly detect``."""
+        """Name in the tables: that of its file, as of ``nomaly detect``."""
         return self._study["case"]
 
     @property

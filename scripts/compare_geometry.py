@@ -79,7 +79,7 @@ def find_program(path: str | None) -> str | None:
 
 def volumes(corpus: Path) -> Iterator[list[Path]]:
     """Files of each cross-sectional series and of each other DICOM image below a folder."""
-    for item in find_studies(corpus, keep_identifiers=True):
+    for item in find_studies(corpus):
         image = item["image"]
         if isinstance(image, list):
             yield [Path(file) for file in image]

@@ -71,7 +71,7 @@ def test_help_lists_commands_bundles_and_examples_and_what_the_software_is_not(c
         ("calibrate", ["FOLDER/calibration.json", "--overwrite", "the weights are not changed", "--into_weights"]),
         ("evaluate", ["--dataset_dir", "--output", "--overwrite", "--weights", "baselines"]),
         ("detect", ["STUDY", "DICOM series", "--output", "geometry of each", "--calibration", "--study_group"]),
-        ("detect", ["--resume", "--overwrite", "--keep_identifiers", "identify patients", "--no_input_check", "list"]),
+        ("detect", ["--resume", "--overwrite", "--pseudonymise", "can be shared", "--no_input_check", "list"]),
         ("benchmark", ["ENTRY", "--entries", "--overwrite", "gets a row with the reason"]),
         ("export", ["ONNX", "TorchScript", "--format", "--output", "--study_group", "--studies", "--overwrite"]),
         ("demo", ["--output", "five minutes", "results/demo"]),
@@ -274,9 +274,10 @@ def test_parameters_may_have_hyphens_and_earlier_names(words: list[str], expecte
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("--keep-identifiers", {"keep_identifiers": True}),
-        ("--keep_identifiers=false", {"keep_identifiers": False}),
-        ("--no-keep-identifiers", {"keep_identifiers": False}),
+        ("--pseudonymise", {"pseudonymise": True}),
+        ("--keep-identifiers", {"pseudonymise": False}),
+        ("--keep_identifiers=false", {"pseudonymise": True}),
+        ("--no-keep-identifiers", {"pseudonymise": True}),
         ("--no-input-check", {"input_check": False}),
         ("--no_input_check", {"input_check": False}),
         ("--no-gate", {"input_check": False}),

@@ -93,7 +93,7 @@ def test_installed_wheel_detects_in_an_empty_folder(wheel: Path, tmp_path: Path)
     places = run("python", "-c", "import custom, nomaly; print(custom.__file__, nomaly.__file__)").stdout.split()
     assert len(places) == 2 and all(Path(place).is_relative_to(environment) for place in places)
     film = ROOT / "tests" / "golden" / "chest" / "abnormal_3.png"
-    done = run("nomaly", "detect", "ra_chest", film, "--output", "out", "--keep_identifiers", "--no_input_check")
+    done = run("nomaly", "detect", "ra_chest", film, "--output", "out", "--no_input_check")
     assert done.returncode == 0, done.stderr
     with open(empty / "out" / "results.csv", encoding="utf-8", newline="") as stream:
         [row] = csv.DictReader(stream)

@@ -17,6 +17,7 @@ from typing import Any
 from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
 from custom.commands.bundle import checked
 from custom.commands.measured_process import measured
+from custom.commands.next_step import step, to_open
 from custom.commands.overrides import literal
 from custom.errors import NomalyError
 from custom.files import atomic_write
@@ -75,7 +76,8 @@ def run(
         records.append(kept or evaluate(root / entry.name, requests[entry.name]))
         print(_outcome(records[-1], kept is not None), flush=True)
     tabulate(root, entries, records, dataset_dir)
-    print(f"\n{(root / 'benchmark.md').read_text(encoding='utf-8')}\nPage: {(root / 'benchmark.html').resolve()}")
+    print(f"\n{(root / 'benchmark.md').read_text(encoding='utf-8')}")
+    print(step("To open the page", to_open(root / "benchmark.html")))
     return int(any(record["exit_code"] != 0 for record in records))
 
 

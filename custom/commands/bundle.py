@@ -105,7 +105,8 @@ def run_bundle(
 
     overrides = {"bundle_root": str(folder), **parameters_from_weights(folder, files, overrides), **overrides}
     if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
-        private = None if overrides.get("keep_identifiers") else overrides.get("studies")
+        hidden = {**settings_of(files), **overrides}.get("pseudonymise")
+        private = overrides.get("studies") if hidden else None
         shown = overrides if tracking is None else {**overrides, "tracking": tracking}
         print(f"Running: {bundle_command(files, shown, private)}", flush=True)
     return run_configs(files, overrides, tracking)
@@ -213,18 +214,23 @@ def path_of(folder: Path, config: str) -> Path:
 
 
 def bundle_command(files: Sequence[str], overrides: dict[str, Any], private: str | Sequence[str] | None = None) -> str:
-    """The monai.bundle command line of a run, without the studies that are private."""
+    """The monai.bundle command line of a run, with STUDIES for those that are private."""
     from custom.studies.privacy import printable, without_studies
 
     config = files[0] if len(files) == 1 else str(list(files))
     words = ["python", "-m", "monai.bundle", "run", "--config_file", config]
     for name, value in overrides.items():
-        words += [f"--{name}", str(value)]
+        words += [f"--{name}", json.dumps(value, ensure_ascii=False) if is_texts(value) else str(value)]
     return printable(shlex.join(without_studies(words, private)))
 
 
-def exit_code(output_dir: str) -> int:
-    """1 if a study of the run failed, else 0."""
+def is_texts(value: Any) -> bool:
+    """Whether a value is a list of text, for which JSON needs fewer quotes on a command line than Python."""
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def failures(output_dir: str) -> int:
+    """Number of studies of a run that failed."""
     from custom.runs.tables import read_results_csv
 
-    return int(any(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv")))
+    return sum(row.status == "failed" for row in read_results_csv(Path(output_dir) / "results.csv"))

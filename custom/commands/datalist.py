@@ -150,7 +150,7 @@ def listed(folders: Folders, name: str, only: str | None) -> list[Found]:
     others = [path.resolve() for other, path in folders.named() if other != name]
     bids = (folder / "dataset_description.json").is_file()
     found: list[Found] = []
-    for item in find_studies(folder, keep_identifiers=True):
+    for item in find_studies(folder):
         files = tuple(files_of(item))
         whole = len(files) > 1 and _fills_its_folder(files)
         place = _place(os.path.dirname(files[0]) if whole else files[0], folder)

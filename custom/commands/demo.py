@@ -11,6 +11,7 @@ from typing import Any
 
 from custom.commands.bundle import find_bundle, path_of, run_bundle
 from custom.commands.demo_parameters import split_overrides
+from custom.commands.next_step import to_open
 from custom.reporting.wording import count
 from custom.runs.tables import StudyResult, read_results_csv
 from custom.synthetic.dataset import make_phantom
@@ -51,7 +52,6 @@ def run(bundle: str, output: str, overrides: dict[str, Any]) -> int:
     results = {
         "output_dir": str(folder / "unseen_study"),
         "studies": unseen,
-        "keep_identifiers": True,
     }
     run_bundle(bundle, ["inference", "demo"], {**common, **given["inference"], **results})
     print(summary(bundle, folder, time.perf_counter() - started))
@@ -78,6 +78,7 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         f"  false alarms     {alarms['value']:.3f} of the healthy studies at alpha {metrics['alpha']}",
         f"  unseen study     {_outcome(study)}",
         "",
+        f"  to open it       {to_open(folder / 'evaluation' / 'report.html')}",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",
         f"  its map          {maps[0] if maps else 'none'}",

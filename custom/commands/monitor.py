@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.calibration.monitor import monitor
+from custom.commands.next_step import step, to_open
 from custom.errors import NomalyError
 from custom.reporting.monitor_report import MonitoredStudy, monitor_sentence, write_monitor_report
 from custom.runs.tables import StudyResult, read_results_csv
@@ -73,7 +74,11 @@ def run(
     write_monitor_report(folder, found, series.studies, series.left_out, series.notes)
     print(monitor_sentence(found, series.studies))
     left_out = ", ".join(f"{number} {reason}" for reason, number in series.left_out.items())
-    print(f"{f'Left out: {left_out}. ' if left_out else ''}Page: {(folder / 'monitor.html').resolve()}")
+    if left_out:
+        print(f"Left out: {left_out}.")
+    print(step("To open the page", to_open(folder / "monitor.html")))
+    if found.drifted:
+        print(step("To calibrate on recent healthy studies", "nomaly calibrate BUNDLE --healthy HEALTHY --output NEW"))
     return DRIFT if found.drifted else 0
 
 

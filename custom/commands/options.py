@@ -27,7 +27,10 @@ def spelled(word: str) -> str:
     name, equals, value = word[2:].partition("=")
     name = name.replace("-", "_")
     no = NO if name.startswith(NO) else ""
-    return f"--{no}{current_name(name.removeprefix(no), PARAMETERS)}{equals}{value}"
+    name = current_name(name.removeprefix(no), PARAMETERS)
+    if name.startswith(NO):  # the opposite of the earlier name
+        name, no = name.removeprefix(NO), "" if no else NO
+    return f"--{no}{name}{equals}{value}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from custom.commands.options import NO, spelled
+from custom.commands.options import NO, TRUTH, spelled
 from custom.errors import NomalyError
 
 
@@ -37,8 +37,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if not word.startswith("--"):
             raise NomalyError(f"unexpected word {word}: write parameters as --parameter value.")
         name, equals, value = spelled(word)[2:].partition("=")
-        if not equals and name.startswith(NO):
-            overrides[name.removeprefix(NO)] = False
+        if name.startswith(NO):
+            text = value if equals else words.pop(0) if words and words[0].lower() in TRUTH else "true"
+            overrides[name.removeprefix(NO)] = not literal(text)
             continue
         if not equals:
             if not words or words[0].startswith("--"):

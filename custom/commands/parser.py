@@ -14,9 +14,9 @@ from custom.commands.shared_options import (
     add_bundle,
     add_dataset,
     add_detector,
-    add_keep_identifiers,
     add_output,
     add_overwrite,
+    add_pseudonymise,
     add_weights,
 )
 from custom.errors import NomalyError
@@ -140,7 +140,7 @@ def calibrate(parser: OptionParser) -> None:
         "--into_weights", metavar="FILE", help="also write a copy of the weights that contains the calibration"
     )
     add_overwrite(group, "replace an earlier calibration.json, and an earlier file of --into_weights")
-    add_keep_identifiers(group)
+    add_pseudonymise(group, default=True)
 
 
 def evaluate(parser: OptionParser) -> None:
@@ -166,7 +166,7 @@ def detect(parser: OptionParser) -> None:
     add_output(group)
     add_switch(group, "resume", "continue a stopped run; finished studies are kept")
     add_overwrite(group)
-    add_keep_identifiers(group)
+    add_pseudonymise(group)
     group = add_detector(parser)
     add_switch(group, "input_check", "score every study, also those that the input check rejects", shown=False)
 

@@ -36,13 +36,15 @@ def add_overwrite(group: Group, text: str = "replace earlier results") -> None:
     add_switch(group, "overwrite", text)
 
 
-def add_keep_identifiers(group: Group) -> None:
-    """The switch for names in results."""
-    add_switch(
-        group,
-        "keep_identifiers",
-        "name studies after their files, which may identify patients (default: after a hash)",
+def add_pseudonymise(group: Group, default: bool = False) -> None:
+    """The switch for names in results; the help shows the one that changes the default."""
+    text = (
+        "name studies after their files in calibration.json, not by hashes (calibration_key.csv maps hashes to files)"
+        if default
+        else "name studies by hashes, not after their files, so that the results can be shared (key.csv maps hashes to "
+        "files)"
     )
+    add_switch(group, "pseudonymise", text, shown=not default)
 
 
 def add_weights(group: Group) -> None:

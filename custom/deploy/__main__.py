@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise NomalyError(
                 f"MONAI Deploy must be installed, but {error.name} is not: use scripts/monai_deploy.sh."
             ) from None
-        from custom.commands.bundle import exit_code
+        from custom.commands.bundle import failures
 
         NomalyApplication(options).run()
-        return exit_code(str(options.output))
+        return int(failures(str(options.output)) > 0)
     except Exception as error:
         report_mistake("monai_deploy.sh", error)
         return 2

@@ -133,7 +133,12 @@ class NomalyOperator(Operator):
             )
         if left := [one for one in series if not any(one is other for other in chosen)]:
             logger.warning("Not selected, so not scored: %s. Use --series to select others.", counted(left))
-        parameters = {**self.wanted.parameters, "studies": files, "output_dir": str(self.wanted.output)}
+        parameters = {
+            "pseudonymise": True,
+            **self.wanted.parameters,
+            "studies": files,
+            "output_dir": str(self.wanted.output),
+        }
         run_bundle(str(self.wanted.bundle), ["inference"], parameters)
 
 

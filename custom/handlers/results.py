@@ -128,6 +128,7 @@ class ResultsFolder:
         outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
         run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
         run["files"] = self.run.files
+        run["study_names"] = self.run.names
         self.run.check(run["fingerprint"])
         wait_for_all()
         if is_main_process():

@@ -75,6 +75,15 @@ class RunFolder:
         return any(item.get("private") for item in self.items)
 
     @property
+    def names(self) -> str:
+        """What the names of the studies are, for ``run.json`` and the report."""
+        if self.private:
+            return f"pseudonyms, so that these results can be shared; {KEY_FILE} maps them to files"
+        if any("private" in item for item in self.items):
+            return "names of files, which may identify patients; --pseudonymise replaces them"
+        return "as in the data set"
+
+    @property
     def files(self) -> list[str]:
         """Names of the files that the run writes to the folder itself, for ``run.json``."""
         return [name for name in RUN_FILES if not (self.resumable and name.startswith("metrics"))]

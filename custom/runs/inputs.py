@@ -23,21 +23,21 @@ Sections = Mapping[str, Items]
 
 
 def inference_items(
-    studies: str | Sequence[str] | None, datalist: Sections | None, keep_identifiers: bool = False
+    studies: str | Sequence[str] | None, datalist: Sections | None, pseudonymise: bool = False
 ) -> Items:
     """The user's studies if given, else the test section.
 
     Args:
         studies: files, folders and lists as the user named them.
         datalist: sections of the data set.
-        keep_identifiers: whether results may contain file names; otherwise each study gets a pseudonym.
+        pseudonymise: whether each study gets a pseudonym; otherwise results name its file.
     """
-    return section(datalist, "test") if studies is None else users_studies(studies, keep_identifiers)
+    return section(datalist, "test") if studies is None else users_studies(studies, pseudonymise)
 
 
-def users_studies(studies: str | Sequence[str], keep_identifiers: bool = False) -> Items:
-    """Studies that a user named; unless identifiers are kept, they are private: paths may identify a patient."""
-    return [{**item, "private": not keep_identifiers} for item in find_studies(studies, keep_identifiers)]
+def users_studies(studies: str | Sequence[str], pseudonymise: bool = False) -> Items:
+    """Studies that a user named; with pseudonyms they are private: paths may identify a patient."""
+    return [{**item, "private": pseudonymise} for item in find_studies(studies, pseudonymise)]
 
 
 def pending_items(items: Items, output_dir: str, resume: bool) -> Items:
@@ -48,7 +48,7 @@ def pending_items(items: Items, output_dir: str, resume: bool) -> Items:
 
 
 def calibration_items(
-    studies: str | Sequence[str] | None, datalist: Sections | None, keep_identifiers: bool = False
+    studies: str | Sequence[str] | None, datalist: Sections | None, pseudonymise: bool = False
 ) -> Items:
     """Healthy studies: of a folder with a datalist, of other files or folders, or of the data set.
 
@@ -60,7 +60,7 @@ def calibration_items(
     if data_set is not None and (data_set / DATALIST).is_file():
         items = healthy_section(load_datalist(data_set, required=()))
     else:
-        items = healthy_section(datalist) if studies is None else users_studies(studies, keep_identifiers)
+        items = healthy_section(datalist) if studies is None else users_studies(studies, pseudonymise)
     if studies is not None and any("label" in item for item in items if "private" in item):
         raise NomalyError(
             f"healthy studies must not come from the test section of a {DATALIST}: name only the folder with the "

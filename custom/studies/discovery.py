@@ -20,12 +20,21 @@ from custom.studies.dicom_dir import NAME as DICOMDIR
 from custom.studies.dicom_dir import listed_files
 from custom.studies.dicom_headers import DicomFile, scan_file
 from custom.studies.first_look import problem_of
-from custom.studies.formats import PAIRS, STUDY_SUFFIXES, UNREAD_FORMATS, case_name, header_of_pair, is_dicom
+from custom.studies.formats import (
+    PAIRS,
+    STUDY_SUFFIXES,
+    UNREAD_FORMATS,
+    case_name,
+    header_of_pair,
+    is_dicom,
+    study_path,
+)
 from custom.studies.items import StudyItem
 from custom.studies.own_files import own_files
 
 logger = logging.getLogger(__name__)
 
+MOST_FOLDERS = 3  # above a file, whose names tell it from others
 PLAIN_SUFFIXES = tuple(suffix for suffix in (*STUDY_SUFFIXES, *UNREAD_FORMATS) if suffix != ".dcm")
 LIST_SUFFIX = ".txt"
 # Suffixes that the log may contain: other text after the last dot may be part of the patient's name.
@@ -45,14 +54,18 @@ class _Study:
     is_series: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
 
-    def item(self, names: UniqueNames, keep_identifiers: bool) -> StudyItem:
-        """The item of the study, under a unique name."""
-        image = sorted(self.files) if self.is_series else self.files[0]
-        case = case_name(image) if keep_identifiers else pseudonym(self.identity)
-        return cast(StudyItem, {**self.fields, "image": image, "case": names(self.fields.get("case", case))})
+    @property
+    def image(self) -> str | list[str]:
+        """The file of the study, or the files of its series."""
+        return sorted(self.files) if self.is_series else self.files[0]
+
+    def name(self, folders: int = 0) -> str:
+        """Name of the study after its file or folder, with the names of that many folders above."""
+        above = study_path(self.image).absolute().parent.parts[1:]
+        return "_".join([*above[len(above) - min(folders, len(above)) :], case_name(self.image)])
 
 
-def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identifiers: bool = False) -> list[StudyItem]:
+def find_studies(inputs: str | PathLike | Sequence[str | PathLike], pseudonymise: bool = False) -> list[StudyItem]:
     """Return one item with `image` and `case` per study, in the order of the inputs, then by path.
 
     An input is an image file; a folder, searched recursively; a text file with one path per line, relative to its
@@ -67,22 +80,21 @@ def find_studies(inputs: str | PathLike | Sequence[str | PathLike], keep_identif
 
     Args:
         inputs: one input or several.
-        keep_identifiers: name studies after their files or folders instead of a hash of their DICOM UID or path. Items
-            of a datalist keep their `case` and `subject`.
+        pseudonymise: name studies by a hash of their DICOM UID or path instead of their file or folder. Items of a
+            datalist keep their `case` and `subject`.
 
     Raises:
         NomalyError: if no study is found, or a list is invalid.
     """
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
-    search = _Search(keep_identifiers)
+    search = _Search(pseudonymise)
     empty = {number: path for number, path in enumerate(paths) if not search.add(path)}
     search.report()
     if not search.studies:
         raise _nothing_found(paths)
     for path in empty.values():
         search.add_single(path)
-    names = UniqueNames()
-    return [study.item(names, keep_identifiers) for study in search.studies.values()]
+    return search.items()
 
 
 def check_studies(inputs: str | PathLike | Sequence[str | PathLike]) -> None:
@@ -92,7 +104,7 @@ def check_studies(inputs: str | PathLike | Sequence[str | PathLike]) -> None:
         NomalyError: as :func:`find_studies`, or with the reason why the first input cannot be read.
     """
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
-    if not any(_Search(keep_identifiers=True, first_only=True).add(path) for path in paths):
+    if not any(_Search(first_only=True).add(path) for path in paths):
         raise _nothing_found(paths)
     problems = [problem for path in paths if (problem := problem_of(path))]
     if paths and len(problems) == len(paths):
@@ -103,8 +115,8 @@ def check_studies(inputs: str | PathLike | Sequence[str | PathLike]) -> None:
 class _Search:
     """Collects studies by their identity: the UIDs of their series, or the location of their file."""
 
-    def __init__(self, keep_identifiers: bool, first_only: bool = False) -> None:
-        self.keep_identifiers = keep_identifiers
+    def __init__(self, pseudonymise: bool = False, first_only: bool = False) -> None:
+        self.pseudonymise = pseudonymise
         self.first_only = first_only  # of each folder
         self.studies: dict[tuple[str, ...], _Study] = {}
         self.skipped: Counter[str] = Counter()
@@ -140,6 +152,16 @@ class _Search:
             self.studies[(place,)] = _Study([str(path)], identity or os.path.abspath(path), fields=fields)
         return True
 
+    def items(self) -> list[StudyItem]:
+        """One item per study, each under a name of its own."""
+        studies = list(self.studies.values())
+        plain = [pseudonym(study.identity) for study in studies] if self.pseudonymise else distinct_names(studies)
+        names = UniqueNames()
+        cases = [names(study.fields.get("case", name)) for study, name in zip(studies, plain)]
+        return [
+            cast(StudyItem, {**study.fields, "image": study.image, "case": case}) for study, case in zip(studies, cases)
+        ]
+
     def report(self) -> None:
         """Log how many files were skipped, by kind; file names may identify patients and are not logged."""
         if self.skipped:
@@ -150,7 +172,7 @@ class _Search:
 
     def _add_datalist(self, folder: Path) -> bool:
         """Add the test section of a datalist, or all sections if that is empty."""
-        sections = load_datalist(folder, required=(), name_of=case_name if self.keep_identifiers else pseudonym)
+        sections = load_datalist(folder, required=(), name_of=pseudonym if self.pseudonymise else case_name)
         items = sections["test"] or [item for section in sections.values() for item in section]
         for item in items:
             fields: dict[str, Any] = {key: value for key, value in item.items() if key != "image"}
@@ -197,6 +219,18 @@ class _Search:
         series = self.studies.setdefault(header.group, _Study([], identity, is_series=True))
         series.files.append(str(header.path))
         return True
+
+
+def distinct_names(studies: Sequence[_Study]) -> list[str]:
+    """Names after files; those of equal names get the names of the folders above until they differ.
+
+    Two series of one folder keep equal names: they are numbered later.
+    """
+    names = [study.name() for study in studies]
+    for folders in (*range(1, MOST_FOLDERS + 1), 0):
+        counts = Counter(name.lower() for name in names)
+        names = [study.name(folders) if counts[name.lower()] > 1 else name for study, name in zip(studies, names)]
+    return names
 
 
 def _nothing_found(paths: Sequence[Path]) -> NomalyError:

@@ -1,12 +1,14 @@
-"""Keep what may identify a patient out of logs, tables, reports and names: paths and file names.
+"""Pseudonyms: keep what may identify a patient, paths and file names, out of logs, tables, reports and names.
 
-Studies named by a user carry ``private``; see :func:`custom.runs.inputs.inference_items`. Only the key written by
-:func:`write_key` links a case name to its files.
+Studies with pseudonyms carry ``private``; see :func:`custom.runs.inputs.inference_items`. Only the key written by
+:func:`write_key` links a pseudonym to its files.
 """
 
 from __future__ import annotations
 
 import csv
+import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +19,8 @@ from custom.errors import root_cause
 from custom.files import atomic_write
 from custom.studies.formats import study_path
 from custom.studies.items import Study, StudyItem
+
+logger = logging.getLogger(__name__)
 
 KEY_COLUMNS = ("study", "files", "path", "first_file")
 SHORT = 4  # shorter names cannot identify a patient and may be ordinary words
@@ -53,14 +57,17 @@ def failure(error: BaseException, item: StudyItem | Study) -> str:
 
 
 def without_studies(words: Sequence[str], studies: str | Sequence[str] | None) -> list[str]:
-    """The words of a command, with the studies hidden: as a word, in a list or as the value of an option."""
+    """The words of a command with STUDIES for the studies: as a word, in a list or as the value of an option."""
     hidden = {str(study) for study in ([studies] if isinstance(studies, str) else studies or ())}
 
     def _is_hidden(word: str) -> bool:
         value = word.partition("=")[2] if word.startswith("--") else word
-        return value in hidden or (value.startswith("[") and any(repr(study) in value for study in hidden))
+        return value in hidden or (
+            value.startswith("[")
+            and any(repr(study) in value or json.dumps(study, ensure_ascii=False) in value for study in hidden)
+        )
 
-    return ["[studies]" if _is_hidden(word) else word for word in words]
+    return ["STUDIES" if _is_hidden(word) else word for word in words]
 
 
 def printable(text: str) -> str:
@@ -89,6 +96,7 @@ def write_key(path: str | os.PathLike, items: Iterable[StudyItem | Study], keep:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(KEY_COLUMNS)
         writer.writerows(rows.values())
+    logger.info("Studies have pseudonyms: %s maps them to files. Do not share it.", path)
 
 
 def _read_key(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -41,7 +41,7 @@ def detection(nomaly, parameters, unseen, tmp_path_factory) -> Callable[[str], P
     @functools.cache
     def folder(bundle: str) -> Path:
         path = tmp_path_factory.mktemp(bundle) / "detection"
-        words = ("--output", path, "--keep-identifiers")
+        words = ("--output", path)
         alpha = {"alpha": ALPHA_OF_FINDINGS}
         assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle) | alpha).code == 0
         return path

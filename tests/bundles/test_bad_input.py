@@ -48,7 +48,7 @@ def detect(nomaly, models: Path, tiny_network, tmp_path: Path) -> Callable:
     """Detect on studies into tmp_path/results."""
 
     def run(*studies: Path, **parameters):
-        words = ("--keep-identifiers", "--output", tmp_path / "results", "--weights", models / "model.pt")
+        words = ("--output", tmp_path / "results", "--weights", models / "model.pt")
         return nomaly("detect", BUNDLE, *studies, *words, **tiny_network(BUNDLE) | parameters)
 
     return run
@@ -362,7 +362,7 @@ def test_unreadable_healthy_studies_do_not_count(nomaly, models, tiny_network, t
     for number in range(4):
         shutil.copy(tiny_phantom / "images" / f"healthy_00{number}.nii.gz", healthy)
     (healthy / "healthy_002.nii.gz").write_bytes(b"")
-    words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
+    words = ("--healthy", healthy, "--weights", models / "model.pt", "--no-pseudonymise")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "calibration needs at least 4 healthy studies for alpha = 0.2, got 3")
     assert "Study healthy_002 failed" in done.err and "the file is empty (0 bytes)" in done.err
@@ -409,7 +409,7 @@ def test_one_study_twice_among_the_healthy_ones_is_refused(
     for number in range(4):
         shutil.copy(tiny_phantom / "images" / f"healthy_00{number}.nii.gz", healthy)
     shutil.copy(healthy / "healthy_003.nii.gz", healthy / "copy.nii.gz")
-    words = ("--healthy", healthy, "--weights", models / "model.pt", "--keep-identifiers")
+    words = ("--healthy", healthy, "--weights", models / "model.pt", "--no-pseudonymise")
     done = nomaly("calibrate", BUNDLE, *words, alpha=0.2, **tiny_network(BUNDLE))
     says(done, 2, "healthy studies must differ, but copy and healthy_003 contain the same image: remove one of them.")
     assert files_of(models) == before

@@ -34,7 +34,7 @@ def detect(nomaly, trained, tiny_network, tmp_path: Path) -> Callable[..., tuple
     """Detect on studies into tmp_path/results: the outcome and its rows."""
 
     def run(bundle: str, *studies: Path, **parameters) -> tuple:
-        words = ("--keep-identifiers", "--output", tmp_path / "results")
+        words = ("--output", tmp_path / "results")
         weights = {"weights": trained(bundle) / "models" / "model.pt"}
         done = nomaly("detect", bundle, *studies, *words, **tiny_network(bundle) | weights | parameters)
         table = tmp_path / "results" / "results.csv"

@@ -25,7 +25,7 @@ SCORED = ("status", "score", "p_value", "decision", "region_count")
 
 def detect(bundle: str, folder: Path, run: Callable[..., Any], **parameters: Any) -> dict[str, dict[str, Any]]:
     """Run the shipped weights on the golden images of a bundle: row and regions of each study."""
-    words = ["detect", bundle, GOLDEN / IMAGES[bundle], "--output", folder, "--keep-identifiers"]
+    words = ["detect", bundle, GOLDEN / IMAGES[bundle], "--output", folder]
     run(*words, write_images=False, **parameters)
     regions = read_rows(folder / "regions.csv")
     return {
@@ -79,7 +79,7 @@ def test_film_with_a_border_of_padding_has_the_score_and_p_value_of_the_film_wit
     tags = {"PhotometricInterpretation": photometric, "PixelPaddingValue": padding}
     for name, border in {"plain": 0, "four": 4, "forty": 40}.items():
         write_film(tmp_path / "films" / f"{name}.dcm", np.pad(pixels, border, constant_values=padding), 12, **tags)
-    words = ["detect", "ra_chest", tmp_path / "films", "--output", tmp_path / "results", "--keep-identifiers"]
+    words = ["detect", "ra_chest", tmp_path / "films", "--output", tmp_path / "results"]
     nomaly(*words, write_images=False)
     rows = {row["study"]: row for row in read_rows(tmp_path / "results" / "results.csv")}
     assert rows["plain"]["status"] == "ok" and float(rows["plain"]["p_value"]) > 0

@@ -56,7 +56,7 @@ def test_map_of_a_picture_has_the_size_of_the_picture(
     bundle: str, nomaly, picture_detector, tiny_images: Path, tmp_path: Path
 ) -> None:
     picture = tiny_images / "abnormal_000.png"
-    done = nomaly("detect", bundle, picture, "--keep-identifiers", "--output", tmp_path, **picture_detector(bundle))
+    done = nomaly("detect", bundle, picture, "--output", tmp_path, **picture_detector(bundle))
     assert done.code == 0, done.err
     (row,) = read_results_csv(tmp_path / "results.csv")
     assert row.status == "ok" and row.decision in ("flag", "likely_normal")
@@ -71,10 +71,7 @@ def test_volume_gets_no_p_value_from_pictures_or_the_reverse(
 ) -> None:
     picture = tiny_images / "abnormal_000.png"
     for name, study, detector in (("volume", unseen(bundle), picture_detector), ("picture", picture, parameters)):
-        assert (
-            nomaly("detect", bundle, study, "--keep-identifiers", "--output", tmp_path / name, **detector(bundle)).code
-            == 0
-        )
+        assert nomaly("detect", bundle, study, "--output", tmp_path / name, **detector(bundle)).code == 0
         (row,) = read_results_csv(tmp_path / name / "results.csv")
         assert row.score is not None and (row.p_value, row.decision) == (None, None)
 
@@ -97,11 +94,6 @@ def test_folder_of_pictures_is_one_study_each(
     for number in range(3):
         shutil.copy(tiny_images / f"healthy_00{number}.png", folder)
     (folder / "notes.txt").write_text("not an image")
-    assert (
-        nomaly(
-            "detect", bundle, folder, "--keep-identifiers", "--output", tmp_path / "out", **picture_detector(bundle)
-        ).code
-        == 0
-    )
+    assert nomaly("detect", bundle, folder, "--output", tmp_path / "out", **picture_detector(bundle)).code == 0
     rows = read_results_csv(tmp_path / "out" / "results.csv")
     assert [row.study for row in rows] == ["healthy_000", "healthy_001", "healthy_002"]

@@ -58,7 +58,7 @@ def test_mask_is_where_the_map_exceeds_the_calibrated_threshold(
     bundle: str, trained, parameters, nomaly, tiny_data, tmp_path
 ):
     picture = tiny_data(bundle) / "images" / "abnormal_000.png"  # of the network's size: nothing is interpolated
-    words = (picture, "--keep-identifiers", "--output", tmp_path)
+    words = (picture, "--output", tmp_path)
     assert nomaly("detect", bundle, *words, **parameters(bundle) | {"alpha": ALPHA_OF_FINDINGS}).code == 0
     with Image.open(tmp_path / "abnormal_000" / "map.png") as written:
         values = float(written.text[OFFSET_TEXT]) + float(written.text[SCALE_TEXT]) * np.asarray(written, np.float64)
@@ -79,12 +79,7 @@ def test_frame_gets_a_p_value_only_at_about_the_calibrated_size(
     source = tiny_data(bundle) / "images" / "abnormal_000.png"  # 32 x 32 pixels
     sizes = {"equal": (32, 32), "a_little_wider": (35, 32), "wider": (36, 32), "much_larger": (64, 50)}
     studies = [stretched(source, tmp_path / f"{name}.png", size) for name, size in sizes.items()]
-    assert (
-        nomaly(
-            "detect", bundle, *studies, "--keep-identifiers", "--output", tmp_path / "out", **parameters(bundle)
-        ).code
-        == 0
-    )
+    assert nomaly("detect", bundle, *studies, "--output", tmp_path / "out", **parameters(bundle)).code == 0
     rows = {row.study: row for row in read_results_csv(tmp_path / "out" / "results.csv")}
     assert {name: row.p_value is not None for name, row in rows.items()} == {
         "equal": True,
@@ -100,10 +95,7 @@ def test_film_of_any_proportions_gets_a_p_value_and_results_of_its_size(
     bundle: str, nomaly, parameters, tiny_data, tmp_path: Path
 ) -> None:
     film = stretched(tiny_data(bundle) / "images" / "abnormal_000.png", tmp_path / "tall.png", (40, 71))
-    assert (
-        nomaly("detect", bundle, film, "--keep-identifiers", "--output", tmp_path / "out", **parameters(bundle)).code
-        == 0
-    )
+    assert nomaly("detect", bundle, film, "--output", tmp_path / "out", **parameters(bundle)).code == 0
     (row,) = read_results_csv(tmp_path / "out" / "results.csv")
     assert row.p_value is not None and row.decision in ("flag", "uncertain", "likely_normal")
     for name in results_of(bundle):

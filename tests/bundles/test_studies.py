@@ -52,7 +52,7 @@ def exported(nomaly, parameters, hospital, tmp_path_factory):
     """What is printed, and the results folder, of a run over the export."""
     output = tmp_path_factory.mktemp("results") / "run"
     settings = {**parameters("ra_brain"), "input_check": False, "alpha": ALPHA_OF_FINDINGS}
-    return nomaly("detect", "ra_brain", hospital, "--output", output, **settings), output
+    return nomaly("detect", "ra_brain", hospital, "--output", output, "--pseudonymise", **settings), output
 
 
 def untimed(folder: Path) -> list[StudyResult]:
@@ -139,9 +139,9 @@ def test_film_gets_its_map_and_report_as_dicom(hospital, exported) -> None:
     np.testing.assert_allclose(values, expected.squeeze().T, atol=expected.max() / 65535)
 
 
-def test_names_of_files_are_kept_if_asked(nomaly, parameters, hospital, tmp_path: Path) -> None:
+def test_studies_are_named_after_their_files(nomaly, parameters, hospital, tmp_path: Path) -> None:
     film = hospital / "DICOM" / "Doe_Jane_chest"
-    words = (film, "--output", tmp_path / "out", "--keep-identifiers")
+    words = (film, "--output", tmp_path / "out")
     assert (
         nomaly("detect", "ra_brain", *words, input_check=False, write_dicom=False, **parameters("ra_brain")).code == 0
     )

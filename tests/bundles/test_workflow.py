@@ -118,7 +118,7 @@ def test_run_information_names_what_made_the_results(bundle: str, detection, tra
 def test_detecting_twice_gives_identical_numbers_and_maps(
     bundle: str, nomaly, parameters, detection, unseen, tmp_path: Path
 ) -> None:
-    words = ("--output", tmp_path / "again", "--keep-identifiers")
+    words = ("--output", tmp_path / "again")
     alpha = {"alpha": ALPHA_OF_FINDINGS}
     assert nomaly("detect", bundle, unseen(bundle), *words, **parameters(bundle) | alpha).code == 0
     assert untimed(tmp_path / "again") == untimed(detection(bundle))

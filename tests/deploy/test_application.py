@@ -110,7 +110,7 @@ def without_moments(file: Path) -> dict:
 def test_selected_series_get_what_nomaly_detect_gives(bundle, inputs, bundles, study, nomaly, tmp_path):
     expected = tmp_path / "detect"
     paths = [study / name for name in (*inputs, "broken")]
-    assert nomaly("detect", bundles[bundle], *paths, "--output", expected).code == 1
+    assert nomaly("detect", bundles[bundle], *paths, "--output", expected, "--pseudonymise").code == 1
 
     run = deploy(bundles[bundle], study, tmp_path / "deploy")
 

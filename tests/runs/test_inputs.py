@@ -23,14 +23,14 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_users_studies_come_before_the_test_section() -> None:
     assert inference_items(None, {"test": ABNORMAL}) == ABNORMAL
-    (item,) = inference_items("x.png", {"test": ABNORMAL}, keep_identifiers=True)
+    (item,) = inference_items("x.png", {"test": ABNORMAL})
     assert item == {"image": "x.png", "case": "x", "private": False}
 
 
 def test_calibration_studies_are_healthy_whatever_was_named(tmp_path: Path) -> None:
     assert calibration_items(None, {"validation": HEALTHY}) == HEALTHY
     touch(tmp_path, "x.png")
-    (item,) = calibration_items([str(tmp_path / "x.png")], None)
+    (item,) = calibration_items([str(tmp_path / "x.png")], None, pseudonymise=True)
     assert (item["image"], item["label"], item["private"]) == (str(tmp_path / "x.png"), 0, True)
 
 

@@ -29,7 +29,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def named(*inputs: Path | str) -> list[tuple[str | list[str], str]]:
-    return [(item["image"], item["case"]) for item in find_studies(list(inputs), keep_identifiers=True)]
+    return [(item["image"], item["case"]) for item in find_studies(list(inputs))]
 
 
 def hashed(identity: str) -> str:
@@ -37,11 +37,11 @@ def hashed(identity: str) -> str:
 
 
 def test_file_is_one_study_named_without_its_ending() -> None:
-    assert find_studies("scans/head.nii.gz", True) == [{"image": "scans/head.nii.gz", "case": "head"}]
+    assert find_studies("scans/head.nii.gz") == [{"image": "scans/head.nii.gz", "case": "head"}]
 
 
-def test_name_reveals_nothing_by_default() -> None:
-    (item,) = find_studies("/scans/Doe_Jane.nii.gz")
+def test_pseudonym_reveals_nothing() -> None:
+    (item,) = find_studies("/scans/Doe_Jane.nii.gz", pseudonymise=True)
     assert item == {"image": "/scans/Doe_Jane.nii.gz", "case": hashed("/scans/Doe_Jane.nii.gz")}
 
 
@@ -78,7 +78,7 @@ def test_dicom_files_are_grouped_by_series_and_films_are_studies_of_their_own(tm
         for view in (1, 2)
     ]
     cine = write_cine(tmp_path / "cine.dcm", VOLUME.astype(np.uint8))
-    items = find_studies(tmp_path)
+    items = find_studies(tmp_path, pseudonymise=True)
     images = [item["image"] for item in items]
     assert images[:4] == [str(path) for path in (cine, film, *mammograms)]
     assert images[4] == [str(path) for path in second]
@@ -92,7 +92,7 @@ def test_slices_that_lost_their_position_or_series_are_one_study(tmp_path: Path,
     assert [case for _, case in named(tmp_path)] == ["head"]
 
 
-def test_series_is_named_after_its_folder_where_names_may_stay(tmp_path: Path) -> None:
+def test_series_is_named_after_its_folder(tmp_path: Path) -> None:
     write_series(tmp_path / "patient_7", VOLUME, np.eye(4))
     assert [case for _, case in named(tmp_path)] == ["patient_7"]
 
@@ -277,15 +277,15 @@ def test_datalist_without_a_test_section_gives_all_others(tmp_path: Path) -> Non
     touch(tmp_path, "t.png", "v.png")
     sections = {"training": [{"image": "t.png"}], "validation": [{"image": "v.png"}]}
     (tmp_path / "datalist.json").write_text(json.dumps(sections))
-    assert [item["case"] for item in find_studies(tmp_path, keep_identifiers=True)] == ["t", "v"]
+    assert [item["case"] for item in find_studies(tmp_path)] == ["t", "v"]
 
 
-def test_datalist_without_names_does_not_reveal_those_of_files(tmp_path: Path) -> None:
+def test_pseudonyms_of_a_datalist_without_names_do_not_reveal_those_of_files(tmp_path: Path) -> None:
     touch(tmp_path, "John_Smith.png", "Jane_Doe.png")
     test = [{"image": "John_Smith.png", "label": 0}, {"image": "Jane_Doe.png", "label": 0, "subject": "s7"}]
     (tmp_path / "datalist.json").write_text(json.dumps({"test": test}))
     first, second = (hashed(str(tmp_path / item["image"])) for item in test)
-    found = [(item["case"], item["subject"]) for item in find_studies(tmp_path)]
+    found = [(item["case"], item["subject"]) for item in find_studies(tmp_path, pseudonymise=True)]
     assert found == [(first, first), (second, "s7")]
 
 
@@ -297,12 +297,14 @@ def test_hash_sign_within_a_line_of_a_list_is_part_of_the_name(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "cases"),
     [
-        (["1/t1.nii", "2/t1.nii", "3/t1.nii.gz"], ["t1", "t1_2", "t1_3"]),
-        (["1/t1.nii", "2/t1.nii", "t1_2.nii"], ["t1", "t1_2", "t1_2_2"]),
-        (["t1_2.nii", "1/t1.nii", "2/T1.nii"], ["t1_2", "t1", "T1_3"]),
+        (["1/t1.nii", "2/t1.nii", "3/t1.nii.gz"], ["1_t1", "2_t1", "3_t1"]),
+        (["1/t1.nii", "2/t1.nii", "1_t1.nii"], ["1_t1", "2_t1", "1_t1_2"]),
+        (["t1_2.nii", "1/t1.nii", "2/T1.nii", "t2.nii"], ["t1_2", "1_t1", "2_T1", "t2"]),
+        (["a/1/t.nii", "b/1/t.nii", "b/2/t.nii"], ["a_1_t", "b_1_t", "2_t"]),
+        (["1/t.nii", "1/t.png", "2/s.nii"], ["t", "t_2", "s"]),
     ],
 )
-def test_every_study_gets_a_name_of_its_own(files: list[str], cases: list[str]) -> None:
+def test_files_of_one_name_are_told_apart_by_their_folders(files: list[str], cases: list[str]) -> None:
     assert [case for _, case in named(*files)] == cases
 
 

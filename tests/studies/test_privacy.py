@@ -40,8 +40,8 @@ def test_error_of_a_study_that_was_read_names_its_case_alone() -> None:
 @pytest.mark.parametrize(
     ("studies", "words"),
     [
-        ("in/Doe", ["nomaly", "detect", "[studies]", "--output", "out"]),
-        (["in/Doe", "other"], ["nomaly", "detect", "[studies]", "--output", "out"]),
+        ("in/Doe", ["nomaly", "detect", "STUDIES", "--output", "out"]),
+        (["in/Doe", "other"], ["nomaly", "detect", "STUDIES", "--output", "out"]),
         (None, ["nomaly", "detect", "in/Doe", "--output", "out"]),
     ],
 )
@@ -51,4 +51,4 @@ def test_command_is_told_without_the_studies(studies, words) -> None:
 
 def test_studies_inside_a_word_are_hidden_with_it() -> None:
     words = ["run", "--studies", "['in/Doe', 'b']"]
-    assert without_studies(words, ["in/Doe", "b"]) == ["run", "--studies", "[studies]"]
+    assert without_studies(words, ["in/Doe", "b"]) == ["run", "--studies", "STUDIES"]
