@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from skimage.measure import approximate_polygon, find_contours
 
 from custom.errors import NomalyError
+from custom.rendering.colours import Palette, map_colours, palette_of
 from custom.rendering.images import (
     as_array,
     as_plane,
     data_uri,
     lay_over,
-    map_colours,
     reencoded,
     strongest_slice,
     thumbnail,
@@ -74,6 +74,7 @@ class CaseView:
         shown: position in `slices` of the strongest one.
         has_truth: whether any reference was given, shown or not.
         thumbnail: WebP of the strongest slice under its map.
+        palette: colours of the map.
     """
 
     size: tuple[int, int]
@@ -85,6 +86,7 @@ class CaseView:
     has_truth: bool
     thumbnail: bytes
     sides: str = ""
+    palette: Palette = "grey"
 
     @property
     def is_assessed(self) -> bool:
@@ -127,6 +129,7 @@ class CaseView:
             "sides": self.sides,
             "depth": self.depth,
             "vmax": self.vmax,
+            "palette": self.palette,
             "shown": self.shown,
             "truth": self.has_truth,
             "assessed": self.is_assessed,
@@ -187,7 +190,8 @@ def case_view(
     slices = [_slice_view(z, image, reconstruction, values, labels, reference, vmax) for z in kept]
     width, height = values.shape[1] * spacing[0], values.shape[2] * spacing[1]
     base = to_rgb(as_plane("image", image[..., strongest]))
-    layer = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax)
+    palette = palette_of(len(image))
+    layer = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax, palette)
     return CaseView(
         size=(values.shape[1], values.shape[2]),
         ratio=width / height,
@@ -198,6 +202,7 @@ def case_view(
         has_truth=bool(reference.any()),
         thumbnail=thumbnail(lay_over(base, layer), width / height),
         sides=sides,
+        palette=palette,
     )
 
 
@@ -282,7 +287,9 @@ def _slice_view(
 ) -> SliceView:
     """Encode the layers of slice z."""
     base, healthy = (webp(to_rgb(as_plane("image", a[..., z])), quality=_QUALITY) for a in (image, reconstruction))
-    overlay = webp(map_colours(as_plane("anomaly_map", values[..., z])[..., 0], vmax), lossless=True)
+    overlay = webp(
+        map_colours(as_plane("anomaly_map", values[..., z])[..., 0], vmax, palette_of(len(image))), lossless=True
+    )
     plane, mask = labels[0, ..., z], truth[0, ..., z]
     outlines = {number: Outline(_path(plane == number), pixels) for number, pixels in _counts(plane).items()}
     reference = Outline(_path(mask), int(mask.sum())) if mask.any() else None

@@ -1,4 +1,4 @@
-"""Pixels of 2-D images: grey levels, colours of the anomaly map, WebP bytes, and a batch as one image.
+"""Pixels of 2-D images: grey levels, WebP bytes, and a batch as one image.
 
 Arrays are in MONAI's order: `[x, y]` is shown at column x, row y, so a volume in LPS appears in radiological convention
 (nose up, the patient's left on the right of the image).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from custom.errors import NomalyError
+from custom.rendering.colours import map_colours, palette_of
 
-# Neighbouring levels are indistinguishable, and images with few colours compress several times better.
-_LEVELS = 64
-# The colour map inferno (CC0, N. Smith and S. van der Walt) without its dark end, which would hide the anatomy.
-_INFERNO = (
-    "7f1e6c 8d2369 9d2964 ab2f5e b93556 c73e4c d34743 de5238 e8602d ef6e21 f57d15 f98e09 fc9f07 fcb014 fac42a f6d543 "
-    "f2e661 f3f68a"
-).split()
 _THUMBNAIL_SIDE = 112  # twice the shown size, for dense screens
 
 
@@ -69,8 +62,9 @@ def image_grid(
     rows = [[to_rgb(as_plane("image", a)) for a in row] for row in (images, reconstructions)]
     if maps is not None:
         full = float(np.nanmax(maps)) if vmax is None else vmax
+        palette = palette_of(images.shape[1])
         fields = [as_plane("anomaly_map", m)[..., 0] for m in maps]
-        rows.append([lay_over(base, map_colours(field, full)) for base, field in zip(rows[0], fields)])
+        rows.append([lay_over(base, map_colours(field, full, palette)) for base, field in zip(rows[0], fields)])
     framed = [[np.pad(tile, ((1, 1), (1, 1), (0, 0))) for tile in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in framed], axis=0).astype(np.uint8)
 
@@ -103,29 +97,10 @@ def to_rgb(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.broadcast_to(grey, (*grey.shape[:2], 3))
 
 
-def map_colours(field: NDArray[np.float32], vmax: float) -> NDArray[np.uint8]:
-    """Colour and opacity of map values: (Y, X) -> (Y, X, 4) in 0..255, an overlay for the input.
-
-    Opacity rises smoothly with the value from 8 % to 70 % of `vmax`, so that the usual residual of healthy tissue does
-    not veil the anatomy. Non-finite values are drawn as the largest value, so that they never appear normal.
-    """
-    share = np.nan_to_num(np.clip(field / max(vmax, 1e-8), 0, 1), nan=1.0)
-    share = (share * (_LEVELS - 1)).round() / (_LEVELS - 1)
-    rise = np.clip((share - 0.08) / 0.62, 0, 1)
-    opacity = 0.92 * rise * rise * (3 - 2 * rise)
-    return np.dstack([_colours()[(share * 255).astype(int)], (opacity * 255).round()]).astype(np.uint8)
-
-
 def lay_over(base: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Blend (Y, X, 4) over (Y, X, 3), as a browser does."""
     opacity = layer[..., 3:].astype(np.float32) / 255
     return (base + (layer[..., :3].astype(np.float32) - base) * opacity).round().astype(np.uint8)
-
-
-def colour_scale() -> str:
-    """The colours from 0 to vmax as a CSS gradient."""
-    stops = map_colours(np.linspace(0, 1, 17, dtype=np.float32)[None], 1.0)[0]
-    return f"linear-gradient(90deg, {', '.join(f'rgb({r} {g} {b} / {a / 255:.2f})' for r, g, b, a in stops.tolist())})"
 
 
 def webp(pixels: NDArray[np.uint8], **options: Any) -> bytes:
@@ -158,11 +133,3 @@ def _encoded(image: Image.Image, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "WEBP", method=2, **options)
     return stream.getvalue()
-
-
-@lru_cache(maxsize=1)
-def _colours() -> NDArray[np.float32]:
-    """256 colours in 0..255, (256, 3), interpolated between those of `_INFERNO`."""
-    stops = np.array([list(bytes.fromhex(colour)) for colour in _INFERNO], dtype=np.float32)
-    places = np.linspace(0, 255, len(stops))
-    return np.stack([np.interp(np.arange(256), places, channel) for channel in stops.T], axis=1).astype(np.float32)

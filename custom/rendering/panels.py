@@ -10,9 +10,10 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from custom.errors import NomalyError
-from custom.rendering.images import as_array, as_plane, lay_over, map_colours, strongest_slice, to_rgb
+from custom.rendering.colours import map_colours, palette_of
+from custom.rendering.images import as_array, as_plane, lay_over, strongest_slice, to_rgb
 
-OUTLINE = (64, 224, 208)
+OUTLINES = {"grey": (64, 224, 208), "colour": (255, 225, 40)}
 GAP = 4
 
 
@@ -46,6 +47,7 @@ def panels(
     if height < 16:
         raise NomalyError(f"height must be at least 16 pixels, got {height}: give a larger one.")
     values = as_array(anomaly_map)
+    palette = palette_of(len(as_array(image)))
     labels = np.zeros(values.shape) if regions is None else as_array(regions)
     z = strongest_slice(values * (labels > 0) if labels.any() else values)
     size = max(1, round(height * values.shape[1] * spacing[0] / (values.shape[2] * spacing[1]))), height
@@ -53,11 +55,11 @@ def panels(
         _resized(to_rgb(as_plane("image", as_array(part)[..., z])), size) for part in (image, reconstruction)
     )
     field = as_plane("anomaly_map", values[..., z])[..., 0]
-    layer = _resized(map_colours(field, float(values.max()) if vmax is None else vmax), size)
+    layer = _resized(map_colours(field, float(values.max()) if vmax is None else vmax, palette), size)
     overlay = lay_over(base, layer)
     numbers = Image.fromarray(as_plane("regions", labels[..., z])[..., 0].astype(np.int32))
     outlined = np.asarray(numbers.resize(size, Image.Resampling.NEAREST))
-    overlay[find_boundaries(outlined, mode="thick")] = OUTLINE
+    overlay[find_boundaries(outlined, mode="thick")] = OUTLINES[palette]
     gap = np.full((height, GAP, 3), 255, np.uint8)
     return np.concatenate([base, gap, healthy, gap, overlay], axis=1)
 

@@ -17,7 +17,7 @@ from custom.calibration.decision import DecisionRule
 from custom.metrics.records import Evaluation, StudyRow
 from custom.metrics.verdicts import baseline_verdicts, false_alarm_sentence
 from custom.rendering.case_view import CaseView
-from custom.rendering.images import colour_scale
+from custom.rendering.colours import colour_scale
 from custom.reporting.curves import calibration_svg, froc_svg, precision_recall_svg, roc_svg
 from custom.reporting.evaluation_figures import figure_groups, key_figures
 from custom.reporting.page import RESEARCH_NOTE, write_page
@@ -84,7 +84,7 @@ def write_report(
         rule=rule,
         level=level,
         thresholds={kind: found["pixel_threshold"] for kind, found in (run.get("calibration") or {}).items()},
-        colour_scale=colour_scale(),
+        colour_scales={"grey": colour_scale("grey"), "colour": colour_scale("colour")},
         provenance=_provenance(run),
         date=date(run.get("date")),
         script=script,

@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 
 from custom.errors import NomalyError
+from custom.rendering.colours import colour_scale, map_colours
 from custom.rendering.images import (
     as_plane,
-    colour_scale,
     image_grid,
     lay_over,
-    map_colours,
     reencoded,
     strongest_slice,
     thumbnail,
