@@ -164,7 +164,10 @@ def _plots(
         lanes = []
     columns = 2 if len(squares) == 2 else 3
     free = (columns - len(squares) % columns) % columns or columns
-    histogram = histogram_svg(lanes, threshold, lower, width=560 if free < 3 else 760)
+    # A page as narrow as a telephone shows its own drawing, so that the words keep their size.
+    roomy = histogram_svg(lanes, threshold, lower, width=560 if free < 3 else 760)
+    narrow = histogram_svg(lanes, threshold, lower, width=290, bins=20)
+    histogram = roomy and Markup('<div class="roomy">{}</div><div class="narrow">{}</div>').format(roomy, narrow)
     return {"squares": squares, "columns": columns, "free": free, "histogram": histogram}
 
 
