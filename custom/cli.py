@@ -222,7 +222,8 @@ def run_benchmark(options: argparse.Namespace, overrides: dict[str, Any]) -> int
     """Compare models."""
     from custom.commands.benchmark import run
 
-    return run(options.models, options.dataset_dir, options.output, options.entries, overrides, bool(options.overwrite))
+    rest = (options.entries, overrides, bool(options.overwrite), options.seeds)
+    return run(options.models, options.dataset_dir, options.output, *rest)
 
 
 RUN = {

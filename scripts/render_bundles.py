@@ -45,7 +45,7 @@ Config = dict[str, Any]
 
 def render_bundle(folder: Path) -> dict[str, str]:
     """Text of every rendered file of a bundle by its path in the bundle."""
-    variant = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
+    variant = read_variant(folder)
     configs = read_sources(variant["method"], variant["images"])
     overlays = {name for name, config in configs.items() if config.pop("_overlay_", False)}
     if strange := sorted(set(variant) - {"method", "images", "parameters"} - overlays):
@@ -63,11 +63,34 @@ def render_bundle(folder: Path) -> dict[str, str]:
             refuse_unknown(configs[name], known | new, f"{folder.name}: {name}")
         else:
             configs[name] = {key: parameters.get(key, value) for key, value in config.items()}
+    for name in COMPLETE:
+        refuse_missing(configs[name], f"{folder.name}: {name}", variant["images"])
     texts = {f"configs/{name}.json": dump({"_note_": NOTE, **config}) + "\n" for name, config in configs.items()}
     texts = {name: text.replace("{bundle}", folder.name) for name, text in texts.items()}
     meanings = parameter_meanings(variant["method"], variant["images"], configs)
     texts["docs/parameters.json"] = json.dumps({"_note_": NOTE, **meanings}, indent=4) + "\n"
     return texts | {"configs/logging.conf": (BUNDLES / "_base" / "logging.conf").read_text(encoding="utf-8")}
+
+
+def read_variant(folder: Path) -> Config:
+    """variant.json of a bundle; exits with a sentence if it is not complete."""
+    where = f"{folder.name}/variant.json"
+    if not (folder / "configs" / "metadata.json").is_file():
+        sys.exit(f"{folder.name}: configs/metadata.json not found: copy that of a similar bundle and edit it.")
+    try:
+        variant: Config = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        sys.exit(f"{where} must be JSON: {error}.")
+    kinds = {
+        "method": sorted(path.parent.name for path in BUNDLES.glob("_base/*/parts.yaml")),
+        "images": sorted(path.stem for path in BUNDLES.glob("_base/images/*.yaml")),
+    }
+    for key, known in kinds.items():
+        if variant.get(key) not in known:
+            sys.exit(f"{where}: {key} must be one of {', '.join(known)}, got {variant.get(key)!r}.")
+    if not isinstance(variant.get("parameters"), dict):
+        sys.exit(f'{where}: parameters must be an object, got {variant.get("parameters")!r}: {{}} sets none.')
+    return variant
 
 
 def read_sources(method: str, images: str) -> dict[str, Config]:
@@ -180,6 +203,16 @@ def insert_parts(value: Any, parts: dict[str, Config]) -> Any:
         else:
             config[key] = insert_parts(entry, parts)
     return config
+
+
+def refuse_missing(config: Config, where: str, images: str) -> None:
+    """Exit if a config refers to a parameter that it does not have, such as one that a new kind of images lacks."""
+    missing = sorted(references(config) - set(config))
+    if missing:
+        sys.exit(
+            f"{where} refers to {', '.join(missing)}, but has no such parameter: add it to image_parameters of "
+            f"_base/images/{images}.yaml, or to variant.json."
+        )
 
 
 def refuse_unknown(parameters: Config, known: set[str], where: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries, with_seeds
 from custom.commands.bundle import checked
 from custom.commands.measured_process import measured
 from custom.commands.next_step import step, to_open
@@ -41,6 +41,7 @@ def run(
     entries_file: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    seeds: Sequence[int] = (),
 ) -> int:
     """Evaluate all models, each into `output`/NAME, and write benchmark.csv, benchmark.md and benchmark.html.
 
@@ -53,6 +54,7 @@ def run(
         entries_file: JSON list of models, see :func:`read_entries`.
         parameters: of all models; those of an entry override them.
         overwrite: evaluate all models again.
+        seeds: each model is evaluated with each of them, see :func:`with_seeds`.
 
     Returns:
         0 = all done, 1 = a model or a study failed.
@@ -61,6 +63,7 @@ def run(
         NomalyError: no model, equal names, a folder with other results.
     """
     entries = [*entries_of(words), *(read_entries(entries_file) if entries_file else [])]
+    entries = with_seeds(entries, seeds)
     check_names(entries)
     for entry in entries:
         check_entry(entry, dataset_dir, parameters or {})
@@ -211,7 +214,9 @@ def _error_of(lines: Sequence[str]) -> str:
 
 def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str, Any]], dataset_dir: str) -> None:
     """Write the tables from the results in the models' folders."""
-    from custom.reporting.benchmark_table import auroc_difference, benchmark_row, write_benchmark
+    from custom.reporting.benchmark_page import write_benchmark
+    from custom.reporting.benchmark_seeds import over_seeds
+    from custom.reporting.benchmark_table import auroc_difference, benchmark_row
 
     evaluations = [
         _read(root / entry.name / "metrics.json") if _has_result(record) else None
@@ -232,11 +237,20 @@ def tabulate(root: Path, entries: Sequence[Entry], records: Sequence[Mapping[str
             parameters=count_parameters(entry.weights or run.get("weights")) if evaluation else None,
             note=record["reason"],
         )
-        if evaluation and evaluations[0] and evaluation is not evaluations[0]:
-            row["auroc_difference"] = auroc_difference(evaluation, evaluations[0])
+        first = evaluations[first_of(entries, entry)]
+        if evaluation and first and evaluation is not first:
+            row["auroc_difference"] = auroc_difference(evaluation, first)
         rows.append(row)
+    models = [entry.model for entry in entries]
     machine = f"{platform.system()}, {platform.machine()}, {available_cores()} cores"
-    write_benchmark(root, rows, f"Data set {dataset_dir}", machine)
+    write_benchmark(root, rows, f"Data set {dataset_dir}", machine, over_seeds(rows, models) if any(models) else ())
+
+
+def first_of(entries: Sequence[Entry], entry: Entry) -> int:
+    """Position of the model that an entry is compared with: the first one, with the same seed."""
+    seed = entry.parameters.get("seed") if entry.model else None
+    same = (i for i, other in enumerate(entries) if not entry.model or other.parameters.get("seed") == seed)
+    return next(same)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Entry:
         weights: model.pt; None = the bundle's own.
         overlay: configs to merge over the bundle's own, such as those used for its training.
         parameters: overrides of config parameters.
+        model: name of the model that was trained with several seeds; "" = the same as its own.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Entry:
     weights: str | None = None
     overlay: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
 
 
 def entries_of(words: Sequence[str]) -> list[Entry]:
@@ -75,6 +77,29 @@ def _entry(path: str, index: int, item: Any) -> Entry:
                 f"{', '.join(f'{name} ({kind.__name__})' for name, kind in FIELDS.items())}, got {value!r}."
             )
     return Entry(**{**item, "overlay": tuple(map(str, item.get("overlay", ())))})
+
+
+def with_seeds(entries: Sequence[Entry], seeds: Sequence[int]) -> list[Entry]:
+    """Each model once per seed: `{seed}` in the path of its weights and in its text parameters becomes the seed, which
+    is also the parameter `seed` of the evaluation. Without seeds, the models as they are.
+
+    Raises:
+        NomalyError: a seed is given twice.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise NomalyError(f"--seeds must differ, got {' '.join(map(str, seeds))}: give each seed once.")
+    return [_seeded(entry, seed) for entry in entries for seed in seeds] if seeds else list(entries)
+
+
+def _seeded(entry: Entry, seed: int) -> Entry:
+    """A model with one seed."""
+
+    def _filled(value: Any) -> Any:
+        return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
+
+    parameters = {name: _filled(value) for name, value in entry.parameters.items()} | {"seed": seed}
+    name = f"{entry.name}-seed{seed}"
+    return replace(entry, name=name, weights=_filled(entry.weights), parameters=parameters, model=entry.name)
 
 
 def check_names(entries: Sequence[Entry]) -> None:

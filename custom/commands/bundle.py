@@ -79,6 +79,10 @@ def find_bundle(name: str, option: str = "BUNDLE") -> Path:
     for folder in (Path(name), Path("bundles") / name, BUNDLES / name):
         if (folder / METADATA).is_file():
             return folder
+    if Path(name).is_dir():
+        raise NomalyError(
+            f"{option} {name} has no {METADATA}: copy that of a similar bundle and edit it, or check the path."
+        )
     names = [folder.name for folder in bundle_folders()]
     missing = "give its path, or run from the repository's root"
     advice = choices(Path(name).name, names, "bundles") if names else missing

@@ -246,6 +246,15 @@ def benchmark(parser: OptionParser) -> None:
         help='more models, with parameters of their own: a JSON list of {"name", "bundle", "weights", '
         '"overlay": [...], "parameters": {...}}',
     )
+    group.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="SEED",
+        help="evaluate each model once per seed, with mean and interval over the seeds; {seed} in the path of the "
+        "weights stands for the seed, as in ra_chest=runs/{seed}/models/model.pt",
+    )
 
 
 def demo(parser: OptionParser) -> None:

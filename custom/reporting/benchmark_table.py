@@ -1,22 +1,13 @@
-"""The table of a benchmark: one row per model, as CSV, Markdown and HTML."""
+"""The table of a benchmark: one row per model."""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-import custom
-from custom.files import atomic_write
 from custom.metrics.image_level import auroc
 from custom.metrics.intervals import bootstrap_weights, distinct, stat
 from custom.metrics.records import Stat, read_evaluation
-from custom.reporting.page import ACCENT, FLAG, MUTED, RESEARCH_NOTE, dot, line, svg, text, write_page
 
 RESAMPLINGS = 1000
 SYNTHETIC_NOTE = "Synthetic images or lesions: these numbers do not apply to patients."
@@ -137,115 +128,18 @@ def auroc_difference(evaluation: Mapping[str, Any], first: Mapping[str, Any], se
     return {**stat(auroc(truth, scores[0]) - auroc(truth, scores[1]), resampled, patients), "n": len(cases)}
 
 
-def write_benchmark(folder: str | os.PathLike[str], rows: Sequence[Row], data: str, machine: str = "") -> None:
-    """Write benchmark.csv, benchmark.md and benchmark.html.
-
-    Args:
-        folder: target; existing files are replaced.
-        rows: from `benchmark_row`; the others are compared with the first.
-        data: description of the data set.
-        machine: description of the machine that the models ran on.
-
-    Raises:
-        NomalyError: a file cannot be written.
-    """
-    folder = Path(folder)
-    with atomic_write(folder / "benchmark.csv") as file:
-        file.write(table_csv(rows))
-    with atomic_write(folder / "benchmark.md") as file:
-        file.write(table_markdown(rows))
-    shown = _shown(rows)
-    write_page(
-        folder / "benchmark.html",
-        "benchmark.html.jinja",
-        data=data,
-        machine=machine,
-        banners=[SYNTHETIC_NOTE, RESEARCH_NOTE] if any(row["synthetic"] for row in rows) else [RESEARCH_NOTE],
-        rows=[{key: cell(row, key) for key in shown} for row in rows],
-        titles={key: TITLES[key] for key in shown},
-        notes=[(row["name"], row["note"], row["n_healthy"] is None) for row in rows if row["note"]],
-        plots={TITLES[key]: stat_svg(rows, key) for key in STATS},
-        first=rows[0]["name"],
-        version=custom.__version__,
-    )
-
-
-def table_csv(rows: Sequence[Row]) -> str:
-    """All columns; a value with an interval becomes three, such as auroc, auroc_low and auroc_high."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    intervals = (*STATS, "auroc_difference")
-    names = [[key, f"{key}_low", f"{key}_high"] if key in intervals else [key] for key in TITLES]
-    writer.writerow([name for group in names for name in group])
-    for row in rows:
-        cells = [_ends(row[key]) if key in intervals else [row[key]] for key in TITLES]
-        writer.writerow(["" if value is None else value for group in cells for value in group])
-    return stream.getvalue()
-
-
-def table_markdown(rows: Sequence[Row]) -> str:
-    """The columns with any known value, and whether the data are synthetic."""
-    shown = _shown(rows)
-    lines = [[TITLES[key] for key in shown], ["---"] * len(shown)]
-    lines += [[cell(row, key).replace("|", "\\|") for key in shown] for row in rows]
-    table = "\n".join(f"| {' | '.join(words)} |" for words in lines)
-    notes = [
-        "Intervals are 95 %; too few studies give none. The AUROC difference is paired, over the studies that "
-        "both models share."
-    ]
-    if any(row["synthetic"] for row in rows):
-        notes.append(f"**{SYNTHETIC_NOTE}**")
-    return "\n\n".join([table, *notes]) + "\n"
-
-
-def _shown(rows: Sequence[Row]) -> list[str]:
-    """Columns with a value in any row."""
-    return [key for key in TITLES if any(row[key] not in (None, "") for row in rows)]
-
-
 def cell(row: Row, key: str) -> str:
     """An entry as text; an en dash if unknown."""
     value = row[key]
     if value is None or value == "":
         return "–" if key != "note" else ""
     if isinstance(value, Mapping):
-        value, low, high = _ends(value)
+        value, low, high = ends(value)
         sign = "+" if key == "auroc_difference" else ""
         return f"{value:{sign}.3f}" + ("" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]")
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.{_DIGITS[key]}f}" if key in _DIGITS else str(value).replace("\n", " ")
-
-
-def stat_svg(rows: Sequence[Row], key: str) -> Markup:
-    """A dot and its interval for each model, on an axis from 0 to 1; "" if no model has the value.
-
-    A small line marks the best baseline (AUROC) or the target (false-alarm rate).
-    """
-    if not any(row[key] for row in rows):
-        return Markup("")
-    left, width, height, bottom = 170, 300, 26, 20 + 26 * len(rows)
-    mark = {"auroc": "best_baseline_auroc", "false_alarm_rate": "alpha"}.get(key)
-
-    def _at(value: float) -> float:
-        return left + min(max(value, 0), 1) * width
-
-    parts = []
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts += [line(_at(tick), 8, _at(tick), bottom), text(_at(tick), bottom + 16, f"{tick:g}", "middle")]
-    for i, row in enumerate(rows):
-        y = 22 + i * height
-        parts.append(text(left - 10, y + 4, _short(row["name"]), "end"))
-        if mark and row[mark] is not None:
-            parts.append(line(_at(row[mark]), y - 8, _at(row[mark]), y + 8, f"stroke:{FLAG};stroke-width:2"))
-        value, low, high = _ends(row[key])
-        if value is None:
-            parts.append(text(left + 6, y + 4, "unknown"))
-            continue
-        if low is not None and high is not None:
-            parts.append(line(_at(low), y, _at(high), y, f"stroke:{MUTED};stroke-width:2;opacity:.6"))
-        parts.append(dot(_at(value), y, ACCENT, f"{row['name']}: {cell(row, key)}", 4.5))
-    return svg(left + width + 20, bottom + 24, f"{TITLES[key]} of each model", parts)
 
 
 def _at(evaluation: Mapping[str, Any], path: Sequence[str]) -> Stat | None:
@@ -256,7 +150,7 @@ def _at(evaluation: Mapping[str, Any], path: Sequence[str]) -> Stat | None:
     return found if found and found.get("value") is not None else None
 
 
-def _ends(stat: Mapping[str, Any] | None) -> tuple[float | None, float | None, float | None]:
+def ends(stat: Mapping[str, Any] | None) -> tuple[float | None, float | None, float | None]:
     """Value, low and high of a stat, each None if missing; an interval has both ends or none."""
     value, low, high = ((stat or {}).get(key) for key in ("value", "low", "high"))
     return (value, low, high) if low is not None and high is not None else (value, None, None)
@@ -266,12 +160,7 @@ def _beats(lead: Stat | None) -> str | None:
     """Whether the method ranks studies significantly better than the best baseline."""
     if not lead or lead.get("value") is None:
         return None
-    _, low, _ = _ends(lead)
+    _, low, _ = ends(lead)
     if low is None:
         return "too few studies"
     return "no" if lead["value"] <= 0 else "yes" if low > 0 else "not significant"
-
-
-def _short(name: str) -> str:
-    """A name that fits next to a plot: long ones are shortened in the middle, as their ends differ."""
-    return name if len(name) <= 22 else f"{name[:12]}…{name[-9:]}"

@@ -222,14 +222,21 @@ class _Search:
 
 
 def distinct_names(studies: Sequence[_Study]) -> list[str]:
-    """Names after files; those of equal names get the names of the folders above until they differ.
+    """Names after files; files of one name get as many names of the folders above as tell them apart.
 
-    Two series of one folder keep equal names: they are numbered later.
+    Several series of one folder keep its name: they are numbered later.
     """
     names = [study.name() for study in studies]
-    for folders in (*range(1, MOST_FOLDERS + 1), 0):
-        counts = Counter(name.lower() for name in names)
-        names = [study.name(folders) if counts[name.lower()] > 1 else name for study, name in zip(studies, names)]
+    groups: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        groups.setdefault(name.lower(), []).append(number)
+    for numbers in groups.values():
+        for folders in range(1, MOST_FOLDERS + 1) if len(numbers) > 1 else ():
+            longer = {number: studies[number].name(folders) for number in numbers}
+            if len({name.lower() for name in longer.values()}) == len(numbers):
+                for number, name in longer.items():
+                    names[number] = name
+                break
     return names
 
 

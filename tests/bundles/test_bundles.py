@@ -395,3 +395,42 @@ def test_plain_monai_command_trains_wherever_it_starts(
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["checkpoint.pt", "model.pt"]
     assert "Epoch 1: validation synthetic-lesion AUROC" in done.stderr
+
+
+# Mistakes in a bundle are reported in one sentence
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("{", r"ra_chest/variant.json must be JSON: .*"),
+        ({"images": "film", "parameters": {}}, r"ra_chest/variant.json: method must be one of memmc, ra, got None\."),
+        (
+            {"method": "ra", "images": "knee", "parameters": {}},
+            r"ra_chest/variant.json: images must be one of film, frame, head, got 'knee'\.",
+        ),
+        ({"method": "ra", "images": "film"}, r"ra_chest/variant.json: parameters must be an object, got None: .*"),
+    ],
+)
+def test_incomplete_variant_is_refused(variant, message: str, render: ModuleType, copied: Path) -> None:
+    (copied / "ra_chest" / "variant.json").write_text(variant if isinstance(variant, str) else json.dumps(variant))
+    with pytest.raises(SystemExit, match=f"^{message}$"):
+        render.render_bundle(copied / "ra_chest")
+
+
+def test_bundle_without_metadata_is_refused(render: ModuleType, copied: Path, nomaly: Callable) -> None:
+    (copied / "ra_chest" / "configs" / "metadata.json").unlink()
+    with pytest.raises(SystemExit, match="^ra_chest: configs/metadata.json not found: copy that of a similar bundle"):
+        render.render_bundle(copied / "ra_chest")
+    done = nomaly("train", copied / "ra_chest")
+    assert done.code == 2 and "ra_chest has no configs/metadata.json: copy that of a similar bundle" in done.err
+
+
+def test_parameter_that_a_kind_of_images_lacks_is_named(render: ModuleType, copied: Path) -> None:
+    film = copied / "_base" / "images" / "film.yaml"
+    film.write_text(re.sub(r"  modalities: .*\n", "", film.read_text()))
+    message = (
+        "^ra_chest: .* refers to modalities, but has no such parameter: add it to image_parameters of _base/images"
+    )
+    with pytest.raises(SystemExit, match=message):
+        render.render_bundle(copied / "ra_chest")

@@ -13,7 +13,7 @@ import torch
 
 from custom import cli
 from custom.commands import benchmark
-from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries
+from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries, with_seeds
 from custom.commands.bundle import BUNDLES
 from custom.commands.overrides import parse_overrides
 from custom.errors import NomalyError
@@ -352,3 +352,45 @@ def test_two_bundles_of_one_anatomy_and_a_broken_one(trained, tiny_data, tiny_ne
     assert "Synthetic images or lesions" in (output / "benchmark.html").read_text()
     again = nomaly("benchmark", *words, **parameters)
     assert again.code == 1 and again.out.count(": kept, evaluated in ") == 2
+
+
+# Seeds and checks before the first run
+
+
+def test_each_model_is_evaluated_once_per_seed_with_its_own_weights() -> None:
+    entries = with_seeds([Entry("a", "ra_chest", "runs/{seed}/model.pt", (), {"x": "{seed}.json", "n": 1})], [3, 5])
+    assert [(entry.name, entry.weights, entry.parameters, entry.model) for entry in entries] == [
+        ("a-seed3", "runs/3/model.pt", {"x": "3.json", "n": 1, "seed": 3}, "a"),
+        ("a-seed5", "runs/5/model.pt", {"x": "5.json", "n": 1, "seed": 5}, "a"),
+    ]
+    with pytest.raises(NomalyError, match=r"^--seeds must differ, got 3 3: give each seed once\.$"):
+        with_seeds([], [3, 3])
+
+
+def test_seeds_give_a_mean_and_each_is_compared_with_the_same_seed_of_the_first_model(
+    nomaly, children, data, tmp_path
+) -> None:
+    words = ("ra_chest", "ra_brain", "--seeds", "0", "1", "--dataset_dir", data, "--output", tmp_path / "o")
+    assert nomaly("benchmark", *words).code == 0
+    assert sorted(children) == ["ra_brain-seed0", "ra_brain-seed1", "ra_chest-seed0", "ra_chest-seed1"]
+    assert "--seed=1" in children["ra_brain-seed1"][0]
+    with open(tmp_path / "o" / "benchmark_seeds.csv", newline="") as file:
+        means = {row["name"]: row for row in csv.DictReader(file)}
+    assert [(row["seeds"], row["auroc"]) for row in means.values()] == [("2", "1.0")] * 2
+    table = table_of(tmp_path / "o")
+    assert [row["auroc_difference"] for row in table.values()] == ["", "", "0.0", "0.0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ra_chest", "ra_chst"], "ra_chst: BUNDLE must be a bundle's name or path, got ra_chst: did you mean"),
+        (["ra_chest", "ra_brain=gone.pt"], "ra_brain: weights file not found: gone.pt."),
+        (["ra_chest", "--alhpa", "1"], "ra_chest: no parameter is called alhpa: did you mean alpha?"),
+        (["ra_chest=runs/{seed}.pt", "--seeds", "4"], "ra_chest-seed4: weights file not found: runs/4.pt."),
+    ],
+)
+def test_every_model_is_checked_before_the_first_one_runs(words, message, nomaly, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "measured", lambda command, log: pytest.fail("a model was run"))
+    done = nomaly("benchmark", *words, "--dataset_dir", data, "--output", tmp_path / "o")
+    assert done.code == 2 and message in done.err and not (tmp_path / "o").exists()

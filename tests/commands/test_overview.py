@@ -87,6 +87,9 @@ def test_parameters_of_an_unknown_command_are_refused_with_the_known_ones(capsys
     ],
 )
 def test_wrong_input_is_reported_without_importing_pytorch(words: list[str], message: str, tmp_path: Path) -> None:
-    code = "import sys; from custom import cli; code = cli.main(sys.argv[1:])\nassert 'torch' not in sys.modules\nsys.exit(code)"
+    code = (
+        "import sys; from custom import cli; code = cli.main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
     assert message in done.stderr and "Error" not in done.stderr.replace("NomalyError", ""), done.stderr

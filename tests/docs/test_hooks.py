@@ -41,7 +41,7 @@ def test_every_command_and_option_appears(hooks: ModuleType) -> None:
 
 def test_tables_and_examples_of_help_keep_their_lines(hooks: ModuleType) -> None:
     page = hooks.commands()
-    for line in ("  demo       run a bundle", "  nomaly detect ra_chest IMAGES --output results/chest\n"):
+    for line in ("  demo        run a bundle", "  nomaly detect ra_chest IMAGES --output results/chest\n"):
         assert f"\n{line}" in page
     assert page.count("```") % 2 == 0 and "\nbundles:" not in page
 

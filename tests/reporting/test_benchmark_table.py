@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 
 from custom.metrics.image_level import auroc
-from custom.reporting.benchmark_table import (
-    RESEARCH_NOTE,
-    SYNTHETIC_NOTE,
-    TITLES,
-    auroc_difference,
-    benchmark_row,
-    cell,
-    stat_svg,
-    table_csv,
-    table_markdown,
-    write_benchmark,
-)
+from custom.reporting.benchmark_page import stat_svg, table_csv, table_markdown, write_benchmark
+from custom.reporting.benchmark_seeds import mean_of, over_seeds
+from custom.reporting.benchmark_table import SYNTHETIC_NOTE, TITLES, auroc_difference, benchmark_row, cell
+from custom.reporting.page import RESEARCH_NOTE
 from pages import Page
 
 EVIL = '<script>alert("x")</script>|&'
@@ -251,7 +243,8 @@ def test_target_is_marked_in_the_plot_of_false_alarm_rates() -> None:
 
 
 def test_long_names_keep_both_ends_in_a_plot() -> None:
-    assert "memmc_wide_d…ined_long" in stat_svg([row("memmc_wide_decoder_trained_long")], "auroc")
+    name = "memmc_wide_decoder_trained_long_on_the_larger_set_of_healthy_films"
+    assert "memmc_wide_decoder_trained_lon…f_healthy_films" in stat_svg([row(name)], "auroc")
 
 
 def test_model_without_the_number_keeps_its_line_in_the_plot() -> None:
@@ -296,3 +289,33 @@ def test_page_is_one_file_without_links_or_scripts_and_escapes_names(tmp_path: P
 
 def test_page_of_failures_only_is_written(tmp_path: Path) -> None:
     assert "Failed broken: weights" in page_of(tmp_path, [failed()]).text
+
+
+# Over seeds
+
+
+def test_mean_over_seeds_has_the_interval_of_the_t_distribution():
+    # 0.6, 0.7, 0.8: mean 0.7, standard deviation 0.1, t(0.975, 2) = 4.302653, so 0.7 +- 4.302653 * 0.1 / sqrt(3)
+    found = mean_of([{"value": value, "low": 0.0, "high": 1.0} for value in (0.6, 0.7, 0.8)] + [None])
+    assert found["value"] == pytest.approx(0.7)
+    assert (found["low"], found["high"]) == (pytest.approx(0.451586, abs=1e-6), pytest.approx(0.948414, abs=1e-6))
+    assert mean_of([{"value": 0.6}]) == {"value": 0.6, "low": None, "high": None} and mean_of([None]) is None
+
+
+def test_page_and_tables_have_a_row_per_model_over_its_seeds(tmp_path: Path) -> None:
+    rows = [row(f"a-seed{seed}", seed=seed) for seed in (0, 1)]
+    rows.append(failed("b-seed0"))
+    seeds = over_seeds(rows, ["a", "a", "b"])
+    assert [(mean["name"], mean["seeds"]) for mean in seeds] == [("a", 2), ("b", 0)] and seeds[1]["auroc"] is None
+    write_benchmark(tmp_path, rows, "Phantom", "", seeds)
+    lines = (tmp_path / "benchmark_seeds.csv").read_text().splitlines()
+    assert lines[0].startswith("name,seeds,auroc,auroc_low,auroc_high,auroc_difference,")
+    assert [line.split(",")[:2] for line in lines[1:]] == [["a", "2"], ["b", "0"]]
+    assert (tmp_path / "benchmark.md").read_text().startswith("| Model | Seeds | AUROC, mean |")
+    assert "Over seeds" in (tmp_path / "benchmark.html").read_text()
+
+
+def test_page_without_seeds_has_no_table_over_them(tmp_path: Path) -> None:
+    write_benchmark(tmp_path, [row()], "Phantom")
+    assert not (tmp_path / "benchmark_seeds.csv").exists()
+    assert "Over seeds" not in (tmp_path / "benchmark.html").read_text()

@@ -300,7 +300,7 @@ def test_hash_sign_within_a_line_of_a_list_is_part_of_the_name(tmp_path: Path) -
         (["1/t1.nii", "2/t1.nii", "3/t1.nii.gz"], ["1_t1", "2_t1", "3_t1"]),
         (["1/t1.nii", "2/t1.nii", "1_t1.nii"], ["1_t1", "2_t1", "1_t1_2"]),
         (["t1_2.nii", "1/t1.nii", "2/T1.nii", "t2.nii"], ["t1_2", "1_t1", "2_T1", "t2"]),
-        (["a/1/t.nii", "b/1/t.nii", "b/2/t.nii"], ["a_1_t", "b_1_t", "2_t"]),
+        (["a/1/t.nii", "b/1/t.nii", "b/2/t.nii"], ["a_1_t", "b_1_t", "b_2_t"]),
         (["1/t.nii", "1/t.png", "2/s.nii"], ["t", "t_2", "s"]),
     ],
 )
