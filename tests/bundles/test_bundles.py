@@ -122,6 +122,7 @@ def test_bundle_contains_only_settings_and_texts(bundle: str) -> None:
         "LICENSE",
         "docs/README.md",
         "docs/data_license.txt",
+        "docs/parameters.json",
     }
     assert {path.suffix for path in kept if path.parts[0] == "configs"} == {".json", ".conf"}
 

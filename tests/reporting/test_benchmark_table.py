@@ -229,17 +229,17 @@ def test_bar_in_a_name_does_not_break_the_markdown_table() -> None:
 
 def test_dot_and_interval_are_at_their_values() -> None:
     drawing = ElementTree.fromstring(stat_svg([row()], "auroc"))
-    # The axis goes from x = 170 to 470.
-    assert float(drawing.find("circle").get("cx")) == pytest.approx(170 + 0.91 * 300)
+    # The axis goes from x = 10 to 310.
+    assert float(drawing.find("circle").get("cx")) == pytest.approx(10 + 0.91 * 300)
     bars = [(float(item.get("x1")), float(item.get("x2"))) for item in drawing.findall("line")]
-    assert (170 + 0.85 * 300, 170 + 0.97 * 300) in [pytest.approx(bar) for bar in bars]
+    assert (10 + 0.85 * 300, 10 + 0.97 * 300) in [pytest.approx(bar) for bar in bars]
     assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best baseline, 0.8
 
 
 def test_target_is_marked_in_the_plot_of_false_alarm_rates() -> None:
     drawing = ElementTree.fromstring(stat_svg([row()], "false_alarm_rate"))
     marks = [float(item.get("x1")) for item in drawing.findall("line") if "--flag" in item.get("style")]
-    assert marks == [pytest.approx(170 + 0.05 * 300)]
+    assert marks == [pytest.approx(10 + 0.05 * 300)]
 
 
 def test_long_names_keep_both_ends_in_a_plot() -> None:
