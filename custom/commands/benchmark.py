@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom.commands.benchmark_entries import Entry, check_names, entries_of, read_entries, with_seeds
-from custom.commands.bundle import checked
+from custom.commands.benchmark_entries import Entry, check_entry, check_names, entries_of, read_entries, with_seeds
 from custom.commands.measured_process import measured
 from custom.commands.next_step import step, to_open
 from custom.commands.overrides import literal
@@ -26,7 +25,6 @@ from custom.threads import available_cores
 # Tables, and with them torch, are imported after all models have run: on Linux a process starts with the peak memory of
 # its parent, so this process must stay smaller than those it measures.
 
-OPTIONS = {"calibration": "calibration_file"}  # of `nomaly evaluate`, whose parameter has another name
 RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
@@ -82,20 +80,6 @@ def run(
     print(f"\n{(root / 'benchmark.md').read_text(encoding='utf-8')}")
     print(step("To open the page", to_open(root / "benchmark.html")))
     return int(any(record["exit_code"] != 0 for record in records))
-
-
-def check_entry(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse a model that could not be evaluated, before any other takes hours.
-
-    Raises:
-        NomalyError: naming the model.
-    """
-    inputs = {"dataset_dir": dataset_dir} | ({} if entry.weights is None else {"weights": entry.weights})
-    given = {OPTIONS.get(name, name): value for name, value in {**parameters, **entry.parameters}.items()}
-    try:
-        checked(entry.bundle, ["evaluate", *entry.overlay], {**given, **inputs})
-    except NomalyError as mistake:
-        raise NomalyError(f"{entry.name}: {mistake}") from None
 
 
 def request_of(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

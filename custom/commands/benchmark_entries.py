@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from custom.commands.bundle import checked
 from custom.earlier_names import ENTRY_FIELDS, current_name
 from custom.errors import NomalyError
 
+OPTIONS = {"calibration": "calibration_file"}  # of `nomaly evaluate`, whose parameter has another name
 FIELDS = {"name": str, "bundle": str, "weights": str, "overlay": list, "parameters": dict}
 
 
@@ -116,3 +118,17 @@ def check_names(entries: Sequence[Entry]) -> None:
             raise NomalyError(
                 f"a model's name must be a valid folder name, got {name!r}: use letters, digits, - and _."
             )
+
+
+def check_entry(entry: Entry, dataset_dir: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse a model that could not be evaluated, before any other takes hours.
+
+    Raises:
+        NomalyError: naming the model.
+    """
+    inputs = {"dataset_dir": dataset_dir} | ({} if entry.weights is None else {"weights": entry.weights})
+    given = {OPTIONS.get(name, name): value for name, value in {**parameters, **entry.parameters}.items()}
+    try:
+        checked(entry.bundle, ["evaluate", *entry.overlay], {**given, **inputs})
+    except NomalyError as mistake:
+        raise NomalyError(f"{entry.name}: {mistake}") from None

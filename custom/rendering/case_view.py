@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from skimage.measure import approximate_polygon, find_contours
 
 from custom.errors import NomalyError
 from custom.rendering.colours import Palette, map_colours, palette_of
@@ -23,16 +22,9 @@ from custom.rendering.images import (
     to_rgb,
     webp,
 )
+from custom.rendering.outlines import Outline, outline_path
 
 _QUALITY = 90
-
-
-@dataclass(frozen=True)
-class Outline:
-    """Border of a mask in one slice: an SVG path in pixels, and the number of pixels inside."""
-
-    path: str
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -190,8 +182,7 @@ def case_view(
     slices = [_slice_view(z, image, reconstruction, values, labels, reference, vmax) for z in kept]
     width, height = values.shape[1] * spacing[0], values.shape[2] * spacing[1]
     base = to_rgb(as_plane("image", image[..., strongest]))
-    palette = palette_of(len(image))
-    layer = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax, palette)
+    layer = map_colours(as_plane("anomaly_map", values[..., strongest])[..., 0], vmax, palette_of(len(image)))
     return CaseView(
         size=(values.shape[1], values.shape[2]),
         ratio=width / height,
@@ -202,7 +193,7 @@ def case_view(
         has_truth=bool(reference.any()),
         thumbnail=thumbnail(lay_over(base, layer), width / height),
         sides=sides,
-        palette=palette,
+        palette=palette_of(len(image)),
     )
 
 
@@ -291,16 +282,6 @@ def _slice_view(
         map_colours(as_plane("anomaly_map", values[..., z])[..., 0], vmax, palette_of(len(image))), lossless=True
     )
     plane, mask = labels[0, ..., z], truth[0, ..., z]
-    outlines = {number: Outline(_path(plane == number), pixels) for number, pixels in _counts(plane).items()}
-    reference = Outline(_path(mask), int(mask.sum())) if mask.any() else None
+    outlines = {number: Outline(outline_path(plane == number), pixels) for number, pixels in _counts(plane).items()}
+    reference = Outline(outline_path(mask), int(mask.sum())) if mask.any() else None
     return SliceView(z, base, healthy, overlay, outlines, reference)
-
-
-def _path(mask: NDArray[np.bool_]) -> str:
-    """Contour of a mask (X, Y), drawn halfway between its pixels and those outside; pixel (0, 0) spans 0 to 1."""
-    xs, ys = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    corner = np.array([xs[0], ys[0]])
-    crop = np.pad(mask[xs[0] : xs[-1] + 1, ys[0] : ys[-1] + 1], 1).astype(float)
-    rings = [approximate_polygon(ring, 0.3) for ring in find_contours(crop, 0.5, fully_connected="high")]
-    # The padding shifts by one, the pixel's centre by half.
-    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring[:-1] + corner - 0.5) + "Z" for ring in rings)

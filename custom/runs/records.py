@@ -14,7 +14,8 @@ from typing import Any
 
 from custom.earlier_names import COLUMNS, current_name
 from custom.files import atomic_write
-from custom.rendering.case_view import CaseView, Outline, SliceView
+from custom.rendering.case_view import CaseView, SliceView
+from custom.rendering.outlines import Outline
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import ImageSource, StudyItem
 from custom.studies.own_files import RECORDS

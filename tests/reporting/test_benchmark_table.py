@@ -233,7 +233,7 @@ def test_dot_and_interval_are_at_their_values() -> None:
     assert float(drawing.find("circle").get("cx")) == pytest.approx(10 + 0.91 * 300)
     bars = [(float(item.get("x1")), float(item.get("x2"))) for item in drawing.findall("line")]
     assert (10 + 0.85 * 300, 10 + 0.97 * 300) in [pytest.approx(bar) for bar in bars]
-    assert any(bar == pytest.approx((410, 410)) for bar in bars)  # the best baseline, 0.8
+    assert any(bar == pytest.approx((250, 250)) for bar in bars)  # the best baseline, 0.8
 
 
 def test_target_is_marked_in_the_plot_of_false_alarm_rates() -> None:
