@@ -20,7 +20,6 @@ from custom.commands.options import choices
 from custom.commands.overrides import given, parse_overrides
 from custom.commands.parser import build_parser, check_command
 from custom.errors import NomalyError, escape_unprintable, find_mistake, report_mistake
-from custom.studies.privacy import without_studies
 
 RESUMES = {
     "detect": " with --resume: finished studies are kept.",
@@ -174,6 +173,8 @@ def is_main() -> bool:
 
 def finished(options: argparse.Namespace, output: str) -> int:
     """Print what to do with results; 1 if a study failed, else 0."""
+    from custom.studies.privacy import without_studies
+
     failed = failures(output)
     hidden = options.studies if getattr(options, "pseudonymise", None) else None
     words = without_studies(options.words, hidden)

@@ -110,9 +110,13 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
 
 def parameter_meanings(method: str, images: str, configs: dict[str, Config]) -> dict[str, Config]:
     """Where each parameter belongs, and its meaning: title -> the configs that have it, and comments by name."""
-    meanings = {}
-    for title, path, section, names in parameter_sources(method, images):
+    meanings: dict[str, Config] = {}
+    sources = parameter_sources(method, images)
+    for title, path, section, names in sources:
         known = set().union(*(configs[name] for name in names)) - set(COMPONENTS)
+        if section and len(names) == 1:  # a part of which the config's own source may replace entries
+            own = next(path for _, path, part, others in sources if part is None and list(others) == list(names))
+            known -= set(commented(own.read_text(encoding="utf-8"), None))
         comments = commented(path.read_text(encoding="utf-8"), section)
         texts = {name: comment for name, comment in comments.items() if name in known}
         meanings[title] = {"configs": list(names), "parameters": texts}

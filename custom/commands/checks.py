@@ -12,7 +12,6 @@ from typing import Any
 
 from custom.detector.existence import check_calibration, check_weights
 from custom.errors import NomalyError
-from custom.studies.earlier_results import earlier_tables, only_failures, refuse_earlier
 
 
 def settings_of(files: Sequence[str]) -> dict[str, Any]:
@@ -99,6 +98,8 @@ def check_output(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         NomalyError: naming the first of them.
     """
+    from custom.studies.earlier_results import earlier_tables, only_failures, refuse_earlier
+
     tables = earlier_tables(folder)
     if tables and not (settings.get("overwrite") or settings.get("resume") or only_failures(folder)):
         refuse_earlier(folder, tables[0].name, "resume" in settings)

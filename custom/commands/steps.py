@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from custom.commands.bundle import run_bundle
-from custom.commands.tracking import check_tracking
 from custom.errors import NomalyError
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def train(
     if output:
         parameters = parameters | {"ckpt_dir": f"{output}/models", "output_dir": f"{output}/train"}
     if tracking:
+        from custom.commands.tracking import check_tracking
+
         check_tracking(tracking)
         # MONAI finds the config that it logs to MLflow only where the folder is an expression.
         parameters |= {"output_dir": f"${parameters['output_dir']!r}"} if "output_dir" in parameters else {}
