@@ -393,7 +393,7 @@ def test_unknown_parameter_is_refused_with_all_that_can_be_set(nomaly) -> None:
 @pytest.mark.parametrize(
     ("parameter", "value", "rule"),
     [
-        ("max_epochs", "three", "a number, such as 130, got 'three'"),
+        ("max_epochs", "three", "a number, such as 80, got 'three'"),
         ("amp", "yes", "true or false, such as false, got 'yes'"),
         ("amp", 1, "true or false, such as false, got 1"),
         ("seed", True, "a number, such as 0, got True"),

@@ -113,7 +113,9 @@ def trainer(work: str, args: argparse.Namespace, loader: Any, augmentation: Any,
             network=network, optimizer=optimizer, loss_function=MaskedPatchLoss(), **settings
         )
     model = ReversedAutoencoder(2, 1, args.size, (24, 48, 96, 192), 32).to(args.device)
-    encoder, decoder = (torch.optim.Adam(part.parameters(), 1e-3, fused=True) for part in (model.encoder, model.decoder))
+    encoder, decoder = (
+        torch.optim.Adam(part.parameters(), 1e-3, fused=True) for part in (model.encoder, model.decoder)
+    )
     return ReversedAutoencoderTrainer(
         network=AnomalyDetector(model, nn.Identity()),
         encoder_optimizer=encoder,
