@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from custom.commands import bundle, steps
 
@@ -116,14 +117,15 @@ def test_runs_of_an_installed_bundle_write_to_the_current_folder(monkeypatch, tm
     shutil.copytree(ROOT / "bundles" / "ra_chest" / "configs", tmp_path / "ra_chest" / "configs")
     monkeypatch.setattr(bundle, "BUNDLES", tmp_path)
     monkeypatch.chdir(tmp_path)
+    Image.new("L", (64, 64), 90).save(tmp_path / "healthy.png")
     ran: list[dict] = []
     monkeypatch.setattr(bundle, "run_configs", lambda files, overrides, tracking=None: ran.append(overrides))
 
     bundle.run_bundle("ra_chest", ["train"], {})
     bundle.run_bundle("ra_chest", ["evaluate"], {"output_dir": "mine"})
-    steps.calibrate("ra_chest", [], {"studies": "healthy"}, "site")
-    steps.calibrate("ra_chest", [], {"studies": "healthy"})
-    steps.calibrate("ra_chest", [], {"studies": "healthy", "into_weights": "mine.pt"})
+    steps.calibrate("ra_chest", [], {"studies": "healthy.png"}, "site")
+    steps.calibrate("ra_chest", [], {"studies": "healthy.png"})
+    steps.calibrate("ra_chest", [], {"studies": "healthy.png", "into_weights": "mine.pt"})
     steps.adapt("ra_chest", [], {})
 
     assert ran[0]["output_dir"] == os.path.join("results", "ra_chest", "train")

@@ -66,7 +66,9 @@ def test_folder_without_metadata_is_no_bundle(copy_bundle):
     folder = copy_bundle("ra_chest", "films")
     (folder / "configs" / "metadata.json").unlink()
 
-    with pytest.raises(NomalyError, match="--bundle must be a bundle's name or path, got .*films: choose one of"):
+    with pytest.raises(
+        NomalyError, match="--bundle .*films has no configs/metadata.json: copy that of a similar bundle and edit it"
+    ):
         read_models([str(folder)], None)
 
 

@@ -20,7 +20,7 @@ from custom.errors import NomalyError
 from custom.label.study_detector import StudyDetector, check_options, read_threshold
 from custom.runs.notes import PHANTOM, WEIGHTS
 from custom.runs.tables import read_results_csv
-from tiny import ALPHA_OF_FINDINGS
+from tiny import ALPHA_OF_FINDINGS, Rejects
 
 
 def study_of(data: Path, number: int = -1) -> Path:
@@ -214,7 +214,7 @@ def test_failed_study_has_a_reason_without_its_path(films, tmp_path):
 
 
 def test_study_that_the_input_check_rejects_has_a_reason(films, film, tmp_path, monkeypatch):
-    monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand", "it is upside down"])
+    monkeypatch.setattr(films.evaluator, "input_check", Rejects("it shows a hand", "it is upside down"))
     monkeypatch.setattr(films.evaluator, "score_all", False)  # the input check of these films is off
 
     with pytest.raises(NomalyError, match=r"^Not assessable: it shows a hand; it is upside down\.$"):
@@ -222,7 +222,7 @@ def test_study_that_the_input_check_rejects_has_a_reason(films, film, tmp_path, 
 
 
 def test_study_scored_despite_the_input_check_has_a_note(films, film, tmp_path, monkeypatch):
-    monkeypatch.setattr(films.evaluator, "input_check", lambda image: ["it shows a hand"])
+    monkeypatch.setattr(films.evaluator, "input_check", Rejects("it shows a hand"))
 
     _, answer = films(film, tmp_path, threshold=0.001)
 

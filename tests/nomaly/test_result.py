@@ -12,6 +12,7 @@ from PIL import Image
 from custom.runs.tables import read_results_csv
 from custom.studies.datalist import load_datalist
 from nomaly import Detector, NomalyError, load, save
+from tiny import Rejects
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_float_images_are_saved_as_nifti(detector, film, tmp_path):
 
 def test_rejected_image_has_its_reason(detector, film, monkeypatch, tmp_path):
     evaluator = detector._scorer.evaluator
-    monkeypatch.setattr(evaluator, "input_check", lambda image: ["it shows a hand"])
+    monkeypatch.setattr(evaluator, "input_check", Rejects("it shows a hand"))
     monkeypatch.setattr(evaluator, "score_all", False)
 
     with pytest.raises(NomalyError, match=r"^Not assessable: it shows a hand\.$"):
