@@ -79,9 +79,11 @@ class BaselineEvaluation:
 
 
 def _threshold(baseline: Baseline, healthy: Sequence[Tensor], rate: float) -> float:
-    """Threshold of the map over the bodies of healthy studies; infinite without a map or without studies."""
+    """Threshold of the map over the bodies of healthy studies; infinite without a map or studies, or for a rate of 0,
+    that of a method that is not calibrated.
+    """
     histogram = HealthyHistogram()
-    for image in healthy:
+    for image in healthy if rate > 0 else ():
         anomaly_map = baseline.map(image)
         if anomaly_map is not None:
             histogram.add(anomaly_map[foreground(image)].cpu())

@@ -162,12 +162,12 @@ def model(bundle: str, federation: Federation, tiny_network, tmp_path_factory) -
 def test_each_site_calibrates_the_one_model_for_itself(
     bundle: str, model: Path, federation: Federation, nomaly, tiny_network, tmp_path: Path
 ) -> None:
-    before, thresholds = model.read_bytes(), set()
+    before, thresholds, kind = model.read_bytes(), set(), "volume" if bundle == "ra_brain" else "image"
     for name, data in federation.data.items():
         calibration, results = tmp_path / f"{name}.json", tmp_path / name
         words = ("--weights", model, "--dataset_dir", data, "--output", calibration)
         assert nomaly("calibrate", bundle, *words, **CALIBRATION, **tiny_network(bundle)).code == 0
-        state = json.loads(calibration.read_text())
+        state = json.loads(calibration.read_text())[kind]
         cases = [item["subject"] for item in json.loads((data / "datalist.json").read_text())["validation"]]
         assert sorted(study["study"] for study in state["studies"]) == cases
         thresholds.add(state["pixel_threshold"])
@@ -183,7 +183,9 @@ def test_each_site_calibrates_the_one_model_for_itself(
 def test_model_is_the_average_without_calibration(model: Path, federation: Federation) -> None:
     state = read_tensors(model)
     assert configuration_of(state)["network"]["image_size"] == 32  # of the average, too
-    assert state["calibration.healthy_scores"].numel() == 0 and state["calibration.pixel_threshold"] == float("inf")
+    for kind in ("image", "volume"):
+        assert state[f"calibration.{kind}.healthy_scores"].numel() == 0
+        assert state[f"calibration.{kind}.pixel_threshold"] == float("inf")
     for key, value in federation.averages[-1].items():
         assert torch.equal(state[key], value), key
 

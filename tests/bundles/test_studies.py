@@ -231,7 +231,7 @@ def test_run_that_is_killed_and_resumed_equals_one_that_is_not(parameters, films
         assert all(again[path] == kept[path] for path in done) and len(again) >= least  # nothing lost or done again
         kept = again
     refused = run_process(words)
-    assert "already contains results (key.csv): choose another" in refused.communicate()[0]
+    assert "already contains results (records): choose another" in refused.communicate()[0]
     assert run_process([*words, "--resume"]).wait() == 1
     assert_same(tmp_path / "out", whole)
 

@@ -302,7 +302,7 @@ def test_parameters_are_counted_without_what_was_learned_after_training(tmp_path
     state = {
         "reconstructor.weight": torch.zeros(3, 4),
         "reconstructor.steps": torch.zeros((), dtype=torch.int64),
-        "calibration.healthy_scores": torch.zeros(50),
+        "calibration.image.healthy_scores": torch.zeros(50),
         "normalisation.mean": torch.zeros(8, 8),
     }
     torch.save(state, tmp_path / "w.pt")

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,8 @@ def exported(nomaly, words, tmp_path_factory) -> Callable[[str], Path]:
 def uncalibrated(words, tmp_path: Path) -> Path:
     """Weights of the tiny brain detector without their calibration."""
     state = read_tensors(words("ra_brain")["weights"])
-    for name in ("healthy_scores", "healthy_masses", "healthy_groups"):
-        state[f"calibration.{name}"] = state[f"calibration.{name}"][:0]
+    for kind, name in product(("image", "volume"), ("healthy_scores", "healthy_masses", "healthy_groups")):
+        state[f"calibration.{kind}.{name}"] = state[f"calibration.{kind}.{name}"][:0]
     save_tensors(state, tmp_path / "model.pt")
     return tmp_path / "model.pt"
 
@@ -148,13 +149,13 @@ def test_documented_code_without_nomaly_says_what_the_detector_says(
 def test_record_tells_all_that_a_user_of_the_files_needs(exported) -> None:
     folder = exported("ra_brain")
     record = json.loads((folder / "export.json").read_text())
-    calibration = record["p_value"]
+    calibration = record["calibrations"]["volume"]
     assert record["bundle"] == "ra_brain"
     assert record["input"]["shape"] == ["slices", 1, 32, 32] and record["input"]["range"] == [0, 1]
     assert set(record["outputs"]) == {"map", "reconstruction", "score", "p_value", "decision"}
     assert record["outputs"]["decision"]["codes"] == {"likely_normal": 0, "uncertain": 1, "flag": 2}
     assert calibration["given"] and calibration["studies"] == "volumes" and calibration["healthy_studies"] == 5
-    assert calibration["decision_rule"]["alpha"] == 0.2
+    assert record["decision_rule"]["alpha"] == 0.2 and not record["calibrations"]["image"]["given"]
     steps = ["LoadStudyd", "Orientationd", "SubtractLowestd", "CropHeadd", "ResizeStudyd", "ScaleStudyIntensityd"]
     assert [step["step"] for step in record["preprocessing"]["steps"]] == steps  # and no lesions
     assert "linear interpolation" in record["preprocessing"]["steps"][4]["how"]
@@ -195,7 +196,7 @@ def test_detector_without_calibration_is_exported_without_p_value(nomaly, words,
         "The graphs give no p-value (-1): the detector is not calibrated: run nomaly calibrate." in done.out + done.err
     )
     record = json.loads((tmp_path / "o" / "export.json").read_text())
-    assert record["calibration_hash"] is None and not record["p_value"]["given"]
+    assert record["calibration_hash"] is None and not any(part["given"] for part in record["calibrations"].values())
     outputs = load_runner("torchscript", tmp_path / "o" / "detector.ts")(torch.rand(3, 1, 32, 32))
     assert float(outputs[2]) > 0 and [float(value) for value in outputs[3:]] == [-1, -1]
 

@@ -182,7 +182,9 @@ def test_study_that_was_not_assessed_shows_its_image_and_why(browser, tmp_path):
     view = input_view(np.random.default_rng(2).random((1, 32, 24, 3)).astype(np.float32))
     studies = [*STUDIES[:1], StudyResult("knee", "not_assessable", note="Not assessable: the body part is KNEE.")]
     path = tmp_path / "report.html"
-    write_report(path, "Ward", [], {}, studies, {"alpha": volume_view(), "knee": view}, healthy_scores=[0.1] * 60)
+    write_report(
+        path, "Ward", [], {}, studies, {"alpha": volume_view(), "knee": view}, healthy_scores={"image": [0.1] * 60}
+    )
     for width in (1280, 390):
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.goto(path.as_uri() + "#case=1")
@@ -336,7 +338,7 @@ def test_report_of_a_hundred_volumes_stays_small_and_opens_at_once(browser, tmp_
     view = case_view(smooth, smooth, smooth, smooth > 0.7, None, 1.0)
     studies = [StudyResult(f"s{k}", score=k, p_value=0.5, decision="uncertain") for k in range(100)]
     path = tmp_path / "report.html"
-    write_report(path, "Ward", [], {}, studies, {s.study: view for s in studies}, healthy_scores=[0.1] * 60)
+    write_report(path, "Ward", [], {}, studies, {s.study: view for s in studies}, healthy_scores={"image": [0.1] * 60})
     assert 12e6 < path.stat().st_size < 30e6  # with all slices
     page = browser.new_page()
     page.goto(path.as_uri() + "#case=50")
