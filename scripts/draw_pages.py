@@ -25,7 +25,8 @@ from custom.commands.bundle import BUNDLES
 from custom.commands.options import OptionParser
 from custom.detection.bundle_detector import BundleDetector
 from custom.errors import report_mistake
-from custom.rendering.images import as_plane, lay_over, map_colours, strongest_slice, to_rgb
+from custom.rendering.colours import map_colours, palette_of
+from custom.rendering.images import as_plane, lay_over, strongest_slice, to_rgb
 from custom.reporting.evidence import SETS
 from custom.runs.inputs import evaluation_items
 from custom.studies.datalist import load_datalist
@@ -49,14 +50,15 @@ def drawn(items: Sequence[StudyItem], seed: int) -> list[StudyItem]:
 
 
 def page(detector: BundleDetector, items: Sequence[StudyItem], title: str) -> Image.Image:
-    """One row for each study; maps have one scale, twice the threshold of healthy pixels."""
+    """One row for each study; maps have one scale, twice the threshold of healthy pixels, or else each its own."""
     rows = []
     for item in tqdm(items, desc=title, unit="study"):
         study: Any = detector.process(item)
         lesion = "healthy" if not item["label"] else "synthetic lesion" if "synthetic" in item else "abnormal"
         caption = [str(item["case"])[-28:], f"{lesion} {item.get('group') or ''}".strip()]
         if "score" in study:
-            caption += [f"score {study['score']:.2f}, p {study['p_value']:.3f}", str(study["decision"])]
+            p_value = "no p-value" if study["p_value"] is None else f"p {study['p_value']:.3f}"
+            caption += [f"score {study['score']:.2f}, {p_value}", str(study["decision"] or "")]
             rows.append((caption, tiles(detector, study, bool(item["label"]))))
         else:
             rows.append(([*caption, str(study.get("error", "rejected"))[:28]], []))
@@ -84,7 +86,9 @@ def tiles(detector: BundleDetector, study: Any, abnormal: bool) -> list[NDArray[
     image, healthy = (to_rgb(as_plane("image", study[name][..., z])) for name in ("image", "reconstruction"))
     expected = expected_residual(detector, study["reconstruction"][..., z])
     field = as_plane("map", study["pred"][..., z])[..., 0]
-    overlay = lay_over(image, map_colours(field, 2 * float(detector.calibration.pixel_threshold)))
+    threshold = study["pixel_threshold"]
+    vmax = float(field.max()) if threshold is None else 2 * threshold
+    overlay = lay_over(image, map_colours(field, vmax, palette_of(len(study["image"]))))
     mask = torch.as_tensor(study["mask"])[..., z] if "mask" in study else torch.zeros(1, *field.T.shape)
     shown = [np.ascontiguousarray(image), np.ascontiguousarray(healthy), expected, overlay]
     if abnormal and not mask.any():
@@ -100,7 +104,7 @@ def expected_residual(detector: BundleDetector, reconstruction: torch.Tensor) ->
     if network.normalisation is None:
         return np.zeros((*reconstruction.shape[:0:-1], 3), np.uint8)
     with torch.no_grad():
-        values = network.normalisation.expected(reconstruction[None].to(network.calibration.pixel_threshold.device))[0]
+        values = network.normalisation.expected(reconstruction[None].to(network.normalisation.scale.device))[0]
     return np.ascontiguousarray(to_rgb(as_plane("expected residual", values / values.max())))
 
 
