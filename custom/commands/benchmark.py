@@ -29,7 +29,8 @@ RECORD = "benchmark.json"
 LOG = "benchmark.log"
 FAILED_STUDIES = "some studies failed"
 LAST_FILES = ("metrics.json", "report.html")  # of a finished evaluation
-FITTED = ("calibration", "normalisation", "code_distance", "part_statistics")  # parts of a detector beside its network
+# Parts of a detector beside its network.
+FITTED = ("calibration", "normalisation", "code_distance", "patch_distance", "part_statistics")
 
 
 def run(

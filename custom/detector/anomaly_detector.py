@@ -13,6 +13,10 @@ from custom.detector.configuration import Configuration
 from custom.scoring.code_distance import CodeDistance
 from custom.scoring.expected_residual import ExpectedResidual
 from custom.scoring.part_statistics import PartStatistics
+from custom.scoring.patch_distance import PatchDistance
+
+
+STATISTICS = ("normalisation", "code_distance", "patch_distance", "part_statistics")  # fitted to healthy studies
 
 
 class Reconstructor(Protocol):
@@ -54,12 +58,15 @@ class AnomalyDetector(nn.Module):
         map_head: module called with (x, x_hat, embed) that returns the anomaly map (B, 1, *S), larger = more abnormal.
         normalisation: makes that map relative to the expected residual; None = the map as it is.
         code_distance: distance of the latent code from those of healthy images; None = not computed.
+        patch_distance: distance of each patch from those of healthy images, a second view of the same place; None = not
+            computed.
         configuration: the parameters that all of this was made with, see custom.detector.configuration; None = unknown.
     """
 
     reconstructor: Reconstructor
     normalisation: ExpectedResidual | None
     code_distance: CodeDistance | None
+    patch_distance: PatchDistance | None
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class AnomalyDetector(nn.Module):
         map_head: nn.Module,
         normalisation: ExpectedResidual | None = None,
         code_distance: CodeDistance | None = None,
+        patch_distance: PatchDistance | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -74,6 +82,7 @@ class AnomalyDetector(nn.Module):
         self.map_head = map_head
         self.normalisation = normalisation
         self.code_distance = code_distance
+        self.patch_distance = patch_distance
         self.part_statistics = PartStatistics()
         self.calibration = Calibrations()
         self.configuration = Configuration(configuration)
@@ -86,10 +95,12 @@ class AnomalyDetector(nn.Module):
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Results for x (B, C, *S) in one pass, float32, in the order of :attr:`outputs`.
 
-        - map: anomaly map (B, 1, *S), larger = more abnormal;
+        - map: anomaly map (B, 1, *S), larger = more abnormal; with normalisation and patches, the mean of the relative
+          map of the head and the relative distance of the patches;
         - reconstruction: pseudo-healthy image (B, C, *S);
         - code_distance: distance of the latent code, the same at every pixel (B, 1, *S), so that windows and slices of
           a study can be merged;
+        - patch_distance: distance of each patch from those of healthy images (B, 1, *S);
         - deviation: if the reconstructor is an ensemble, the standard deviation of its members (B, 1, *S), mean over
           the channels: the uncertainty of each pixel.
         """
@@ -98,10 +109,17 @@ class AnomalyDetector(nn.Module):
     def predict_with_code(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The results of :meth:`predict` and, if codes are compared, the code (B, L) of x (B, C, *S)."""
         anomaly_map, x_hat, code, deviation = self.compare(x)
-        results = [anomaly_map if self.normalisation is None else self.normalisation(anomaly_map, x_hat), x_hat]
+        if self.normalisation is not None:
+            anomaly_map = self.normalisation(anomaly_map, x_hat)
+        patches = None if self.patch_distance is None else self.patch_distance(x)
+        if patches is not None and self.normalisation is not None:  # both are relative to what is usual
+            anomaly_map = (anomaly_map + patches) / 2
+        results = [anomaly_map, x_hat]
         if self.code_distance is not None:
             distance = self.code_distance(code)
             results.append(distance.view(-1, *[1] * (x.ndim - 1)).expand_as(anomaly_map))
+        if patches is not None:
+            results.append(patches)
         if deviation is not None:
             results.append(deviation)
         return (*results,) if code is None else (*results, code)
@@ -111,7 +129,8 @@ class AnomalyDetector(nn.Module):
         """Names of the results of :meth:`predict`."""
         distance = () if self.code_distance is None else ("code_distance",)
         deviation = ("deviation",) if hasattr(self.reconstructor, "ensemble_statistics") else ()
-        return "map", "reconstruction", *distance, *deviation
+        patches = () if self.patch_distance is None else ("patch_distance",)
+        return "map", "reconstruction", *distance, *patches, *deviation
 
     def latent(self, x: torch.Tensor) -> torch.Tensor:
         """Code (B, L) of x (B, C, *S), float32."""
@@ -134,16 +153,20 @@ class AnomalyDetector(nn.Module):
         return Comparison(anomaly_map, x_hat, code, deviation)
 
     @property
+    def fitted_parts(self) -> list[ExpectedResidual | CodeDistance | PatchDistance]:
+        """The parts that are fitted to healthy training images."""
+        return [part for part in (self.normalisation, self.code_distance, self.patch_distance) if part is not None]
+
+    @property
     def has_statistics(self) -> bool:
         """Whether any healthy statistics were fitted."""
-        fitted = [part.images for part in (self.normalisation, self.code_distance) if part is not None]
+        fitted = [part.images for part in self.fitted_parts]
         return any(int(count) > 0 for count in [*fitted, self.part_statistics.studies.sum()])
 
     def reset_statistics(self) -> None:
         """Return to the state before the fit of healthy statistics."""
-        for part in (self.normalisation, self.code_distance):
-            if part is not None:
-                part.images.zero_()
+        for part in self.fitted_parts:
+            part.images.zero_()
         self.part_statistics.reset()
 
     def reset_calibration(self) -> None:
@@ -161,7 +184,7 @@ def complete_statistics(detector: AnomalyDetector, state: dict, prefix: str, *ot
     Statistics that the detector does not use are dropped; those that the weights lack remain without a fit.
     """
     own = {f"{prefix}{name}": value for name, value in detector.state_dict().items()}
-    parts = tuple(f"{prefix}{name}." for name in ("normalisation", "code_distance", "part_statistics"))
+    parts = tuple(f"{prefix}{name}." for name in STATISTICS)
     for part in parts:
         names = {name for name in own if name.startswith(part)}
         if names != {name for name in state if name.startswith(part)}:

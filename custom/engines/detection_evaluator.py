@@ -21,10 +21,9 @@ from custom.calibration.state import group_name
 from custom.detector.anomaly_detector import AnomalyDetector
 from custom.errors import NomalyError
 from custom.losses.squared_error import squared_error
-from custom.scoring.part_statistics import PARTS
 from custom.scoring.precision import full_float32
 from custom.scoring.regions import label_regions
-from custom.scoring.score import StudyScore, foreground
+from custom.scoring.score import StudyScore, foreground, total
 from custom.scoring.settings import ScoringSettings, scoring_settings
 from custom.studies.items import Decision, Study
 from custom.studies.kinds import KINDS, kind_of
@@ -207,12 +206,13 @@ class DetectionEvaluator(SupervisedEvaluator):
         self, named: Mapping[str, torch.Tensor], mask: torch.Tensor, x: torch.Tensor
     ) -> tuple[float, dict[str, float]]:
         """Score of a study, and its standardised parts by name if the score is fused."""
-        distance = named.get("code_distance")
-        arguments = (named["map"], mask, x, named["reconstruction"], None if distance is None else distance.mean())
+        code, patches = named.get("code_distance"), named.get("patch_distance")
+        code = None if code is None else code.mean()
+        arguments = (named["map"], mask, x, named["reconstruction"], code, patches)
         if self.score.mode != "fused":
             return float(self.score(*arguments)), {}
         parts = self.score.standardised(self.score.parts(*arguments), KINDS.index(kind_of(x.shape)))
-        return float(parts.sum()), dict(zip(PARTS, parts.tolist()))
+        return float(total(parts)), {name: float(value) for name, value in parts.items()}
 
     @cached_property
     def scoring(self) -> ScoringSettings:

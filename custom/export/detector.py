@@ -18,7 +18,7 @@ from custom.detector.anomaly_detector import AnomalyDetector
 from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.scoring.anomaly_map import LpipsDistance
-from custom.scoring.score import MODES, SMALLEST, StudyScore
+from custom.scoring.score import MODES, StudyScore, logarithms, total
 from custom.studies.kinds import KINDS
 
 OUTPUTS = ("map", "reconstruction", "score", "p_value", "decision")
@@ -120,7 +120,8 @@ class ExportedDetector(nn.Module):
         masked = torch.where(mask, anomaly_map, 0)
         # the number of slices, and from it the index in KINDS, as values of the graph
         kind = (torch.ones_like(image[:, 0, 0, 0]).sum() > 1.5).long()
-        score = study_score(self.score, anomaly_map, mask, image, reconstruction, kind, named.get("code_distance"))
+        distances = named.get("code_distance"), named.get("patch_distance")
+        score = study_score(self.score, anomaly_map, mask, image, reconstruction, kind, *distances)
         score = torch.where(mask.any() & torch.isfinite(masked).all(), score, math.nan)
         p_values, decisions = zip(*(decision(score) for decision in self.decisions))
         return masked, reconstruction, score, torch.stack(p_values)[kind], torch.stack(decisions)[kind]
@@ -174,6 +175,7 @@ def study_score(
     reconstruction: Tensor,
     kind: int | Tensor,
     code_distance: Tensor | None = None,
+    patch_distance: Tensor | None = None,
 ) -> Tensor:
     """`score` of slices (N, ..., X, Y) of a kind of study, float32, without branches on values.
 
@@ -183,11 +185,12 @@ def study_score(
     if score.mode == "ms_ssim":
         return dissimilarity(score, image, reconstruction)
     if score.mode == "fused":
-        parts = [pooled(score, anomaly_map, mask), dissimilarity(score, image, reconstruction)]
+        parts = {"map": pooled(score, anomaly_map, mask), "structure": dissimilarity(score, image, reconstruction)}
         if code_distance is not None:
-            parts.append(code_distance.mean())
-        logarithms = torch.stack([part.double() for part in parts]).add(SMALLEST).log()
-        return score.standardised(logarithms, kind).sum().float()
+            parts["code"] = code_distance.mean()
+        if patch_distance is not None:
+            parts["patches"] = pooled(score, patch_distance, mask)
+        return total(score.standardised(logarithms(parts), kind)).float()
     return pooled(score, anomaly_map, mask)
 
 

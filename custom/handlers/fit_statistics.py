@@ -1,4 +1,4 @@
-"""Fits what a trained detector compares new studies with: expected residual, latent codes and parts of the score."""
+"""Fits what a trained detector compares new studies with: residual, codes, patches and parts of the score."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 class FitStatistics:
     """Fit the statistics of healthy studies to the trained network, and store them in its weights.
 
-    At the start of a run of the evaluator, the expected residual and the distance of codes are fitted on the healthy
-    training images, without augmentation. During the run the parts of the score of its healthy studies are collected,
+    At the start of a run of the evaluator, the expected residual and the distances of codes and patches are fitted on
+    the healthy training images, without augmentation. During the run the parts of the score of its healthy studies are collected,
     which the network was not trained on; at the end their mean and deviation are fitted, apart for 2-D images and
     volumes, and the weights written.
     An earlier calibration is removed, since its scores are no longer comparable.
@@ -69,7 +69,7 @@ class FitStatistics:
         self.steps = steps
         self.batch_size = batch_size
         self.required = required
-        self.parts: dict[str, list[list[float]]] = {}
+        self.parts: dict[str, list[dict[str, float]]] = {}
         self.fitted = False
 
     def attach(self, engine: DetectionEvaluator) -> None:
@@ -88,22 +88,30 @@ class FitStatistics:
             engine.terminate()
             return
         network.reset_statistics()
-        if network.normalisation is None and network.code_distance is None:
+        if not network.fitted_parts:
             return
-        maps, reconstructions, codes = self.results(device)
+        images = self.chosen()
+        maps, reconstructions, codes = self.results(images, device)
         with self.enough():
             if network.normalisation is not None:
                 network.normalisation.fit(maps, reconstructions, self.steps)
             if network.code_distance is not None:
                 network.code_distance.fit(codes)
-            logger.info("Fitted expected residual and latent codes on %d healthy training images.", len(maps))
+            if network.patch_distance is not None:
+                network.patch_distance.fit(images, batch_size=self.batch_size)
+            logger.info("Fitted the comparison with healthy images to %d training images.", len(images))
+
+    def chosen(self) -> torch.Tensor:
+        """Training images (N, C, *S), spread evenly."""
+        images = self.training.images()
+        return images[torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()]
 
     @torch.no_grad()
-    def results(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Maps before normalisation, reconstructions and codes of training images."""
-        images = self.training.images()
-        chosen = torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()
-        batches = images[chosen].split(self.batch_size)
+    def results(
+        self, images: torch.Tensor, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Maps before normalisation, reconstructions and codes of images."""
+        batches = images.split(self.batch_size)
         maps, reconstructions, codes = [], [], []
         hidden = not is_main_process()
         for batch in tqdm(batches, desc="Healthy statistics", unit="batch", mininterval=1.0, disable=hidden):
@@ -118,7 +126,7 @@ class FitStatistics:
         """Keep the parts of the score of this iteration's healthy studies."""
         for study in studies_of(engine):
             if "score_parts" in study and not study.get("label") and "synthetic" not in study:
-                self.parts[kind_of(study["image"].shape)].append(list(study["score_parts"].values()))
+                self.parts[kind_of(study["image"].shape)].append(dict(study["score_parts"]))
 
     def finish(self, engine: DetectionEvaluator) -> None:
         """Fit the statistics of the parts, and write the weights."""
@@ -135,7 +143,7 @@ class FitStatistics:
             save_tensors(self.network.state_dict(), self.output)
             logger.info("Saved the weights with statistics of healthy studies: %s", self.output)
 
-    def fit_parts(self, kind: str, parts: list[list[float]]) -> None:
+    def fit_parts(self, kind: str, parts: list[dict[str, float]]) -> None:
         """Fit the parts of the score of one kind of study; with too few it keeps the statistics of the other kind."""
         if len(parts) < MINIMUM <= max(len(rows) for rows in self.parts.values()):
             logger.warning(

@@ -39,10 +39,11 @@ SMALLEST = 1e-6  # added before a logarithm: a perfect reconstruction has a fini
 class StudyScore:
     """Reduce a study to its score; larger = more abnormal, never clamped.
 
-    The mode "fused" adds up to three parts that see different anomalies, each the logarithm of a value and standardised
+    The mode "fused" adds up to four parts that see different anomalies, each the logarithm of a value and standardised
     by healthy studies: "map" (as "top_q": something small and strong), "structure" (as "ms_ssim": a changed texture or
-    shape) and "code" (distance of the latent code: something large or diffuse). Their sum is the score; 0 is the mean
-    of healthy studies. The rule is fixed in advance; nothing is learned from abnormal studies. (Ours.)
+    shape), "code" (distance of the latent code: something large or diffuse) and "patches" (highest distances of
+    patches, pooled as the map: a texture that healthy images lack). Their sum is the score; 0 is the mean of healthy
+    studies. The rule is fixed in advance; nothing is learned from abnormal studies. (Ours.)
 
     Args:
         mode: "fused"; "top_q" (mean of the highest share `q` of the foreground of the map, for local lesions), "mean"
@@ -84,6 +85,7 @@ class StudyScore:
         image: Tensor | None = None,
         reconstruction: Tensor | None = None,
         code_distance: Tensor | None = None,
+        patch_distance: Tensor | None = None,
     ) -> Tensor:
         """Score (), float32, or float64 if fused.
 
@@ -93,10 +95,11 @@ class StudyScore:
             image: study (C, X, Y, Z); only for "fused" and "ms_ssim".
             reconstruction: pseudo-healthy study (C, X, Y, Z); only for "fused" and "ms_ssim".
             code_distance: distance () of the latent code; only for "fused". None = without this part.
+            patch_distance: distances of patches (1, *S); only for "fused". None = without this part.
         """
         if self.mode == "fused":
-            parts = self.parts(anomaly_map, mask, image, reconstruction, code_distance)
-            return self.standardised(parts, KINDS.index(kind_of(anomaly_map.shape))).sum()
+            parts = self.parts(anomaly_map, mask, image, reconstruction, code_distance, patch_distance)
+            return total(self.standardised(parts, KINDS.index(kind_of(anomaly_map.shape))))
         values = checked_values(anomaly_map, mask)
         if self.mode == "ms_ssim":
             return self.dissimilarity(image, reconstruction)
@@ -109,15 +112,21 @@ class StudyScore:
         image: Tensor | None,
         reconstruction: Tensor | None,
         code_distance: Tensor | None = None,
-    ) -> Tensor:
-        """Logarithms (K,) float64 of the parts of "fused", in the order of PARTS; arguments as in a call."""
-        values = [self.pooled(checked_values(anomaly_map, mask)), self.dissimilarity(image, reconstruction)]
+        patch_distance: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Logarithms (), float64, of the parts of "fused", by the names of PARTS; arguments as in a call."""
+        values = {
+            "map": self.pooled(checked_values(anomaly_map, mask)),
+            "structure": self.dissimilarity(image, reconstruction),
+        }
         if code_distance is not None:
-            values.append(code_distance)
-        return torch.stack([value.double() for value in values]).add(SMALLEST).log()
+            values["code"] = code_distance
+        if patch_distance is not None:
+            values["patches"] = self.pooled(checked_values(patch_distance, mask))
+        return logarithms(values)
 
-    def standardised(self, parts: Tensor, kind: int | Tensor) -> Tensor:
-        """Parts (K,) in standard deviations above the mean of healthy studies of a kind, see PartStatistics."""
+    def standardised(self, parts: dict[str, Tensor], kind: int | Tensor) -> dict[str, Tensor]:
+        """Parts in standard deviations above the mean of healthy studies of a kind, see PartStatistics."""
         return parts if self.statistics is None else self.statistics(parts, kind)
 
     def pooled(self, values: Tensor) -> Tensor:
@@ -149,6 +158,16 @@ class StudyScore:
         if self.similarity is not None and self.mode in ("fused", "ms_ssim"):
             settings["similarity"] = self.similarity.settings()
         return settings
+
+
+def logarithms(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Logarithms of parts (), float64."""
+    return {name: value.double().add(SMALLEST).log() for name, value in values.items()}
+
+
+def total(parts: dict[str, Tensor]) -> Tensor:
+    """Sum () of standardised parts."""
+    return torch.stack(list(parts.values())).sum()
 
 
 def checked_values(anomaly_map: Tensor, mask: Tensor) -> Tensor:

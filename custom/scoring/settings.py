@@ -35,7 +35,7 @@ class ScoringSettings:
     """The settings of one detector and score.
 
     Attributes:
-        parts: "score", "map", "normalisation", "code", "ensemble" -> its settings, without the parts that the detector
+        parts: "score", "map", "normalisation", "code", "patches", "ensemble" -> its settings, without the parts that the detector
             lacks.
         masks: visible patches of each mask of the ensemble, which the checksum of version 0 includes.
     """
@@ -92,6 +92,7 @@ def scoring_settings(score: HasSettings, network: nn.Module) -> ScoringSettings:
         "map": getattr(network, "map_head", None),
         "normalisation": getattr(network, "normalisation", None),
         "code": getattr(network, "code_distance", None),
+        "patches": getattr(network, "patch_distance", None),
         "ensemble": None if ensemble is None else reconstructor,
     }
     parts = {name: _stated(name, part) for name, part in found.items() if part is not None}
