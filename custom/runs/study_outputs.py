@@ -131,6 +131,7 @@ class StudyOutputs:
             score_map=parts.get("map"),
             score_structure=parts.get("structure"),
             score_code=parts.get("code"),
+            score_patches=parts.get("patches"),
             seconds=study["seconds"],
             note=study["note"],
         )

@@ -49,6 +49,7 @@ class StudyResult:
             healthy studies; None if the score is not fused.
         score_structure: part for the dissimilarity of the structure, likewise.
         score_code: part for the distance of the latent code, likewise.
+        score_patches: part for the distances of patches, likewise.
         region_count: number of findings: connected regions above the pixel threshold whose own p-value is at or below
             the alpha of the run; None without a p-value.
         region_size: their total size in `region_unit`.
@@ -72,6 +73,7 @@ class StudyResult:
     score_map: float | None = None
     score_structure: float | None = None
     score_code: float | None = None
+    score_patches: float | None = None
     region_count: int | None = None
     region_size: float | None = None
     region_unit: str | None = None

