@@ -259,7 +259,7 @@ def parse() -> tuple[Any, list[str]]:
     parser.add_argument("--jobs", type=int, default=2, help="measurements at a time (default 2)")
     parser.add_argument("--work", type=Path, default=Path("results/measure"), metavar="FOLDER", help="(%(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help="(default: docs/results.csv)")
-    add_switch(parser, "no_peers", "without the nearest neighbours of ImageNet features (else: pip install .[peers])")
+    add_switch(parser, "no_peers", "without the nearest neighbours of ImageNet features")
     add_switch(parser, "again", "measure again what is in the file")
     args, words = parser.parse_known_args()
     if unknown := [name for name in args.sets if name not in SETS]:

@@ -31,7 +31,7 @@ def fit_baselines(
         seed: seed of the autoencoder's weights and batches; the other baselines are deterministic.
         score: rule (map (1, *S), foreground (1, *S), study, reconstruction (C, *S)) -> score, for the intensity
             baseline and those that reconstruct; pass the method's own. None = ``StudyScore("top_q")``.
-        peers: whether to fit the nearest neighbours of ImageNet features, too, which needs the extra ``peers``.
+        peers: whether to fit the nearest neighbours of ImageNet features, too.
 
     Returns:
         "brightness", "histogram", "intensity", "mean_image", "pca", "autoencoder" and, if asked for,

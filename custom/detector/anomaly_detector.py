@@ -15,7 +15,6 @@ from custom.scoring.expected_residual import ExpectedResidual
 from custom.scoring.part_statistics import PartStatistics
 from custom.scoring.patch_distance import PatchDistance
 
-
 STATISTICS = ("normalisation", "code_distance", "patch_distance", "part_statistics")  # fitted to healthy studies
 
 

@@ -28,9 +28,9 @@ class FitStatistics:
     """Fit the statistics of healthy studies to the trained network, and store them in its weights.
 
     At the start of a run of the evaluator, the expected residual and the distances of codes and patches are fitted on
-    the healthy training images, without augmentation. During the run the parts of the score of its healthy studies are collected,
-    which the network was not trained on; at the end their mean and deviation are fitted, apart for 2-D images and
-    volumes, and the weights written.
+    the healthy training images, without augmentation. During the run the parts of the score of its healthy studies are
+    collected, which the network was not trained on; at the end their mean and deviation are fitted, apart for 2-D
+    images and volumes, and the weights written.
     An earlier calibration is removed, since its scores are no longer comparable.
 
     The result depends only on weights, data and settings. The network itself is not changed.
@@ -107,9 +107,7 @@ class FitStatistics:
         return images[torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()]
 
     @torch.no_grad()
-    def results(
-        self, images: torch.Tensor, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def results(self, images: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Maps before normalisation, reconstructions and codes of images."""
         batches = images.split(self.batch_size)
         maps, reconstructions, codes = [], [], []

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 PRETRAINED = Path(__file__).with_name("pretrained") / "efficientnet_lite0.pt"
 # The first five stages of EfficientNet-Lite0; "Lite" = without squeeze and excitation, and with ReLU6.
-STAGES = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24", "r2_k5_s22_e6_i24_o40", "r3_k3_s22_e6_i40_o80")
+STAGES: tuple[str, ...] = (
+    "r1_k3_s11_e1_i32_o16",
+    "r2_k3_s22_e6_i16_o24",
+    "r2_k5_s22_e6_i24_o40",
+    "r3_k3_s22_e6_i40_o80",
+)
 STAGES += ("r3_k5_s11_e6_i80_o112",)
 USED = (2, 4)  # strides 8 and 16, with 40 and 112 channels
 SIDE = 192  # pixels, about the size of photographs in the training
@@ -22,8 +27,8 @@ class NaturalImageFeatures(nn.Module):
     """Features of patches of 8 x 8 pixels and their surroundings: two middle stages of EfficientNet-Lite0 (Tan and Le,
     ICML 2019), trained on ImageNet.
 
-    Each stage is averaged over 3 x 3 neighbours, as in PatchCore (Roth et al., CVPR 2022). The network is frozen. Images
-    are enlarged to 192 x 192 pixels, so that their features form a grid of 24 x 24.
+    Each stage is averaged over 3 x 3 neighbours, as in PatchCore (Roth et al., CVPR 2022). The network is frozen.
+    Images are enlarged to 192 x 192 pixels, so that their features form a grid of 24 x 24.
 
     Its weights are those of ``pretrained/efficientnet_lite0.pt`` after :meth:`load_pretrained`; until then, they are
     random, for a state_dict to be loaded into.
@@ -58,7 +63,9 @@ class NaturalImageFeatures(nn.Module):
                 x = stage(x)
                 if number in USED:
                     near = F.avg_pool2d(x, 3, stride=1, padding=1)
-                    found.append(F.interpolate(near, size=[side // 8 for side in size], mode="bilinear", align_corners=False))
+                    found.append(
+                        F.interpolate(near, size=[side // 8 for side in size], mode="bilinear", align_corners=False)
+                    )
             return torch.cat(found, 1)
 
     def train(self, mode: bool = True) -> NaturalImageFeatures:

@@ -175,6 +175,8 @@ class PatchDistance(nn.Module):
         count, side = len(features), self.mean.shape[2]
         owners = torch.arange(count).repeat(-(-len(self.memory) // count))[: len(self.memory)]
         places = torch.randint(side * side, (len(owners),), generator=random)
-        patches = self.described(features[owners, :, places // side, places % side].to(self.memory.device)[..., None, None])
+        patches = self.described(
+            features[owners, :, places // side, places % side].to(self.memory.device)[..., None, None]
+        )
         self.memory.copy_(patches.flatten(1))
         return owners

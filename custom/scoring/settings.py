@@ -35,8 +35,8 @@ class ScoringSettings:
     """The settings of one detector and score.
 
     Attributes:
-        parts: "score", "map", "normalisation", "code", "patches", "ensemble" -> its settings, without the parts that the detector
-            lacks.
+        parts: "score", "map", "normalisation", "code", "patches", "ensemble" -> its settings, without the parts
+            that the detector lacks.
         masks: visible patches of each mask of the ensemble, which the checksum of version 0 includes.
     """
 

@@ -25,4 +25,4 @@ def test_published_score_has_no_parts_and_needs_its_own_calibration(
     assert done["ours"].code == 2 and "so the scores are not comparable. Calibrate these weights" in done["ours"].err
     (row,) = read_results_csv(tmp_path / "by_published" / "results.csv")
     assert done["published"].code == 0 and row.p_value is not None
-    assert row.score > 0 and (row.score_map, row.score_structure, row.score_code) == (None, None, None)
+    assert row.score > 0 and (row.score_map, row.score_structure, row.score_code, row.score_patches) == (None,) * 4

@@ -63,7 +63,7 @@ def test_weights_are_those_of_the_package_that_they_are_from() -> None:
                 near = F.avg_pool2d(x, 3, stride=1, padding=1)
                 expected.append(F.interpolate(near, size=(24, 24), mode="bilinear", align_corners=False))
     difference = pretrained()(image) - torch.cat(expected, 1)
-    assert difference.abs().mean() < 2e-3 * torch.cat(expected, 1).abs().mean()  # the file has half precision
+    assert difference.abs().mean() < 1e-2 * torch.cat(expected, 1).abs().mean()  # the file has half precision
 
 
 def test_file_is_small_enough_to_be_shipped() -> None:

@@ -66,7 +66,12 @@ def test_parts_of_the_score_are_those_of_the_table(detector, film, tmp_path):
     result.save(tmp_path)
     [row] = read_results_csv(tmp_path / "results.csv")
 
-    assert result.parts == {"map": row.score_map, "structure": row.score_structure, "code": row.score_code}
+    assert result.parts == {
+        "map": row.score_map,
+        "structure": row.score_structure,
+        "code": row.score_code,
+        "patches": row.score_patches,
+    }
     assert sum(result.parts.values()) == pytest.approx(result.score)
     [failed] = detector([np.zeros((40, 40))])
     assert failed.parts == {}

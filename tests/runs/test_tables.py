@@ -20,7 +20,7 @@ from custom.runs.tables import (
 )
 
 HEADER = (
-    "study,status,score,p_value,decision,group,kind,healthy_studies,score_map,score_structure,score_code,"
+    "study,status,score,p_value,decision,group,kind,healthy_studies,score_map,score_structure,score_code,score_patches,"
     "region_count,region_size,region_unit,seconds,note,error"
 )
 

@@ -8,7 +8,6 @@ import torch
 from custom.errors import NomalyError
 from custom.scoring.part_statistics import PartStatistics
 
-
 NAMES = ("map", "structure", "code")
 
 

@@ -93,7 +93,8 @@ def test_volume_is_compared_slice_by_slice() -> None:
     expected = torch.stack([distance(volume[..., index]) for index in range(3)], -1)
     torch.testing.assert_close(distance(volume), expected)
     of_volumes = PatchDistance(memory=200, dimensions=2)
-    of_volumes.fit(healthy(20, depth=2))
+    images = healthy(40)
+    of_volumes.fit(torch.stack([images[:20], images[20:]], -1))
     assert int(of_volumes.images) == 40  # slices
 
 

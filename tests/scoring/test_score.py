@@ -105,53 +105,63 @@ def fused_inputs() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     image, reconstruction = (torch.rand(1, 32, 40, 2, generator=generator) for _ in range(2))
     anomaly_map = torch.rand(1, 32, 40, 2, generator=generator)
-    return anomaly_map, torch.ones_like(anomaly_map, dtype=torch.bool), image, reconstruction, torch.tensor(1.5)
+    patches = 1 + torch.rand(1, 32, 40, 2, generator=generator)
+    return (
+        anomaly_map,
+        torch.ones_like(anomaly_map, dtype=torch.bool),
+        image,
+        reconstruction,
+        torch.tensor(1.5),
+        patches,
+    )
 
 
 def test_fused_score_is_the_sum_of_its_standardised_logarithms() -> None:
     similarity, statistics = StructuralSimilarityMap(), PartStatistics()
-    statistics.mean.copy_(torch.tensor([0.1, -0.5, 0.2]))
-    statistics.std.copy_(torch.tensor([0.5, 0.25, 2.0]))
-    anomaly_map, mask, image, reconstruction, distance = fused_inputs()
+    statistics.mean.copy_(torch.tensor([0.1, -0.5, 0.2, 0.3]))
+    statistics.std.copy_(torch.tensor([0.5, 0.25, 2.0, 0.1]))
+    inputs = anomaly_map, mask, image, reconstruction, _, patches = fused_inputs()
     top = StudyScore("top_q", 0.02)(anomaly_map, mask).item()
     structure = StudyScore("ms_ssim", similarity=similarity)(anomaly_map, mask, image, reconstruction).item()
-    score = StudyScore("fused", 0.02, similarity, statistics)(anomaly_map, mask, image, reconstruction, distance)
+    texture = StudyScore("top_q", 0.02)(patches, mask).item()
+    score = StudyScore("fused", 0.02, similarity, statistics)(*inputs)
     by_hand = (math.log(top) - 0.1) / 0.5 + (math.log(structure) + 0.5) / 0.25 + (math.log(1.5) - 0.2) / 2
-    assert score.item() == pytest.approx(by_hand, abs=1e-4)
+    assert score.item() == pytest.approx(by_hand + (math.log(texture) - 0.3) / 0.1, abs=1e-4)
 
 
-@pytest.mark.parametrize("part", ["map", "structure", "code"])
+@pytest.mark.parametrize("part", ["map", "structure", "code", "patches"])
 def test_fused_score_grows_with_each_part(part: str) -> None:
-    anomaly_map, mask, image, reconstruction, distance = fused_inputs()
+    anomaly_map, mask, image, reconstruction, distance, patches = fused_inputs()
     score = StudyScore("fused", similarity=StructuralSimilarityMap(), statistics=PartStatistics())
-    before = score(anomaly_map, mask, image, reconstruction, distance)
+    before = score(anomaly_map, mask, image, reconstruction, distance, patches)
     changed = {
-        "map": (anomaly_map * 2, mask, image, reconstruction, distance),
-        "structure": (anomaly_map, mask, image, 1 - image, distance),
-        "code": (anomaly_map, mask, image, reconstruction, distance * 2),
+        "map": (anomaly_map * 2, mask, image, reconstruction, distance, patches),
+        "structure": (anomaly_map, mask, image, 1 - image, distance, patches),
+        "code": (anomaly_map, mask, image, reconstruction, distance * 2, patches),
+        "patches": (anomaly_map, mask, image, reconstruction, distance, patches * 2),
     }
     assert score(*changed[part]) > before
 
 
 def test_fused_score_of_a_perfect_reconstruction_is_finite() -> None:
-    anomaly_map, mask, image, _, _ = fused_inputs()
+    anomaly_map, mask, image, *_ = fused_inputs()
     score = StudyScore("fused", similarity=StructuralSimilarityMap())
     assert math.isfinite(score(anomaly_map * 0, mask, image, image))
 
 
-def test_baselines_get_the_fused_score_without_code_and_statistics() -> None:
+def test_baselines_get_the_fused_score_without_code_patches_and_statistics() -> None:
     similarity = StructuralSimilarityMap()
     rule = StudyScore("fused", 0.05, similarity, PartStatistics()).for_baselines()
     assert (rule.mode, rule.q, rule.similarity, rule.statistics) == ("fused", 0.05, similarity, None)
-    anomaly_map, mask, image, reconstruction, _ = fused_inputs()
-    assert rule.parts(anomaly_map, mask, image, reconstruction).shape == (2,)
+    anomaly_map, mask, image, reconstruction, *_ = fused_inputs()
+    assert list(rule.parts(anomaly_map, mask, image, reconstruction)) == ["map", "structure"]
     assert math.isfinite(rule(anomaly_map, mask, image, reconstruction))
 
 
 def test_settings_of_the_fused_score_name_its_parts() -> None:
     settings = StudyScore("fused", 0.05, StructuralSimilarityMap()).settings()
     assert (settings["parts"], settings["q"], settings["similarity"]["kind"]) == (
-        ("map", "structure", "code"),
+        ("map", "structure", "code", "patches"),
         0.05,
         "ms_ssim",
     )
