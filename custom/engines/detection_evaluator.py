@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -19,6 +18,7 @@ from custom.calibration.conformal import check_groups
 from custom.calibration.decision import DecisionRule
 from custom.calibration.state import group_name
 from custom.detector.anomaly_detector import AnomalyDetector
+from custom.engines.input_checks import InputChecker, add_reasons, attempt, chosen
 from custom.errors import NomalyError
 from custom.losses.squared_error import squared_error
 from custom.scoring.precision import full_float32
@@ -30,16 +30,6 @@ from custom.studies.kinds import KINDS, kind_of
 from custom.studies.privacy import failure
 
 logger = logging.getLogger(__name__)
-
-
-class InputChecker(Protocol):
-    """Reasons not to score a preprocessed study (C, X, Y, Z); empty if it may be scored."""
-
-    def reasons_of_file(self, image: torch.Tensor) -> list[str]:
-        """Those that need no look at the pixels."""
-
-    def reasons_of_image(self, image: torch.Tensor, code: torch.Tensor | None = None) -> list[str]:
-        """Those that the pixels give; `code` (L,) is the mean latent code of the slices, if it is known."""
 
 
 class DetectionEvaluator(SupervisedEvaluator):
@@ -158,12 +148,11 @@ class DetectionEvaluator(SupervisedEvaluator):
                 parts = None
                 for study in studies:
                     study["error"] = failure(error, study)
-            for index, study in enumerate(studies if parts is not None else ()):
-                with attempt(study):
-                    results = [part[index] for part in parts]
-                    maps, code = results[: len(self.detector.outputs)], results[len(self.detector.outputs) :]
-                    if self.may_be_scored(study, *code):
-                        study.update(self.score_study(study, x[index], maps))
+            if parts is not None:
+                names = self.detector.outputs
+                if self.input_check is not None:
+                    add_reasons(self.input_check, studies, x, *parts[len(names) :])
+                self.score_studies(studies, x, dict(zip(names, parts)))
         for study in studies:
             study["seconds"] += (time.perf_counter() - started) / len(studies)
 
@@ -173,15 +162,30 @@ class DetectionEvaluator(SupervisedEvaluator):
             return False
         return tuple(getattr(self.detector.reconstructor, "image_size", ())) == tuple(x.shape[2:4])
 
-    def may_be_scored(self, study: Study, code: torch.Tensor | None = None) -> bool:
-        """Whether the input check accepts the image of a study, or all are scored; its reasons are added."""
-        if self.input_check is not None and not study.get("refusals"):
-            study["refusals"] = self.input_check.reasons_of_image(study["image"], code)
-        return self.score_all or not study.get("refusals")
+    def score_studies(self, studies: Sequence[Study], x: torch.Tensor, parts: Mapping[str, torch.Tensor]) -> None:
+        """Add the results of those studies with images x (B, C, X, Y, Z) that may be scored."""
+        places = [
+            index
+            for index, study in enumerate(studies)
+            if "error" not in study and (self.score_all or not study.get("refusals"))
+        ]
+        if not places:
+            return
+        x, parts = chosen(x, places), {name: chosen(part, places) for name, part in parts.items()}
+        try:
+            if self.score.uses_structure:
+                parts["dissimilarity"] = self.score.dissimilarities(x, parts["reconstruction"])
+        except NomalyError as error:  # about their common shape
+            for index in places:
+                studies[index]["error"] = failure(error, studies[index])
+            return
+        for place, index in enumerate(places):
+            with attempt(studies[index]):
+                named = {name: part[place] for name, part in parts.items()}
+                studies[index].update(self.score_study(studies[index], x[place], named))
 
-    def score_study(self, study: Study, x: torch.Tensor, parts: Sequence[torch.Tensor]) -> Study:
-        """Return the study with the results of its image x (C, X, Y, Z): map, reconstruction and deviation as given."""
-        named = dict(zip(self.detector.outputs, parts, strict=True))
+    def score_study(self, study: Study, x: torch.Tensor, named: Mapping[str, torch.Tensor]) -> Study:
+        """Return the study with the results of its image x (C, X, Y, Z): map, reconstruction and others as named."""
         anomaly_map, reconstruction = named["map"], named["reconstruction"]
         mask = foreground(x, self.foreground_threshold, reconstruction)
         score, standardised = self.score_parts(named, mask, x)
@@ -206,9 +210,10 @@ class DetectionEvaluator(SupervisedEvaluator):
         self, named: Mapping[str, torch.Tensor], mask: torch.Tensor, x: torch.Tensor
     ) -> tuple[float, dict[str, float]]:
         """Score of a study, and its standardised parts by name if the score is fused."""
-        code, patches = named.get("code_distance"), named.get("patch_distance")
+        code = named.get("code_distance")
         code = None if code is None else code.mean()
-        arguments = (named["map"], mask, x, named["reconstruction"], code, patches)
+        compared = named["map"], mask, x, named["reconstruction"]
+        arguments = (*compared, code, named.get("patch_distance"), named.get("dissimilarity"))
         if self.score.mode != "fused":
             return float(self.score(*arguments)), {}
         parts = self.score.standardised(self.score.parts(*arguments), KINDS.index(kind_of(x.shape)))
@@ -274,15 +279,6 @@ class DetectionEvaluator(SupervisedEvaluator):
         refusal = self.detector.calibration.refusal(shape, self.scoring, group)
         few = self.too_few.get(kind_of(shape))
         return refusal if refusal is not None or few is None else str(few).rstrip(".")
-
-
-@contextmanager
-def attempt(study: Study) -> Iterator[None]:
-    """Record an exception as the failure of this study."""
-    try:
-        yield
-    except Exception as error:
-        study["error"] = failure(error, study)
 
 
 def of_one_shape(studies: Sequence[Study]) -> list[list[Study]]:

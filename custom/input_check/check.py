@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from custom.input_check.descriptors import describe
+from custom.input_check.descriptors import describe_all
 from custom.input_check.geometry import measure, spacing_reasons, tilt
 from custom.input_check.poses import RATIOS, best_turn
 from custom.input_check.state import InputCheckState
@@ -103,7 +104,7 @@ class InputCheck:
 
         The cheap checks come first: the image is checked only if its tags and geometry fit.
         """
-        return self.reasons_of_file(image) or self.reasons_of_image(image)
+        return self.reasons_of_file(image) or self.reasons_of_images(torch.as_tensor(image).unsqueeze(0))[0]
 
     def reasons_of_file(self, image: Tensor) -> list[str]:
         """The reasons that need no look at the pixels: tags, then a cut head, then geometry."""
@@ -111,14 +112,26 @@ class InputCheck:
             return reasons
         return with_advice(self.geometry_reasons(image))
 
-    def reasons_of_image(self, image: Tensor, code: Tensor | None = None) -> list[str]:
-        """The reasons that the pixels give.
+    def reasons_of_images(self, images: Tensor, codes: Tensor | None = None) -> list[list[str]]:
+        """The reasons that the pixels give, for each of several studies: the strongest differences from healthy ones.
 
         Args:
-            image: preprocessed study (C, X, Y, Z).
-            code: its latent code (L,), mean over its slices; None = it is computed.
+            images: preprocessed studies (B, C, X, Y, Z).
+            codes: their latent codes (B, L), means over their slices; None = they are computed.
         """
-        return with_advice(self.image_reasons(image, code))
+        state = self.state(images[0])
+        if not state.limits.any():
+            return [[] for _ in images]
+        found = describe_all(images, self.network, codes)
+        distances = state.distances(found)
+        limits = {name: state.limit(name) for name in distances}
+        reasons = []
+        for index, poses in enumerate(found["edges"]):
+            own = {name: float(values[index]) for name, values in distances.items()}
+            over = [name for name, value in own.items() if value > limits[name]]
+            worst = sorted(over, key=lambda name: -own[name] / limits[name])[:MOST_REASONS]
+            reasons.append(with_advice([self._words(name, own[name], poses, state) for name in worst]))
+        return reasons
 
     def tag_reasons(self, image: Tensor) -> list[str]:
         """DICOM tags that do not fit."""
@@ -138,17 +151,6 @@ class InputCheck:
                 "reformat the study, or use one in that plane",
             )
         return reasons
-
-    def image_reasons(self, image: Tensor, code: Tensor | None = None) -> list[str]:
-        """The strongest differences between the image and healthy ones, the strongest first."""
-        state = self.state(image)
-        if not state.limits.any():
-            return []
-        found = describe(image, self.network, code)
-        distances = state.distances(found)
-        over = [name for name, value in distances.items() if value > state.limit(name)]
-        worst = sorted(over, key=lambda name: -distances[name] / state.limit(name))[:MOST_REASONS]
-        return [self._words(name, distances[name], found["edges"], state) for name in worst]
 
     @staticmethod
     def _words(name: str, value: float, poses: np.ndarray, state: InputCheckState) -> str:

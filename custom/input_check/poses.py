@@ -55,6 +55,21 @@ def best_turn(model: HealthyModel, poses: np.ndarray) -> str:
     return "upside down" if turns == 2 else "rotated by 90 degrees"
 
 
+def in_all_poses(edges: np.ndarray) -> np.ndarray:
+    """(..., 8, D) edges of an image in each of the :data:`POSES`, from its edges (..., D) as it is.
+
+    Mirroring and quarter turns move the cells and change the direction of all edges alike, so the image itself need not
+    be turned.
+    """
+    cells = edges.reshape(*edges.shape[:-1], DIRECTIONS, CELLS, CELLS)
+    opposite = (DIRECTIONS // 2 - np.arange(DIRECTIONS)) % DIRECTIONS  # of each direction, mirrored along x
+    found = []
+    for mirrored, turns in POSES:
+        own = cells[..., opposite, ::-1, :] if mirrored else cells
+        found.append(np.rot90(np.roll(own, turns * DIRECTIONS // 4, axis=-3), turns, (-2, -1)).reshape(edges.shape))
+    return np.stack(found, axis=-2)
+
+
 def of_negative(edges: np.ndarray) -> np.ndarray:
     """Edges (..., D) of the negative image: each has the opposite direction."""
     by_direction = edges.reshape(*edges.shape[:-1], DIRECTIONS, CELLS * CELLS)

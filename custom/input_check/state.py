@@ -73,17 +73,22 @@ class InputCheckState(nn.Module):
         """Gaussian of a descriptor."""
         return HealthyModel(*(self.array(f"{name}_{part}") for part in PARTS))
 
-    def distances(self, descriptors: dict[str, np.ndarray]) -> dict[str, float]:
-        """Distance of a study from the healthy ones in each check that was learned; larger = less similar."""
+    def distances(self, descriptors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Distances (...) of studies from the healthy ones in each check that was learned; larger = less similar.
+
+        Args:
+            descriptors: of one study (custom.input_check.descriptors.describe) or of several (describe_all).
+        """
         found = {}
-        for name in MARGINS:
-            if self.limit(name) and name in descriptors:
-                values = descriptors[name][0] if name == "edges" else descriptors[name]
-                near = self.model(name).distance if name in GAUSSIANS else wasserstein_to(self.array(f"{name}_mean"))
-                found[name] = float(near(values))
-        for name in RATIOS:
-            if self.limit(name):
-                found[name] = float(ratio(self.model("edges"), descriptors["edges"], name))
+        learned = [name for name, limit in zip(CHECKS, self.limits.tolist()) if limit]
+        models = {name: self.model(name) for name in GAUSSIANS if name in descriptors}
+        for name in learned:
+            if name in RATIOS:
+                found[name] = ratio(models["edges"], descriptors["edges"], name)
+            elif name in descriptors:
+                values = descriptors[name][..., 0, :] if name == "edges" else descriptors[name]
+                near = models[name].distance if name in models else wasserstein_to(self.array(f"{name}_mean"))
+                found[name] = near(values)
         return found
 
     def learn(self, measures: Sequence[np.ndarray], descriptors: Sequence[dict[str, np.ndarray]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 # Terms of DICOM PS3.3 C.7.3.1.1.1 (Modality) and PS3.16 annex L (BodyPartExamined), with the views and short forms that
 # devices write. Only these lead to rejection, and only these are printed: any other text may be a word of the site's
@@ -63,6 +64,7 @@ def words(found: str) -> list[str]:
     return "".join(letter if letter.isalpha() else " " for letter in found.upper()).split()
 
 
+@lru_cache(maxsize=512)  # more than all known terms, which are compared with every tag
 def letters(found: str) -> str:
     """The letters of a value in upper case, without anything else."""
     return "".join(words(found))

@@ -14,25 +14,44 @@ from custom.metrics.pixel_level import PixelCurve, curve_of_counts
 EDGES = HealthyHistogram(bins=4096).edges
 BINS = len(EDGES) + 1
 
+# float32 numbers in groups of equal leading bits: sign, exponent and the first of the mantissa. A group spans at most
+# 0.4 % of its value, so that at most one edge lies in it.
+DROPPED = 15
+_groups = (np.arange(2 ** (32 - DROPPED), dtype=np.uint32) << DROPPED).view(np.float32)  # their numbers nearest to 0
+FIRST_BIN = np.searchsorted(EDGES, np.nan_to_num(_groups, nan=np.inf)).astype(np.int16)
+# the largest float32 <= edge, which a float32 number exceeds if and only if it exceeds the edge; last: no edge
+_rounded = EDGES.astype(np.float32)
+UPPER = np.append(np.where(_rounded > EDGES, np.nextafter(_rounded, np.float32(0)), _rounded), np.float32(np.inf))
 
-def bin_index(values: ArrayLike) -> NDArray[np.int64]:
-    """The bin of each value: that of the first edge >= value, as in HealthyHistogram; the last one above all edges."""
-    return np.searchsorted(EDGES, np.asarray(values, dtype=np.float64).ravel())
+
+def bin_index(values: ArrayLike) -> NDArray[np.int16]:
+    """The bin of each value, rounded to float32: that of the first edge >= value, as in HealthyHistogram; the last one
+    above all edges. Two look-ups for each value are many times faster than a search.
+    """
+    flat = np.ascontiguousarray(values, dtype=np.float32).ravel()
+    index = FIRST_BIN.take(flat.view(np.uint32) >> DROPPED)
+    index += flat > UPPER.take(index)
+    return index
 
 
 class SparseRows:
     """One histogram per study, of which only the non-empty bins are stored."""
 
     def __init__(self) -> None:
-        self.rows: list[sparse.csr_array] = []
+        self.places: list[NDArray[np.intp]] = []
+        self.counts: list[NDArray[np.float64]] = []
 
     def add(self, row: NDArray) -> None:
         """Add the histogram (BINS,) of the next study."""
-        self.rows.append(sparse.csr_array(row[None].astype(np.float64)))
+        places = np.flatnonzero(row)
+        self.places.append(places)
+        self.counts.append(row[places].astype(np.float64))
 
     def pooled(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Sum over the studies (BINS,), or their weighted sums (R, BINS) under weights (R, studies)."""
-        rows = sparse.vstack(self.rows, format="csr")
+        ends = np.cumsum([0, *map(len, self.places)])
+        parts = (np.concatenate(self.counts), np.concatenate(self.places), ends)
+        rows = sparse.csr_array(parts, shape=(len(self.places), BINS))
         return np.asarray(rows.sum(0)).ravel() if weights is None else np.asarray((rows.T @ weights.T).T)
 
 
@@ -52,9 +71,9 @@ class PixelHistogram:
 
     def add(self, values: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
         """Add the histograms of a study's flat values."""
-        index = bin_index(values)
-        self.lesion.add(np.bincount(index[truth], minlength=BINS))
-        self.healthy.add(np.bincount(index[~truth], minlength=BINS))
+        counts = np.bincount(bin_index(values) + truth * np.int16(BINS), minlength=2 * BINS)
+        self.healthy.add(counts[:BINS])
+        self.lesion.add(counts[BINS:])
 
     def curve(self) -> PixelCurve:
         """Average precision and best Dice."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom.errors import NomalyError
+from custom.networks.patches import take
 
 NORMALISATIONS = {"sqrt": math.sqrt, "mean": float, "sum": lambda levels: 1.0}
 
@@ -44,9 +45,11 @@ class MemorySelfAttention(nn.Module):
             self.memory_key = nn.Parameter(torch.randn(1, slots, dim) * num_heads / dim)
             self.memory_value = nn.Parameter(torch.randn(1, slots, dim) / slots)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, dim) -> (B, N, dim)."""
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, dim) -> (B, N, dim), or (B, R, dim) for those at the indices `rows` (B, R) only."""
         query, key, value = self.qkv(x).chunk(3, dim=-1)
+        if rows is not None:
+            query = take(query, rows)
         if self.slots:
             head_dim = x.shape[-1] / self.num_heads
             key = join(key, math.sqrt(head_dim) * self.memory_key)
@@ -165,9 +168,12 @@ class DecoderBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = mlp(dim, mlp_ratio)
 
-    def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens (B, N, dim) and, with ``levels`` > 0, encoder levels (L, B, V, context_dim) -> (B, N, dim)."""
-        y = y + self.attention(self.attention_norm(y))
+    def forward(self, y: Tensor, context: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, dim) and, with ``levels`` > 0, encoder levels (L, B, V, context_dim) -> (B, N, dim).
+
+        With the indices `rows` (B, R), only the tokens there are computed, (B, R, dim); they attend to all.
+        """
+        y = (y if rows is None else take(y, rows)) + self.attention(self.attention_norm(y), rows)
         if self.levels:
             y = y + self.cross_attention(self.cross_norm(y), context)
         return y + self.mlp(self.mlp_norm(y))

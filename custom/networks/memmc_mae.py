@@ -20,9 +20,10 @@ from custom.errors import NomalyError
 from custom.networks.attention import DecoderBlock, EncoderBlock, linear
 from custom.networks.patches import (
     complementary_visible,
-    is_masked,
+    hidden_patches,
     patchify,
     random_visible,
+    take,
     unpatchify,
     visible_count,
 )
@@ -33,6 +34,7 @@ class MemMCMaskedAutoencoder(nn.Module):
 
     The encoder, whose blocks have memory slots, sees only the visible patches. The decoder, with a learned token at
     each masked position, attends to itself and to the outputs of all encoder blocks. Positions are sines and cosines.
+    Only masked patches are reconstructed: the last decoder block computes nothing for the visible ones.
 
     At inference a fixed ensemble of complementary masks masks every patch equally often. The pseudo-healthy value of a
     pixel is the mean over the masks that hide it, so the pixel itself never contributes to its reconstruction.
@@ -66,6 +68,8 @@ class MemMCMaskedAutoencoder(nn.Module):
     positions: Tensor
     decoder_positions: Tensor
     ensemble: Tensor
+    ensemble_hidden: Tensor
+    ensemble_places: Tensor
 
     def __init__(
         self,
@@ -125,24 +129,35 @@ class MemMCMaskedAutoencoder(nn.Module):
         self.mask_settings = {"mask_ratio": mask_ratio, "mask_seed": mask_seed}
         ensemble = complementary_visible(self.grid, self.num_visible, masks, mask_seed)
         self.register_buffer("ensemble", ensemble, persistent=False)
+        hidden = hidden_patches(ensemble, self.num_patches)
+        self.register_buffer("ensemble_hidden", hidden, persistent=False)
+        # (N, R): where each patch is among the hidden ones of all masks, in the order of the masks
+        places = hidden.flatten().argsort(stable=True).unflatten(0, (self.num_patches, -1))
+        self.register_buffer("ensemble_places", places, persistent=False)
 
     def forward(self, image: Tensor, visible: Tensor) -> Tensor:
         """Reconstructed patches (B, N, C * patch pixels) of images (B, C, *S), given the indices ``visible`` (B, V) of
-        the visible patches.
+        the visible patches; 0 for these, which are not reconstructed.
         """
         self.check_image(image)
         check_visible(visible, image.shape[0], self.num_patches)
-        return self.decode(*self.encode(patchify(image, self.patch_size), visible), visible)
+        hidden = hidden_patches(visible, self.num_patches)
+        patches = take(patchify(image, self.patch_size), visible)
+        tokens = self.patch_embedding(patches) + take(self.positions.expand(len(visible), -1, -1), visible)
+        predicted = self.decode(*self.encode(tokens), visible, hidden)
+        everywhere = predicted.new_zeros(len(visible), self.num_patches, self.patch_values)
+        return everywhere.scatter(1, hidden.unsqueeze(-1).expand_as(predicted), predicted)
 
     def draw_visible(self, batch_size: int) -> Tensor:
         """Random indices (batch_size, V) of visible patches, on the network's device."""
         return random_visible(batch_size, self.num_patches, self.num_visible, self.positions.device)
 
-    def encode(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (B, V, D) of the visible patches, and the outputs of the last ``levels`` blocks."""
-        tokens = self.patch_embedding(take(patches, visible)) + take(
-            self.positions.expand(visible.shape[0], -1, -1), visible
-        )
+    def embed_all(self, image: Tensor) -> Tensor:
+        """Embedded patches (B, N, D) of images (B, C, *S), with their positions."""
+        return self.patch_embedding(patchify(image, self.patch_size)) + self.positions
+
+    def encode(self, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, V, D) of embedded visible patches (B, V, D), and the outputs of the last ``levels`` blocks."""
         outputs = []
         for block in self.encoder:
             tokens = block(tokens)
@@ -152,18 +167,25 @@ class MemMCMaskedAutoencoder(nn.Module):
     def latent(self, image: Tensor) -> Tensor:
         """Code (B, hidden_size) of images (B, C, *S): the mean of the encoder's tokens with all patches visible."""
         self.check_image(image)
-        everywhere = torch.arange(self.num_patches, device=image.device).expand(image.shape[0], -1)
-        return self.encode(patchify(image, self.patch_size), everywhere)[0].mean(1)
+        return self.encode(self.embed_all(image))[0].mean(1)
 
-    def decode(self, tokens: Tensor, outputs: Sequence[Tensor], visible: Tensor) -> Tensor:
-        """Patches (B, N, C * patch pixels) from the encoder's tokens and levels."""
+    def decode(self, tokens: Tensor, outputs: Sequence[Tensor], visible: Tensor, hidden: Tensor) -> Tensor:
+        """Hidden patches (B, N - V, C * patch pixels) from the encoder's tokens and levels.
+
+        Args:
+            tokens: (B, V, D).
+            outputs: of the last ``levels`` encoder blocks, each (B, V, D).
+            visible: indices (B, V).
+            hidden: indices (B, N - V) of all others.
+        """
         seen = self.decoder_embedding(tokens)
         everywhere = self.mask_token.to(seen.dtype).expand(seen.shape[0], self.num_patches, -1)
         y = everywhere.scatter(1, visible.unsqueeze(-1).expand_as(seen), seen) + self.decoder_positions
         context = torch.stack([norm(x) for norm, x in zip(self.level_norms, outputs)]) if self.levels else None
-        for block in self.decoder:
+        *blocks, last = self.decoder
+        for block in blocks:
             y = block(y, context)
-        return self.head(self.decoder_norm(y))
+        return self.head(self.decoder_norm(last(y, context, hidden)))
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """Pseudo-healthy image of (B, C, *S) in [0, 1]: the mean over the masks."""
@@ -176,22 +198,23 @@ class MemMCMaskedAutoencoder(nn.Module):
     def ensemble_statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each pixel over the masks that hide it, both (B, C, *S), float32."""
         self.check_image(image)
-        patches = patchify(image, self.patch_size)
-        passes = self.ensemble.split(self.masks_per_pass or len(self.ensemble))
-        predicted = torch.cat([self.predict_all(patches, visible) for visible in passes], 1)
-        hidden = is_masked(self.ensemble, self.num_patches)[None, :, :, None]
-        count = hidden.sum(1)
-        mean = (predicted * hidden).sum(1) / count
-        variance = ((predicted - mean.unsqueeze(1)).square() * hidden).sum(1) / count
-        deviation = variance.sqrt()
+        embedded = self.embed_all(image)  # once: each patch is visible under several masks
+        size = self.masks_per_pass or len(self.ensemble)
+        passes = zip(self.ensemble.split(size), self.ensemble_hidden.split(size))
+        predicted = torch.cat([self.predict_hidden(embedded, *masks) for masks in passes], 1)
+        runs = predicted.flatten(1, 2)[:, self.ensemble_places]  # (B, N, R, values): each patch under R masks
+        mean = runs.mean(2)
+        deviation = (runs - mean.unsqueeze(2)).square().mean(2).sqrt()
         return unpatchify(mean, self.patch_size, self.grid), unpatchify(deviation, self.patch_size, self.grid)
 
-    def predict_all(self, patches: Tensor, visible: Tensor) -> Tensor:
-        """Reconstructions (B, K, N, values), float32, of patches (B, N, values) under each of K masks (K, V)."""
-        batch, masks = patches.shape[0], len(visible)
-        visible = visible.expand(batch, -1, -1).flatten(0, 1)
-        patches = patches.unsqueeze(1).expand(-1, masks, -1, -1).flatten(0, 1)
-        return self.decode(*self.encode(patches, visible), visible).float().unflatten(0, (batch, masks))
+    def predict_hidden(self, embedded: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Hidden patches (B, K, N - V, values), float32, of embedded patches (B, N, D) under each of K masks, given as
+        indices of the visible (K, V) and the hidden ones (K, N - V).
+        """
+        batch, masks = embedded.shape[0], len(visible)
+        codes = self.encode(embedded[:, visible].flatten(0, 1))
+        places = (part.expand(batch, -1, -1).flatten(0, 1) for part in (visible, hidden))
+        return self.decode(*codes, *places).float().unflatten(0, (batch, masks))
 
     def check_image(self, image: Tensor) -> None:
         """Reject images whose shape is not the network's."""
@@ -201,11 +224,6 @@ class MemMCMaskedAutoencoder(nn.Module):
                 f"image must have the shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}: resize "
                 "it, or set image_size and in_channels to those of the image."
             )
-
-
-def take(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Tokens (B, V, D) at the indices (B, V) of (B, N, D)."""
-    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 def sincos_positions(grid: Sequence[int], size: int) -> Tensor:

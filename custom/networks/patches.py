@@ -51,6 +51,17 @@ def is_masked(visible: Tensor, num_patches: int) -> Tensor:
     return torch.ones(visible.shape[0], num_patches, dtype=torch.bool, device=visible.device).scatter(1, visible, 0)
 
 
+def hidden_patches(visible: Tensor, num_patches: int) -> Tensor:
+    """Indices (B, N - V), ascending, of the patches that are not among the visible ones (B, V)."""
+    order = is_masked(visible, num_patches).byte().argsort(dim=1, descending=True, stable=True)
+    return order[:, : num_patches - visible.shape[1]]
+
+
+def take(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Tokens (B, V, D) at the indices (B, V) of (B, N, D)."""
+    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
 def complementary_visible(grid: Sequence[int], visible: int, masks: int, seed: int = 0) -> Tensor:
     """Indices (masks, visible) of visible patches for an ensemble of masks that treats all patches equally.
 

@@ -34,6 +34,7 @@ def foreground(image: Tensor, threshold: float = 0.05, reconstruction: Tensor | 
 
 MODES = ("fused", "top_q", "mean", "max", "ms_ssim")
 SMALLEST = 1e-6  # added before a logarithm: a perfect reconstruction has a finite score
+BLOCK = 8  # slices whose structure is compared at once
 
 
 class StudyScore:
@@ -86,6 +87,7 @@ class StudyScore:
         reconstruction: Tensor | None = None,
         code_distance: Tensor | None = None,
         patch_distance: Tensor | None = None,
+        dissimilarity: Tensor | None = None,
     ) -> Tensor:
         """Score (), float32, or float64 if fused.
 
@@ -96,13 +98,15 @@ class StudyScore:
             reconstruction: pseudo-healthy study (C, X, Y, Z); only for "fused" and "ms_ssim".
             code_distance: distance () of the latent code; only for "fused". None = without this part.
             patch_distance: distances of patches (1, *S); only for "fused". None = without this part.
+            dissimilarity: () of the study, if :meth:`dissimilarities` was called for it already.
         """
         if self.mode == "fused":
-            parts = self.parts(anomaly_map, mask, image, reconstruction, code_distance, patch_distance)
+            compared = anomaly_map, mask, image, reconstruction
+            parts = self.parts(*compared, code_distance, patch_distance, dissimilarity)
             return total(self.standardised(parts, KINDS.index(kind_of(anomaly_map.shape))))
         values = checked_values(anomaly_map, mask)
         if self.mode == "ms_ssim":
-            return self.dissimilarity(image, reconstruction)
+            return self.dissimilarity(image, reconstruction) if dissimilarity is None else dissimilarity
         return self.pooled(values)
 
     def parts(
@@ -113,12 +117,11 @@ class StudyScore:
         reconstruction: Tensor | None,
         code_distance: Tensor | None = None,
         patch_distance: Tensor | None = None,
+        dissimilarity: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Logarithms (), float64, of the parts of "fused", by the names of PARTS; arguments as in a call."""
-        values = {
-            "map": self.pooled(checked_values(anomaly_map, mask)),
-            "structure": self.dissimilarity(image, reconstruction),
-        }
+        structure = self.dissimilarity(image, reconstruction) if dissimilarity is None else dissimilarity
+        values = {"map": self.pooled(checked_values(anomaly_map, mask)), "structure": structure}
         if code_distance is not None:
             values["code"] = code_distance
         if patch_distance is not None:
@@ -140,9 +143,28 @@ class StudyScore:
 
     def dissimilarity(self, image: Tensor | None, reconstruction: Tensor | None) -> Tensor:
         """1 - MS-SSIM () of a study and its reconstruction, blended with their difference, mean over slices."""
-        if image is None or reconstruction is None or self.similarity is None:
+        if image is None or reconstruction is None:
             raise NomalyError(f"score_mode {self.mode!r} needs the image and its reconstruction, got only the map.")
-        return self.similarity.blended_score(image.movedim(-1, 0), reconstruction.movedim(-1, 0)).mean()
+        return self.dissimilarities(image.unsqueeze(0), reconstruction.unsqueeze(0))[0]
+
+    def dissimilarities(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """:meth:`dissimilarity` (B,) of studies (B, C, X, Y, Z) of one shape, equal bit for bit to each on its own.
+
+        The kernel of a matrix product, and with it the order of its sums, may depend on the size of the batch: slices
+        are compared in blocks of exactly BLOCK, the last one filled up with copies.
+        """
+        assert self.similarity is not None  # checked at the start for the modes that use it
+        pairs = [part.movedim(-1, 1).flatten(0, 1) for part in (images, reconstructions)]
+        scores = [
+            self.similarity.blended_score(*(filled(part, BLOCK) for part in block))[: len(block[0])]
+            for block in zip(*(part.split(BLOCK) for part in pairs))
+        ]
+        return torch.stack([study.mean() for study in torch.cat(scores).split(images.shape[-1])])
+
+    @property
+    def uses_structure(self) -> bool:
+        """Whether the score has a part for the structure."""
+        return self.mode in ("fused", "ms_ssim")
 
     def for_baselines(self) -> StudyScore:
         """The same score for detectors without statistics of healthy studies."""
@@ -168,6 +190,11 @@ def logarithms(values: dict[str, Tensor]) -> dict[str, Tensor]:
 def total(parts: dict[str, Tensor]) -> Tensor:
     """Sum () of standardised parts."""
     return torch.stack(list(parts.values())).sum()
+
+
+def filled(images: Tensor, size: int) -> Tensor:
+    """Images (B, ...) filled up with copies of the last one to a batch of `size`."""
+    return torch.cat([images, images[-1:].expand(size - len(images), *images.shape[1:])])
 
 
 def checked_values(anomaly_map: Tensor, mask: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from custom.errors import NomalyError
@@ -188,21 +190,22 @@ def _local_mean(images: Tensor, window: int, sigma: float, valid: bool) -> Tenso
     """Windowed mean at each pixel: one product with a banded matrix per axis, faster than a convolution."""
     with torch.autocast(images.device.type, enabled=False):  # autocast is meant for the network
         for axis in range(2, images.ndim):
-            matrix = _window_matrix(images.shape[axis], window, sigma, valid).to(images)
+            matrix = torch.from_numpy(_window_matrix(int(images.shape[axis]), window, sigma, valid)).to(images)
             images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return images
 
 
-def _window_matrix(size: int, window: int, sigma: float, valid: bool) -> Tensor:
-    """(size, size), float64 on the CPU: row i weighs the pixels around i; `valid` keeps only whole windows."""
+@lru_cache(maxsize=64)  # in NumPy: a cached tensor would not survive the tracing of an export
+def _window_matrix(size: int, window: int, sigma: float, valid: bool) -> NDArray[np.float64]:
+    """(size, size): row i weighs the pixels around i; `valid` keeps only whole windows."""
     reach = window // 2
-    offset = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (offset.double() / sigma) ** 2)
-    index = (torch.arange(size).unsqueeze(1) + offset) % (2 * size)  # mirrored with the edge repeated, as scikit-image
-    index = torch.where(index < size, index, 2 * size - 1 - index)
-    weights = (kernel / kernel.sum()).repeat(size, 1)
-    matrix = torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, index, weights)
-    return matrix[reach : size - reach] if valid else matrix
+    offset = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offset / sigma) ** 2)
+    index = (np.arange(size)[:, None] + offset) % (2 * size)  # mirrored with the edge repeated, as scikit-image
+    index = np.where(index < size, index, 2 * size - 1 - index)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], index), kernel / kernel.sum())
+    return matrix[reach : size - reach].copy() if valid else matrix
 
 
 def _halve(images: Tensor) -> Tensor:

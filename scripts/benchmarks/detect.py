@@ -5,14 +5,14 @@
 
 Images are random PNG files of 224 x 224 pixels, a volume is one random NIfTI file; every study is scored. The rate of
 `nomaly detect` counts from the first to the last study on disk, without the start of the program and the report; the
-whole command is another row.
+whole command is another row. Peak memory is that of `nomaly detect`; runs with several `--images` show whether it grows
+with their number.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,6 +48,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     """Rows of the bare network, of the studies, and of the whole command."""
     number = args.volume or args.images
     bare: list[float] = []
+    peak = 0.0
     inside: list[float] = []
     whole: list[float] = []
     network = evaluator_of(args.bundle, args.device).detector.reconstructor
@@ -55,11 +56,11 @@ def measure(args: argparse.Namespace) -> list[Row]:
         write_inputs(Path(folder) / "in", args, channels_of(network))
         for turn in range(args.repeats):
             bare.append(network_seconds(network, number, args))
-            seconds, found = detect(Path(folder) / "in", Path(folder) / f"out{turn}", args)
+            seconds, found, mib = detect(Path(folder) / "in", Path(folder) / f"out{turn}", args)
+            peak = max(peak, mib)
             whole.append(seconds)
             inside.append(found)
-    memory = {"bare network": peak_mib(), "studies": peak_mib(resource.RUSAGE_CHILDREN)}
-    memory["whole command"] = memory["studies"]
+    memory = {"bare network": peak_mib(), "studies": peak, "whole command": peak}
     seconds = {"bare network": bare, "studies": inside, "whole command": whole}
     if args.volume:
         del seconds["studies"]
@@ -90,19 +91,25 @@ def network_seconds(network: torch.nn.Module, number: int, args: argparse.Namesp
     return time.perf_counter() - started
 
 
-def detect(studies: Path, output: Path, args: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of the whole command, and of its studies."""
-    command = [sys.executable, "-m", "custom.cli", "detect", args.bundle, str(studies), "--output", str(output)]
+# In a small process of its own: the peak memory of a process begins with that of the one that starts it.
+MEASURED = "import sys; from custom.commands.measured_process import measured; print(*measured(sys.argv[1:], 2))"
+
+
+def detect(studies: Path, output: Path, args: argparse.Namespace) -> tuple[float, float, float]:
+    """Seconds of the whole command and of its studies, and peak memory in MiB."""
+    command = [sys.executable, "-c", MEASURED]
+    command += [sys.executable, "-m", "custom.cli", "detect", args.bundle, str(studies), "--output", str(output)]
     command += ["--num_workers", str(args.num_workers), "--device", f"$torch.device({args.device!r})"]
     command += ["--evaluator#score_all", "true", "--threads", str(args.threads)]
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     seconds = time.perf_counter() - started
-    if done.returncode:
+    code, peak = done.stdout.split() or ("1", "0")
+    if code != "0":
         sys.exit(f"nomaly detect failed: {done.stderr[-500:]}")
     times = sorted(path.stat().st_mtime for path in (output / "records").glob("*.json"))
     span = times[-1] - times[0] if len(times) > 1 else seconds
-    return seconds, max(span * len(times) / max(len(times) - 1, 1), 1e-3)
+    return seconds, max(span * len(times) / max(len(times) - 1, 1), 1e-3), float(peak)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python scripts/benchmarks/maps.py
 
 Image by image: scikit-image equalises image and reconstruction (CLAHE), and the encoder embeds each of the four images
-on its own. The batch does the same work, which is checked, with all images at once.
+on its own. The batch does the same work, which is checked, with all images at once or a few at a time. Other rows are
+of the equalisation only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from measure import in_turns, options, parsed, report, smooth_images  # noqa: E402
 
 from custom.networks.reversed_autoencoder import ReversedAutoencoder  # noqa: E402
+from custom.scoring import clahe  # noqa: E402
 from custom.scoring.anomaly_map import AdaptiveHistogramPerceptualMap, SmoothResidualMap  # noqa: E402
+
+TOGETHER = 4  # images
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     x = smooth_images(args.images, 1, args.size).to(args.device)
     x_hat = smooth_images(args.images, 1, args.size, seed=1).to(args.device)
 
+    def equalised(image: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(equalize_adapthist(image[0, 0].double().cpu().numpy()).astype(np.float32))[None, None]
+
     def one_by_one() -> torch.Tensor:
         maps = []
         for pair in zip(x.split(1), x_hat.split(1)):
-            equal = [equalize_adapthist(part[0, 0].double().cpu().numpy()).astype(np.float32) for part in pair]
-            first, second = (torch.from_numpy(part)[None, None].to(x) for part in equal)
+            first, second = (equalised(part).to(x) for part in pair)
             distances = [
                 head.blur(
                     head.distance(
@@ -62,9 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variants = {
             "scikit-image and embeddings, image by image": one_by_one,
             "published map, one batch": lambda: head(x, x_hat, network.embed),
+            f"published map, batches of {TOGETHER}": lambda: [
+                head(*pair, network.embed) for pair in zip(x.split(TOGETHER), x_hat.split(TOGETHER))
+            ],
             "our map (blurred residual), one batch": lambda: smooth(x, x_hat),
         }
-        report("maps", in_turns(f"{args.images} maps, {args.size} px", variants, args, args.images), args)
+        rows = in_turns(f"{args.images} maps, {args.size} px", variants, args, args.images)
+        equal = {
+            "scikit-image, image by image": lambda: [
+                equalised(image) for both in (x, x_hat) for image in both.split(1)
+            ],
+            "one batch": lambda: clahe.equalize_adapthist(torch.cat([x, x_hat])),
+        }
+        rows += in_turns(f"{2 * args.images} equalisations (CLAHE), {args.size} px", equal, args, 2 * args.images)
+        report("maps", rows, args)
 
 
 if __name__ == "__main__":

@@ -378,11 +378,11 @@ class RefuseBright:
     def reasons_of_file(self, image: torch.Tensor) -> list[str]:
         return ["it is too deep"] if image.shape[-1] > 8 else []
 
-    def reasons_of_image(self, image: torch.Tensor, code: torch.Tensor | None = None) -> list[str]:
-        self.codes.append(code)
-        if image.max() > 2:
+    def reasons_of_images(self, images: torch.Tensor, codes: torch.Tensor | None = None) -> list[list[str]]:
+        self.codes.extend([None] * len(images) if codes is None else codes)
+        if images.max() > 2:
             raise NomalyError("no such image can be compared")
-        return ["it is too bright", "it is too large"] if image.max() > 0.9 else []
+        return [["it is too bright", "it is too large"] if image.max() > 0.9 else [] for image in images]
 
 
 def test_what_its_file_says_keeps_a_study_from_the_network(run_grey, grey_detector, monkeypatch) -> None:

@@ -371,7 +371,9 @@ def test_full_disk_ends_the_run_instead_of_failing_every_study(results, calibrat
 
 def refusing(*reasons: str) -> SimpleNamespace:
     """An input check that rejects every study for these reasons."""
-    return SimpleNamespace(reasons_of_file=lambda image: [*reasons], reasons_of_image=lambda image, code=None: [])
+    return SimpleNamespace(
+        reasons_of_file=lambda image: [*reasons], reasons_of_images=lambda images, codes=None: [[] for _ in images]
+    )
 
 
 def test_study_that_is_assessed_in_spite_of_the_gate_says_so(results, calibrated, head) -> None:

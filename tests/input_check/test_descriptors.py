@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from custom.input_check.descriptors import describe, detail, edges, latent, on_grid, quantiles, turned
-from custom.input_check.poses import POSES, of_negative
+from custom.input_check.descriptors import describe, describe_all, detail, edges, latent, on_grid, quantiles
+from custom.input_check.poses import of_negative
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
 from tiny import TINY_AUTOENCODER
@@ -32,33 +32,36 @@ def test_quantiles_shift_and_scale_with_the_grey_values() -> None:
 
 
 def test_edges_of_a_step_along_x_point_that_way_in_its_cells_alone() -> None:
-    step = torch.zeros(1, 1, 64, 64)
-    step[:, :, 24:] = 1.0  # within the second of four cells along x
+    step = torch.zeros(1, 1, 1, 64, 64)
+    step[:, :, :, 24:] = 1.0  # within the second of four cells along x
     cells = edges(step).reshape(8, 4, 4)
     assert np.allclose(cells[0, 1], 0.5) and np.count_nonzero(cells) == 4  # a quarter of all in each, before the root
 
 
 def test_edges_do_not_change_with_brightness_and_contrast() -> None:
-    slices = on_grid(picture())
+    slices = on_grid(picture().unsqueeze(0))
     assert np.allclose(edges(slices), edges(0.3 * slices + 0.4), atol=1e-4)
 
 
 def test_edges_of_the_negative_are_those_turned_about() -> None:
-    slices = on_grid(picture())
+    slices = on_grid(picture().unsqueeze(0))
     assert np.allclose(of_negative(edges(slices)), edges(1 - slices), atol=1e-3)
 
 
-def test_poses_are_the_eight_of_a_square_and_undo_one_another() -> None:
-    slices = on_grid(picture())
-    found = [turned(slices, pose) for pose in POSES]
-    assert len({part.numpy().tobytes() for part in found}) == 8
-    assert torch.equal(turned(found[1], (False, 3)), slices) and torch.equal(turned(found[4], (True, 0)), slices)
-
-
 def test_noise_has_more_fine_detail_than_its_blurred_self() -> None:
-    slices = on_grid(picture())
-    blurred = nn.functional.avg_pool2d(slices, 5, 1, 2)
-    assert detail(slices).shape == (10,) and detail(slices)[0] > detail(blurred)[0] + 2
+    slices = on_grid(picture().unsqueeze(0))
+    blurred = nn.functional.avg_pool2d(slices[0], 5, 1, 2).unsqueeze(0)
+    assert detail(slices).shape == (1, 10) and detail(slices)[0, 0] > detail(blurred)[0, 0] + 2
+
+
+def test_descriptors_of_several_studies_are_those_of_each() -> None:
+    network = Network(ReversedAutoencoder(2, 3, 16, (4, 8), 6))
+    studies = torch.rand(3, 3, 16, 16, 2, generator=torch.Generator().manual_seed(0))
+    together = describe_all(studies, network)
+    for index, study in enumerate(studies):
+        alone = describe(study, network)
+        assert set(alone) == set(together) == {"histogram", "colours", "edges", "detail", "latent"}
+        assert all(np.allclose(together[name][index], values, atol=1e-6) for name, values in alone.items())
 
 
 def test_study_of_any_size_has_descriptors_of_one_size() -> None:

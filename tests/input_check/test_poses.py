@@ -6,13 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from custom.input_check.descriptors import edges, turned
+from custom.input_check.descriptors import edges
 from custom.input_check.healthy_model import HealthyModel
-from custom.input_check.poses import POSES, best_turn, ratio, ratio_limit
+from custom.input_check.poses import POSES, best_turn, in_all_poses, ratio, ratio_limit
+
+
+def edges_of(slices: torch.Tensor) -> np.ndarray:
+    """Edges (128,) of a study of slices (Z, C, X, Y)."""
+    return edges(slices.unsqueeze(0))[0]
 
 
 def poses_of(picture: torch.Tensor) -> np.ndarray:
-    return np.stack([edges(turned(picture, pose)) for pose in POSES])
+    return in_all_poses(edges_of(picture))
+
+
+def turned(slices: torch.Tensor, pose: tuple[bool, int]) -> torch.Tensor:
+    """Slices (Z, C, X, Y) mirrored and rotated."""
+    mirrored, turns = pose
+    return torch.rot90(slices.flip(2) if mirrored else slices, turns, (2, 3))
 
 
 def tower() -> torch.Tensor:
@@ -22,7 +33,15 @@ def tower() -> torch.Tensor:
     return picture
 
 
-MODEL = HealthyModel(edges(tower()), np.zeros((0, 128)), np.array([0.01]))
+MODEL = HealthyModel(edges_of(tower()), np.zeros((0, 128)), np.array([0.01]))
+
+
+def test_edges_in_all_poses_are_those_of_the_turned_images() -> None:
+    slices = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    found = poses_of(slices)
+    assert len({pose.tobytes() for pose in found}) == 8
+    for own, pose in zip(found, POSES, strict=True):
+        assert np.allclose(own, edges_of(turned(slices, pose)), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,14 @@ from custom.metrics.pixel_level import ExactPixels
 
 
 def test_bins_are_those_of_the_healthy_histogram() -> None:
-    values = np.r_[-1.0, 0.0, EDGES[[0, 7, 4096]], EDGES[[7, 4096]] * 1.000001, np.geomspace(1e-10, 1e4, 500)]
+    edges = EDGES.astype(np.float32)
+    beside = [np.nextafter(edges, np.float32(towards)) for towards in (-1, 1e9)]
+    extremes = np.array([-np.inf, -1.0, -0.0, 0.0, 1e-45, np.inf], np.float32)
+    values = np.concatenate([extremes, edges, *beside, np.geomspace(1e-10, 1e4, 5000, dtype=np.float32)])
+    assert np.array_equal(bin_index(values), np.searchsorted(EDGES, values.astype(np.float64)))
     histogram = HealthyHistogram(bins=4096)
-    histogram.add(values)
-    assert np.array_equal(np.bincount(bin_index(values), minlength=BINS), histogram.counts)
+    histogram.add(values[np.isfinite(values)])
+    assert np.array_equal(np.bincount(bin_index(values[np.isfinite(values)]), minlength=BINS), histogram.counts)
 
 
 def filled(pool: ExactPixels | PixelHistogram, shift: float = 1.5) -> ExactPixels | PixelHistogram:

@@ -113,6 +113,14 @@ def test_one_level_is_cross_attention_without_a_gate_or_divisor() -> None:
     assert not any(name.startswith("gate") for name, _ in module.named_parameters())
 
 
+@pytest.mark.parametrize("levels", [0, 3])
+def test_block_computes_the_chosen_rows_as_among_all(levels: int) -> None:
+    block = scrambled(DecoderBlock(DIM, CONTEXT, HEADS, levels=levels))
+    y, context, rows = rand(B, N, DIM), rand(3, B, V, CONTEXT), torch.tensor([[4, 0], [1, 2]])
+    expected = torch.stack([full[chosen] for full, chosen in zip(block(y, context), rows)])
+    torch.testing.assert_close(block(y, context, rows), expected, rtol=0, atol=1e-12)
+
+
 def test_without_slots_it_is_multi_head_attention_of_torch() -> None:
     module, theirs = scrambled(MemorySelfAttention(DIM, HEADS)), nn.MultiheadAttention(DIM, HEADS, batch_first=True)
     copy_self_attention(module, theirs.double())

@@ -12,6 +12,7 @@ import torch
 from custom.errors import NomalyError
 from custom.networks.patches import (
     complementary_visible,
+    hidden_patches,
     is_masked,
     patchify,
     random_visible,
@@ -111,6 +112,10 @@ def test_is_masked_where_a_patch_is_not_visible() -> None:
     masked = is_masked(torch.tensor([[3, 0], [1, 2]]), 4)
     assert masked.dtype == torch.bool
     assert masked.tolist() == [[False, True, True, False], [True, False, False, True]]
+
+
+def test_hidden_patches_are_those_that_are_not_visible_in_ascending_order() -> None:
+    assert hidden_patches(torch.tensor([[3, 0], [1, 2]]), 5).tolist() == [[1, 2, 4], [0, 3, 4]]
 
 
 # (3) Complementary masks ----------------------------------------------------------------------------------------------

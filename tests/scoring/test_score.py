@@ -86,6 +86,16 @@ def test_ms_ssim_is_the_mean_blended_score_of_the_slices() -> None:
     assert StudyScore("ms_ssim", similarity=similarity)(anomaly_map, anomaly_map > 0.5, image, image) == 0
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_structure_of_several_studies_is_that_of_each_bit_for_bit(depth: int) -> None:
+    rule = StudyScore("fused", similarity=StructuralSimilarityMap())
+    images = torch.rand(11, 1, 48, 48, depth, generator=torch.Generator().manual_seed(0))
+    reconstructions = (images + 0.1).clamp(0, 1)
+    together = rule.dissimilarities(images, reconstructions)
+    alone = [rule.dissimilarity(*pair) for pair in zip(images, reconstructions)]
+    assert torch.equal(together, torch.stack(alone)) and len(together.unique()) == 11
+
+
 def test_settings_of_ms_ssim_differ() -> None:
     settings = [{}, {"window": 7}, {"l1_weight": 0.5}, {"weights": (0.5, 0.5)}, {"sigma": 2.0}]
     rules = [

@@ -35,5 +35,5 @@ class Rejects:
     def reasons_of_file(self, image: torch.Tensor) -> list[str]:
         return self.reasons
 
-    def reasons_of_image(self, image: torch.Tensor, code: torch.Tensor | None = None) -> list[str]:
-        return []
+    def reasons_of_images(self, images: torch.Tensor, codes: torch.Tensor | None = None) -> list[list[str]]:
+        return [[] for _ in images]
