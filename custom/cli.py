@@ -117,9 +117,8 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     workflow = steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
     weights = workflow.parser.get_parsed_content("weights")
     if weights and is_main():
-        print(
-            next_step.after_training(options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
-        )
+        words = (options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
+        print(next_step.after_training(*words, report=workflow.parser.get_parsed_content("report").path))
 
 
 def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:

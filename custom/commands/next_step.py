@@ -16,6 +16,10 @@ OWN = (
     *("dataset_dir", "into_weights", "threads"),
 )
 
+# Overlays that another one follows after the training, and those that only a training has.
+AFTER_TRAINING = {"train_3d": "inference_3d"}
+ONLY_TRAINING = ("multi_gpu_train",)
+
 
 def step(purpose: str, *words: str) -> str:
     """One or several commands to paste, with their purpose."""
@@ -34,9 +38,14 @@ def after_datalist(output: str) -> str:
 
 
 def after_training(
-    bundle: str, overlays: Sequence[str], overrides: Mapping[str, Any], weights: str, dataset_dir: str | None
+    bundle: str,
+    overlays: Sequence[str],
+    overrides: Mapping[str, Any],
+    weights: str,
+    dataset_dir: str | None,
+    report: Path | None = None,
 ) -> str:
-    """Calibration of weights that were trained or adapted.
+    """Calibration of weights that were trained or adapted, and opening the report of a training.
 
     Args:
         bundle: name or path.
@@ -44,12 +53,17 @@ def after_training(
         overrides: parameters that the user set; those that calibration has are repeated.
         weights: the file that was written.
         dataset_dir: the data set; None = the phantom.
+        report: of the training; None = there is none.
     """
+    overlays = [AFTER_TRAINING.get(overlay, overlay) for overlay in overlays if overlay not in ONLY_TRAINING]
     words = ["nomaly", "calibrate", bundle, *merged(overlays)]
     words += [] if dataset_dir is None else ["--dataset_dir", dataset_dir]
     words += ["--weights", weights, *repeated(bundle, "calibrate", overrides)]
     words += ["--output", str(Path(weights).parent / "calibration")]
-    return step(f"The weights are in {weights}. Next, calibrate", shlex.join(words))
+    steps = [step(f"The weights are in {weights}. Next, calibrate", shlex.join(words))]
+    if report is not None and report.is_file():
+        steps.insert(0, step(f"The report of the training is {report}. To open it", to_open(report)))
+    return "\n".join(steps)
 
 
 def after_calibration(

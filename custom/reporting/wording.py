@@ -59,6 +59,15 @@ def size(value: float | None) -> str:
     return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
+def duration(seconds: float) -> str:
+    """A duration in its two largest units; below ten seconds with one decimal."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def p_value(value: float | None) -> str:
     """Three decimals, or a power of ten; an en dash for None."""
     return "–" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
