@@ -14,6 +14,7 @@ LOW_AUROC = 0.7  # below it, most synthetic lesions are not told from healthy st
 DROP = 0.05  # of the AUROC after the chosen epoch, from which later epochs made the network worse
 FEW_STUDIES = 30  # healthy validation studies, with fewer of which the AUROC of an epoch is uncertain
 STILL_FALLING = 0.97  # of the reconstruction error in the last tenth of the epochs against the tenth before
+PHASES = {"introspective": "adversarial phase"}
 PERFECT = 0.9995
 ALPHA = 0.05
 LINEAR_MODEL = "pca_8"
@@ -70,8 +71,8 @@ def _of_curves(history: TrainingHistory, settings: Mapping[str, Any]) -> Iterato
     later = [each for each, _ in validated if phases[each] != phases.get(number)]
     if later and number < min(later):
         yield (
-            f"No validation of the {phases[later[0]]} phase was better than that of epoch {number} in the "
-            f"{phases[number]}: try a lower --learning_rate, or --max_epochs closer to --warmup_epochs."
+            f"No validation of the {_phase(phases[later[0]])} was better than that of epoch {number}, in the "
+            f"{_phase(phases[number])}: try a lower --learning_rate, or --max_epochs closer to --warmup_epochs."
         )
     perfect = sum(validation.auroc >= PERFECT for _, validation in validated)
     if perfect > 1:
@@ -112,6 +113,10 @@ def _of_data(history: TrainingHistory, healthy: Mapping[str, int]) -> Iterator[s
         )
     for reason in history.fitted.missing if history.fitted else ():
         yield f"Not fitted: {reason} Then run nomaly adapt."
+
+
+def _phase(name: str | None) -> str:
+    return PHASES.get(str(name), str(name))
 
 
 def _narrower(settings: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from custom.reporting.page import ACCENT, FLAG, INK, LINE, MUTED, curve, dot, line, svg, text, ticks
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 52, 14, 250, 150
+_LEFT, _TOP, _WIDTH, _HEIGHT = 58, 14, 250, 150
 _MOST_DOTS = 30  # more would hide the line
 _LOGARITHMIC = 20.0  # ratio of the largest to the smallest value from which the axis is logarithmic
 

@@ -59,12 +59,13 @@ class Training:
     @property
     def calibration(self) -> str:
         """The command that calibrates the trained detector."""
+        root, bundle = Path(custom.__file__).resolve().parents[1], Path(self.bundle).resolve()
+        shipped = bundle.parent in (root / "bundles", root / "nomaly" / "bundles")
         overlay = ["--overlay", "inference_3d"] if self.settings.get("spatial_dims") == 3 else []
         data = [] if self.dataset_dir is None else ["--dataset_dir", self.dataset_dir]
         output = str(Path(self.weights).parent / "calibration")
-        return shlex.join(
-            ["nomaly", "calibrate", self.bundle, *overlay, *data, "--weights", self.weights, "--output", output]
-        )
+        words = [bundle.name if shipped else self.bundle, *overlay, *data, "--weights", self.weights]
+        return shlex.join(["nomaly", "calibrate", *words, "--output", output])
 
 
 def write_training_page(

@@ -18,7 +18,7 @@ DECISIONS = {
 # A Stat, or {"value": ...} without interval.
 StatLike = Mapping[str, Any]
 
-_SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM"}
+_SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM", "kl": "KL", "elbo": "ELBO"}
 UNITS = {"ml": "ml", "mm2": "mm²", "px": "px"}
 
 
