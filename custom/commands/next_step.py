@@ -19,6 +19,13 @@ OWN = (
 # Overlays that another one follows after the training, and those that only a training has.
 AFTER_TRAINING = {"train_3d": "inference_3d"}
 ONLY_TRAINING = ("multi_gpu_train",)
+# A first run of a graph, by its format: prints the score.
+RUNS = {
+    "onnx": "import numpy, onnxruntime; session = onnxruntime.InferenceSession({file!r}); "
+    "print(session.run(['score'], {{'image': numpy.zeros({shape}, 'float32')}}))",
+    "torchscript": "import torch; print(torch.jit.load({file!r})(torch.zeros({shape}))[2])",
+    "torch_export": "import torch; print(torch.export.load({file!r}).module()(torch.zeros({shape}))[2])",
+}
 
 
 def step(purpose: str, *words: str) -> str:
@@ -119,6 +126,25 @@ def after_results(output: str, words: Sequence[str], failed: int, resumable: boo
             step(f"{these}: the reason is in {reasons}. To try again", shlex.join(["nomaly", *again, "--resume"]))
         )
     return "\n".join(steps)
+
+
+def after_export(output: str) -> str:
+    """A first run of each exported graph, on a black study, in the runtime that it is for.
+
+    Args:
+        output: folder of the export, with export.json.
+    """
+    folder = Path(output)
+    record = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    shape = [1, *record["input"]["shape"][1:]]
+    programs = [
+        RUNS[name].format(file=str(folder / entry["file"]), shape=shape) for name, entry in record["files"].items()
+    ]
+    # Programs have single quotes: double ones around them are easier to read, where the path allows it.
+    commands = [
+        shlex.join(["python", "-c", code]) if set(code) & set('"$`\\!') else f'python -c "{code}"' for code in programs
+    ]
+    return step(f"Inputs, outputs and preprocessing are in {folder / 'export.json'}. To run it, here on black", *commands)
 
 
 def merged(overlays: Sequence[str]) -> list[str]:

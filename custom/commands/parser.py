@@ -167,6 +167,7 @@ def detect(parser: OptionParser) -> None:
     add_switch(group, "resume", "continue a stopped run; finished studies are kept")
     add_overwrite(group)
     add_pseudonymise(group)
+    add_switch(group, "slicer", "also write a scene for 3D Slicer for each study with geometry, such as a volume")
     group = add_detector(parser)
     add_switch(group, "input_check", "score every study, also those that the input check rejects", shown=False)
 
