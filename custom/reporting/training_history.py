@@ -126,7 +126,7 @@ def read_history(path: Path) -> TrainingHistory:
                 history.epochs.append(_epoch(entry))
             else:
                 history.fitted = FittedStatistics(**entry)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return TrainingHistory()
     return history
 
