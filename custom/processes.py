@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-
 T = TypeVar("T")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray

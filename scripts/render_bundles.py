@@ -38,7 +38,12 @@ NOT_STORED = {"masks_per_pass", "lpips_weights"}
 # Parameters of the source images, which another site may have to set.
 OF_THE_SOURCE = {"crop_margin", "source_range", "invert_film"}
 COMPLETE = ("train", "adapt", "calibrate", "evaluate", "inference")  # the configs that run as they are
-NO_SETTINGS = ("required_sections", "weights", "fitted_weights", "statistics_required")  # files and checks of a training
+NO_SETTINGS = (
+    "required_sections",
+    "weights",
+    "fitted_weights",
+    "statistics_required",
+)  # files and checks of a training
 COMPONENTS = ("imports", "required_sections")  # not set by users
 NOTE = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
 

@@ -144,7 +144,9 @@ def after_export(output: str) -> str:
     commands = [
         shlex.join(["python", "-c", code]) if set(code) & set('"$`\\!') else f'python -c "{code}"' for code in programs
     ]
-    return step(f"Inputs, outputs and preprocessing are in {folder / 'export.json'}. To run it, here on black", *commands)
+    return step(
+        f"Inputs, outputs and preprocessing are in {folder / 'export.json'}. To run it, here on black", *commands
+    )
 
 
 def merged(overlays: Sequence[str]) -> list[str]:

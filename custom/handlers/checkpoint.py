@@ -1,4 +1,4 @@
-"""Checkpoints: the complete training state to resume from, the best network, and when to stop looking for a better one."""
+"""Checkpoints: the complete training state to resume from, the best network, and early stopping."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class TrainingCheckpoint:
         save: whether this process writes; None = only the first process.
 
     Raises:
-        NomalyError: if ``patience`` is below 1; when training starts, if another training is using ``directory``, or it contains a network without
-            its checkpoint, or a checkpoint of another identity, other parameters or another architecture.
+        NomalyError: if ``patience`` is below 1; when training starts, if another training is using ``directory``, or it
+            contains a network without its checkpoint, or a checkpoint of another identity, other parameters or another
+            architecture.
     """
 
     def __init__(

@@ -66,8 +66,9 @@ class ResultsFolder:
         private_words: studies as the user named them, which ``run.json`` must not show in the command.
 
     Raises:
-        NomalyError: if ``slicer`` is set without ``write_images``; when the run starts, if the folder contains results and neither ``overwrite`` nor ``resume`` is
-            set, or the results to resume are from a different run; if the disk is full.
+        NomalyError: if ``slicer`` is set without ``write_images``; when the run starts, if the folder contains results
+            and neither ``overwrite`` nor ``resume`` is set, or the results to resume are from a different run; if the
+            disk is full.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class ResultsFolder:
         private_words: str | Sequence[str] | None = None,
     ) -> None:
         if slicer and not write_images:
-            raise NomalyError("slicer needs write_images true, of which it shows the files: give true, or slicer false.")
+            raise NomalyError(
+                "slicer needs write_images true, of which it shows the files: give true, or slicer false."
+            )
         self.run = RunFolder(output_dir, items, overwrite, resume, evaluation is None, write_images)
         self.network = network
         self.title = title

@@ -139,7 +139,8 @@ class TrainingReport:
         history.cut(self.trainer.state.epoch)
         if not history.epochs:
             return
-        if history.fitted is None or fit.fitted or fit.missing:
+        known = history.fitted
+        if known is None or fit.fitted or (fit.missing and fit.missing != list(known.missing)):
             history.fitted = fitted_statistics(fit, time.perf_counter() - self._ended)
             history.write(self.history_file)
         self.write(history, finished=True)

@@ -1,4 +1,4 @@
-"""Small pictures of a validation study, kept during a training and drawn later, with one colour scale for all epochs."""
+"""Small pictures of a validation study, kept during a training and drawn later on one colour scale."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class StudyPicture:
     def map_over_image(self, vmax: float) -> str:
         """The map over the input, a data URI; values from ``vmax`` are drawn in the last colour."""
         base = np.asarray(_opened(self.image.partition(",")[2]).convert("RGB"))
-        field = np.asarray(_opened(self.anomaly_map), dtype=np.float32) / 255 * self.peak
+        field = np.asarray(_opened(self.anomaly_map), dtype=np.float32) * np.float32(self.peak / 255)
         return data_uri(webp(lay_over(base, map_colours(field, vmax, self.palette)), quality=80))
 
 

@@ -53,8 +53,9 @@ def _of_curves(history: TrainingHistory, settings: Mapping[str, Any]) -> Iterato
         )
     if best.auroc < LOW_AUROC:
         yield (
-            f"The synthetic AUROC never exceeded {best.auroc:.2f}. Look at the pictures: where the pseudo-healthy image "
-            f"still shows the lesion, the network copies its input{_narrower(settings)}; where it is blurred, train longer."
+            f"The synthetic AUROC never exceeded {best.auroc:.2f}. Look at the pictures: where the pseudo-healthy "
+            f"image still shows the lesion, the network copies its input{_narrower(settings)}; where it is blurred, "
+            "train longer."
         )
     if len(validated) > 1 and number == validated[-1][0]:
         yield (
@@ -89,7 +90,8 @@ def _of_losses(epochs: Sequence[Epoch]) -> Iterator[str]:
     tenth = len(known) // 10
     if tenth >= 2 and fmean(known[-tenth:]) < STILL_FALLING * fmean(known[-2 * tenth : -tenth]):
         change = 1 - fmean(known[-tenth:]) / fmean(known[-2 * tenth : -tenth])
-        yield f"The reconstruction error is still falling, by {100 * change:.0f} % in the last {tenth} epochs: train longer."
+        fall = f"by {100 * change:.0f} % in the last {tenth} epochs"
+        yield f"The reconstruction error is still falling, {fall}: train longer."
 
 
 def _of_data(history: TrainingHistory, healthy: Mapping[str, int]) -> Iterator[str]:
@@ -97,8 +99,8 @@ def _of_data(history: TrainingHistory, healthy: Mapping[str, int]) -> Iterator[s
     studies = healthy.get("validation", 0)
     if studies < MINIMUM:
         yield (
-            f"Only {studies} healthy validation studies: add at least {MINIMUM - studies}. With fewer than {MINIMUM} the "
-            "parts of the score are not standardised, and the chosen epoch is left to chance."
+            f"Only {studies} healthy validation studies: add at least {MINIMUM - studies}. With fewer than {MINIMUM} "
+            "the parts of the score are not standardised, and the chosen epoch is left to chance."
         )
     elif studies < FEW_STUDIES:
         yield (

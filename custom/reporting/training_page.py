@@ -20,8 +20,8 @@ from custom.reporting.training_history import Epoch, TrainingHistory, Validation
 from custom.reporting.wording import duration, headed, plain, size, words
 
 SYNTHETIC_NOTE = (
-    "The AUROC is of synthetic lesions that are drawn into healthy validation studies: it chooses the epoch, and does not "
-    "measure the detection of disease."
+    "The AUROC is of synthetic lesions that are drawn into healthy validation studies: it chooses the epoch, and does "
+    "not measure the detection of disease."
 )
 MODELS = {"mean_image": "mean image", "pca_8": "PCA, 8", "pca_32": "PCA, 32"}  # as they fit into a figure
 
@@ -137,7 +137,7 @@ def total_seconds(history: TrainingHistory) -> float:
 
 
 def changed_settings(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value and default of the parameters that differ from the bundle's; expressions of the bundle are not known."""
+    """Name, value and default of the parameters that differ from the bundle's, except those that an expression sets."""
     return [
         (name, plain(value), plain(defaults.get(name, "not in the bundle's config")))
         for name, value in settings.items()
@@ -243,7 +243,8 @@ def _facts(training: Training, history: TrainingHistory) -> dict[str, str]:
         "Studies": "; ".join(sections),
         "Training images": str(training.slices),
         "Time": f"training {duration(sum(epoch.seconds for epoch in history.epochs))}, validation "
-        f"{duration(sum(validations))}" + (f", statistics {duration(history.fitted.seconds)}" if history.fitted else ""),
+        f"{duration(sum(validations))}"
+        + (f", statistics {duration(history.fitted.seconds)}" if history.fitted else ""),
         "Weights": training.weights,
         **{headed(name): plain(value) for name, value in training.facts.items()},
     }

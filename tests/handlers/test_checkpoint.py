@@ -166,11 +166,14 @@ def test_training_that_ended_early_is_finished_until_patience_is_larger(tmp_path
     with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
         assert Run(tmp_path, RISE_AND_FALL, patience=1).run(6).trained == []
     assert [r.message for r in caplog.records] == [
-        f"Nothing to train: {tmp_path / 'checkpoint.pt'} ended early after epoch 3; give a larger patience, or null, to "
-        "train on."
+        f"Nothing to train: {tmp_path / 'checkpoint.pt'} ended early after epoch 3; give a larger patience, or null, "
+        "to train on."
     ]
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]  # and no lock
-    assert Run(tmp_path, RISE_AND_FALL, patience=2).run(6).trained == [7, 8]  # epoch 4 is the second without a better one
+    assert Run(tmp_path, RISE_AND_FALL, patience=2).run(6).trained == [
+        7,
+        8,
+    ]  # epoch 4 is the second without a better one
     assert Run(tmp_path, RISE_AND_FALL).run(6).trained == [9, 10, 11, 12]
 
 

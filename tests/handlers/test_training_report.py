@@ -69,7 +69,9 @@ class Run:
         if stop_after is not None:
             self.engine.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), self.stop)
         optimizers = {"only": self.engine.optimizer}
-        TrainingCheckpoint(str(folder / "models"), self.network, optimizers, self.validator, **settings).attach(self.engine)
+        TrainingCheckpoint(str(folder / "models"), self.network, optimizers, self.validator, **settings).attach(
+            self.engine
+        )
 
     def step(self, engine: Engine, batch: int) -> list[dict[str, Any]]:
         loss = torch.tensor(float(engine.state.iteration))
@@ -169,6 +171,9 @@ def test_statistics_that_could_not_be_fitted_are_told_with_their_reason(tmp_path
     run = Run(tmp_path, {1: (0.9, 8.0)}).run(1)
     run.report.finish(run.fit(fitted=False, missing=("only 3 images.",)))
     assert "Not fitted: only 3 images." in page_of(tmp_path)
+    before = (tmp_path / "models" / "history.jsonl").read_bytes()
+    run.report.finish(run.fit(fitted=False, missing=("only 3 images.",)))  # tried again in vain
+    assert (tmp_path / "models" / "history.jsonl").read_bytes() == before
 
 
 def test_training_that_ended_early_says_so(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from trainings import history
 
 from custom.reporting.training_advice import advice
 from custom.reporting.training_history import FittedStatistics
-from trainings import history
 
 ENOUGH = {"training": 100, "validation": 40, "calibration": 50}
 GOOD = {2: (0.8, 9.0), 4: (0.9, 8.0), 6: (0.88, 7.0)}
@@ -23,8 +23,8 @@ def test_training_without_a_fault_goes_on_to_calibration() -> None:
 @pytest.mark.parametrize(
     ("validations", "words"),
     [
-        ({2: (0.8, 9.0), 4: (0.9, 8.0)}, "The best epoch is the last one that was validated, 4: train longer, with --max_epochs 8"),
-        ({2: (0.9, 10.0), 4: (0.88, 9.0)}, "the healthy error, 10, is not below that of PCA with eight components, 10: "),
+        ({2: (0.8, 9.0), 4: (0.9, 8.0)}, "The best epoch is the last one that was validated, 4: train longer, with --max"),
+        ({2: (0.9, 10.0), 4: (0.88, 9.0)}, "healthy error, 10, is not below that of PCA with eight components, 10: "),
         ({2: (0.69, 9.0), 4: (0.68, 8.0)}, "The synthetic AUROC never exceeded 0.69. Look at the pictures"),
         ({2: (0.9, 9.0), 4: (0.84, 8.0)}, "fell from 0.900 at epoch 2 to 0.840 at the last validation"),
         ({2: (1.0, 9.0), 4: (1.0, 8.0), 6: (0.99, 7.0)}, "At 2 validations the synthetic AUROC is 1.000"),
@@ -64,9 +64,9 @@ def test_reconstruction_error_that_still_falls_asks_for_more_epochs() -> None:
 @pytest.mark.parametrize(
     ("healthy", "words"),
     [
-        ({"validation": 9, "calibration": 50}, "Only 9 healthy validation studies: add at least 1. With fewer than 10 "),
+        ({"validation": 9, "calibration": 50}, "Only 9 healthy validation studies: add at least 1. With fewer than 10"),
         ({"validation": 29, "calibration": 50}, "With 29 healthy validation studies small differences "),
-        ({"validation": 30, "calibration": 18}, "The calibration section, on which nomaly calibrate works, has 18 healthy"),
+        ({"validation": 30, "calibration": 18}, "The calibration section, on which nomaly calibrate works, has 18 "),
     ],
 )  # fmt: skip
 def test_small_sections_are_named_with_what_they_need(healthy, words: str) -> None:
@@ -80,7 +80,11 @@ def test_without_calibration_studies_the_validation_section_counts() -> None:
 
 def test_running_training_is_told_about_its_data_only() -> None:
     lines = of({2: (0.6, 20.0)}, {"validation": 9, "calibration": 50}, finished=False).splitlines()
-    assert lines[0].startswith("Only 9 healthy") and lines[1].startswith("The training is still running") and len(lines) == 2
+    assert (
+        lines[0].startswith("Only 9 healthy")
+        and lines[1].startswith("The training is still running")
+        and len(lines) == 2
+    )
 
 
 def test_what_was_not_fitted_is_repeated_with_the_next_step() -> None:

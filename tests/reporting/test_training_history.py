@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from trainings import history, picture
 
 from custom.reporting.training_history import FittedStatistics, TrainingHistory, read_history
-from trainings import history, picture
 
 FITTED = FittedStatistics(20, {"volumes": {"studies": 12, "mean": {"map": 0.5}, "deviation": {"map": 0.1}}}, [], 3.0)
 
