@@ -23,7 +23,7 @@ def test_training_without_a_fault_goes_on_to_calibration() -> None:
 @pytest.mark.parametrize(
     ("validations", "words"),
     [
-        ({2: (0.8, 9.0), 4: (0.9, 8.0)}, "The best epoch is the last one that was validated, 4: train longer, with --max"),
+        ({2: (0.8, 9.0), 4: (0.9, 8.0)}, "The best epoch is the last one that was validated, 4: train longer, with"),
         ({2: (0.9, 10.0), 4: (0.88, 9.0)}, "healthy error, 10, is not below that of PCA with eight components, 10: "),
         ({2: (0.69, 9.0), 4: (0.68, 8.0)}, "The synthetic AUROC never exceeded 0.69. Look at the pictures"),
         ({2: (0.9, 9.0), 4: (0.84, 8.0)}, "fell from 0.900 at epoch 2 to 0.840 at the last validation"),
