@@ -97,7 +97,9 @@ def train(parser: OptionParser) -> None:
     group = parser.add_argument_group("data and results")
     add_dataset(group)
     group.add_argument(
-        "--output", metavar="FOLDER", help="weights go to FOLDER/models, logs to FOLDER/train (default: in the bundle)"
+        "--output",
+        metavar="FOLDER",
+        help="weights go to FOLDER/models, logs and the report training.html to FOLDER/train (default: in the bundle)",
     )
     group.add_argument(
         "--tracking",

@@ -73,7 +73,7 @@ def _of_curves(history: TrainingHistory, settings: Mapping[str, Any]) -> Iterato
     if later and number < min(later):
         yield (
             f"No validation of the {_phase(phases[later[0]])} was better than that of epoch {number}, in the "
-            f"{_phase(phases[number])}: try a lower --learning_rate, or --max_epochs closer to --warmup_epochs."
+            f"{_phase(phases[number])}: give that phase more epochs, with --max_epochs, or a lower --learning_rate."
         )
     perfect = sum(validation.auroc >= PERFECT for _, validation in validated)
     if perfect > 1:

@@ -11,7 +11,7 @@ from custom.reporting.page import ACCENT, FLAG, INK, LINE, MUTED, curve, dot, li
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 58, 14, 250, 150
 _MOST_DOTS = 30  # more would hide the line
-_LOGARITHMIC = 20.0  # ratio of the largest to the smallest value from which the axis is logarithmic
+_LOGARITHMIC = 8.0  # ratio of the largest to the smallest value from which the axis is logarithmic
 
 Points = Sequence[tuple[int, float]]
 
@@ -59,9 +59,8 @@ def epochs_svg(
     parts += [text(_x(tick), bottom + 17, f"{tick:g}", "middle") for tick in _epoch_ticks(last)]
     for end in phases:
         parts.append(line(_x(end + 0.5), _TOP, _x(end + 0.5), bottom, f"stroke:{MUTED};stroke-dasharray:2 4"))
-    for label, value in lines.items():
-        y = axis.y(value)
-        parts += [line(_LEFT, y, right, y, f"stroke:{FLAG};stroke-dasharray:6 4"), text(right, y - 5, label, "end")]
+    for value in lines.values():
+        parts.append(line(_LEFT, axis.y(value), right, axis.y(value), f"stroke:{FLAG};stroke-dasharray:6 4"))
     places = [(_x(epoch), axis.y(value)) for epoch, value in points]
     parts.append(curve(places, ACCENT))
     if len(points) <= _MOST_DOTS:
@@ -70,6 +69,8 @@ def epochs_svg(
         if epoch == chosen:
             parts.append(line(x, y, x, bottom, f"stroke:{LINE}"))
             parts.append(dot(x, y, INK, f"chosen, epoch {epoch}: {value:.4g}", 5))
+    # After the curve, so that their halo keeps them legible.
+    parts += [text(right, axis.y(value) - 5, label, "end") for label, value in lines.items()]
     parts.append(text(_LEFT + _WIDTH / 2, bottom + 36, "Epoch", "middle"))
     return svg(right + 14, bottom + 42, f"{name} by epoch", parts)
 

@@ -48,7 +48,7 @@ def test_network_that_copies_its_input_is_told_its_own_parameter(settings, words
 
 
 def test_adversarial_phase_that_finds_nothing_better_is_named() -> None:
-    words = "No validation of the adversarial phase was better than that of epoch 4, in the warm-up: try a lower"
+    words = "No validation of the adversarial phase was better than that of epoch 4, in the warm-up: give that phase"
     assert words in of(GOOD, warmup=4)
     assert words not in of(GOOD, warmup=2)  # its own best is chosen
     assert words not in of({2: (0.8, 9.0), 4: (0.9, 8.0)}, warmup=4)  # not validated yet

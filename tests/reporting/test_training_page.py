@@ -8,13 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from trainings import history, picture
+from trainings import TRAINING, history, picture
 
 from custom.commands.bundle import BUNDLES
 from custom.reporting.training_curves import epochs_svg
 from custom.reporting.training_history import FittedStatistics, TrainingHistory
 from custom.reporting.training_page import (
-    Training,
     changed_settings,
     picture_columns,
     training_sentence,
@@ -23,19 +22,6 @@ from custom.reporting.training_page import (
 from custom.reporting.wording import duration
 from pages import Page
 
-TRAINING = Training(
-    title="Training of ra_chest",
-    bundle="my/bundle",
-    dataset_dir="my data",
-    weights="run/models/model.pt",
-    max_epochs=8,
-    settings={"batch_size": 8, "seed": 0},
-    defaults={"batch_size": 32, "seed": 0},
-    sections={"training": (50, 50), "validation": (40, 40), "test": (20, 8)},
-    slices=1000,
-    notes=["Synthetic phantom data"],
-    facts={"seed": 3},
-)
 VALIDATIONS = {2: (0.6, 20.0), 4: (0.9, 8.0), 6: (0.8, 9.0), 8: (0.7, 7.0)}
 
 

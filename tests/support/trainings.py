@@ -8,7 +8,21 @@ import torch
 
 from custom.rendering.training_pictures import StudyPicture, study_picture
 from custom.reporting.training_history import Epoch, TrainingHistory, Validation
+from custom.reporting.training_page import Training
 
+TRAINING = Training(
+    title="Training of ra_chest",
+    bundle="my/bundle",
+    dataset_dir="my data",
+    weights="run/models/model.pt",
+    max_epochs=8,
+    settings={"batch_size": 8, "seed": 0},
+    defaults={"batch_size": 32, "seed": 0},
+    sections={"training": (50, 50), "validation": (40, 40), "test": (20, 8)},
+    slices=1000,
+    notes=["Synthetic phantom data"],
+    facts={"seed": 3},
+)
 REFERENCES = {"mean_image": 22.0, "pca_8": 10.0, "pca_32": 6.0}
 
 
