@@ -117,9 +117,8 @@ def run_train(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     workflow = steps.train(options.bundle, options.overlay, overrides, options.output, options.tracking)
     weights = workflow.parser.get_parsed_content("weights")
     if weights and is_main():
-        print(
-            next_step.after_training(options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
-        )
+        words = (options.bundle, options.overlay, overrides, weights, overrides.get("dataset_dir"))
+        print(next_step.after_training(*words, report=workflow.parser.get_parsed_content("report").path))
 
 
 def run_adapt(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
@@ -159,7 +158,7 @@ def run_detect(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Detect."""
     # Each of several processes, as torchrun starts them, scores a part of the studies.
     shared = ["multi_gpu_inference"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
-    parameters = ("studies", "resume", "overwrite", "pseudonymise", "input_check")
+    parameters = ("studies", "resume", "overwrite", "pseudonymise", "slicer", "input_check")
     overrides = overrides | scoring_options(options) | given(options, *parameters, output="output_dir")
     run_bundle(options.bundle, ["inference", *options.overlay, *shared], overrides)
     # Only the first of several processes reports failures: torchrun would call it a crash of any other.
@@ -187,7 +186,10 @@ def run_export(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
     from custom.commands.export import run
 
     overrides = overrides | scoring_options(options) | given(options, "dataset_dir", "studies")
-    return run(options.bundle, options.overlay, overrides, options.output, options.format, bool(options.overwrite))
+    different = run(options.bundle, options.overlay, overrides, options.output, options.format, bool(options.overwrite))
+    if not different:
+        print(next_step.after_export(options.output))
+    return different
 
 
 def run_demo(options: argparse.Namespace, overrides: dict[str, Any]) -> int:

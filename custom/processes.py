@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def world_and_rank() -> tuple[int, int]:
@@ -19,3 +23,12 @@ def wait_for_all() -> None:
     """Wait until every process of the run has reached this point."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def of_the_main_process(value: T) -> T:
+    """The value that the first process has, in every process."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from custom.detection.bundle_detector import BundleDetector, note_of
 from custom.errors import NomalyError
 from custom.rendering.panels import panels
 from custom.runs.regions import body_regions, findings_of, only, study_regions
-from custom.runs.slicer import write_scene
 from custom.runs.source_geometry import source_arrays
 from custom.runs.study_outputs import place_of
 from custom.runs.tables import RegionResult
@@ -235,6 +233,4 @@ def save(
     scored = [result for result in results if result.status == "ok"] if slicer else []
     if flat := next((result.name for result in scored if result.affine is None), None):
         raise NomalyError(f"slicer must be false for images without geometry, as PNG, got true for {flat}: give false.")
-    results[0]._scorer.write([result._study for result in results], folder, overwrite)
-    for result in scored:
-        write_scene(Path(folder) / result.name, result._study["source"], result._study.get("pixel_threshold"))
+    results[0]._scorer.write([result._study for result in results], folder, overwrite, slicer)

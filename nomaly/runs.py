@@ -30,6 +30,8 @@ def train(
 ) -> Path:
     """Train a bundle on healthy studies, as ``nomaly train``; a stopped training resumes.
 
+    The report of the training, ``training.html`` in ``output``/train, is written at every validation.
+
     Args:
         bundle: name or folder.
         dataset_dir: folder with datalist.json; None = a synthetic phantom.

@@ -9,7 +9,8 @@ folder becomes one config:
 
 - ``_NAME_:`` without a value, at any depth, inserts the entries of the part NAME. Parts are the entries of common.yaml,
   of the method's parts.yaml and of the images' file. A later entry of the same name replaces an inserted one in place.
-- The part ``network`` gets the entry ``configuration``: the parameters that are stored with the weights.
+- The part ``network`` gets the entry ``configuration``: the parameters that are stored with the weights. The part
+  ``training_settings`` has the parameters that change a training, for its report.
 - ``_images_`` lists the kinds of images that a source is for (default: all).
 - The comment above a parameter is its meaning; all go into docs/parameters.json, for `nomaly parameters` and the site.
 - ``_overlay_: true`` marks a config that is merged over another one; ``_new_`` lists the keys that only it has.
@@ -37,6 +38,12 @@ NOT_STORED = {"masks_per_pass", "lpips_weights"}
 # Parameters of the source images, which another site may have to set.
 OF_THE_SOURCE = {"crop_margin", "source_range", "invert_film"}
 COMPLETE = ("train", "adapt", "calibrate", "evaluate", "inference")  # the configs that run as they are
+NO_SETTINGS = (
+    "required_sections",
+    "weights",
+    "fitted_weights",
+    "statistics_required",
+)  # files and checks of a training
 COMPONENTS = ("imports", "required_sections")  # not set by users
 NOTE = "Rendered by scripts/render_bundles.py from bundles/_base and variant.json: edit those."
 
@@ -99,6 +106,7 @@ def read_sources(method: str, images: str) -> dict[str, Config]:
     parts_files = [base / "common.yaml", base / method / "parts.yaml", base / "images" / f"{images}.yaml"]
     parts = {name: part for path in parts_files for name, part in read(path).items()}
     parts["network"] = {"configuration": configuration(parts), **parts["network"]}
+    parts["training_settings"] = training_settings(parts, base / method / "train.yaml")
     paths = [path for path in (*base.glob("*.yaml"), *(base / method).glob("*.yaml")) if path not in parts_files]
     sources = {path.stem: read(path) for path in sorted(paths, key=lambda path: path.stem)}
     return {
@@ -179,6 +187,13 @@ def configuration(parts: dict[str, Config]) -> Config:
             for group, chosen in groups.items()
         },
     }
+
+
+def training_settings(parts: dict[str, Config], source: Path) -> Config:
+    """The parameters that change a training: its own, those of augmentation and fit, and some of the paths."""
+    own = [name for name in commented(source.read_text(encoding="utf-8"), None) if name not in NO_SETTINGS]
+    names = ["amp", "record_step", *own, *parts["augmentation_parameters"], *parts["fit_parameters"]]
+    return {name: f"@{name}" for name in dict.fromkeys(names)}
 
 
 def references(value: Any) -> set[str]:

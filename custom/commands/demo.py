@@ -80,6 +80,7 @@ def summary(bundle: str, folder: Path, seconds: float) -> str:
         "",
         f"  to open it       {to_open(folder / 'evaluation' / 'report.html')}",
         f"  report           {(folder / 'evaluation' / 'report.html').resolve()}",
+        f"  training         {(folder / 'train' / 'training.html').resolve()}",
         f"  unseen study     {(folder / 'unseen_study' / 'report.html').resolve()}",
         f"  its map          {maps[0] if maps else 'none'}",
         f"  TensorBoard      tensorboard --logdir {shlex.quote(str((folder / 'train').resolve()))}",

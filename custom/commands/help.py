@@ -119,14 +119,15 @@ COMMANDS = (
         "train",
         DEVELOP,
         "learn healthy anatomy from healthy studies",
-        "Run the same command again to resume a stopped training. Calibrate afterwards.",
+        "Every validation writes the report training.html, to look at while it trains. Run the same command again to "
+        "resume a stopped training. Calibrate afterwards.",
         "BUNDLE",
         (
             "nomaly train ra_chest --dataset_dir DATA --output runs/chest",
             "nomaly train ra_chest --healthy HEALTHY --output runs/chest",
             "nomaly train ra_chest --overlay paper --dataset_dir DATA --output runs/chest --max_epochs 100",
         ),
-        "--max_epochs 100 or --amp true",
+        "--max_epochs 100, --patience 3 or --amp true",
         exit_codes=f"0 = done, {MISTAKE}",
     ),
     Command(

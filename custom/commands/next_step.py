@@ -16,6 +16,17 @@ OWN = (
     *("dataset_dir", "into_weights", "threads"),
 )
 
+# Overlays that another one follows after the training, and those that only a training has.
+AFTER_TRAINING = {"train_3d": "inference_3d"}
+ONLY_TRAINING = ("multi_gpu_train",)
+# A first run of a graph, by its format: prints the score.
+RUNS = {
+    "onnx": "import numpy, onnxruntime; session = onnxruntime.InferenceSession({file!r}); "
+    "print(session.run(['score'], {{'image': numpy.zeros({shape}, 'float32')}}))",
+    "torchscript": "import torch; print(torch.jit.load({file!r})(torch.zeros({shape}))[2])",
+    "torch_export": "import torch; print(torch.export.load({file!r}).module()(torch.zeros({shape}))[2])",
+}
+
 
 def step(purpose: str, *words: str) -> str:
     """One or several commands to paste, with their purpose."""
@@ -34,9 +45,14 @@ def after_datalist(output: str) -> str:
 
 
 def after_training(
-    bundle: str, overlays: Sequence[str], overrides: Mapping[str, Any], weights: str, dataset_dir: str | None
+    bundle: str,
+    overlays: Sequence[str],
+    overrides: Mapping[str, Any],
+    weights: str,
+    dataset_dir: str | None,
+    report: Path | None = None,
 ) -> str:
-    """Calibration of weights that were trained or adapted.
+    """Calibration of weights that were trained or adapted, and opening the report of a training.
 
     Args:
         bundle: name or path.
@@ -44,12 +60,17 @@ def after_training(
         overrides: parameters that the user set; those that calibration has are repeated.
         weights: the file that was written.
         dataset_dir: the data set; None = the phantom.
+        report: of the training; None = there is none.
     """
+    overlays = [AFTER_TRAINING.get(overlay, overlay) for overlay in overlays if overlay not in ONLY_TRAINING]
     words = ["nomaly", "calibrate", bundle, *merged(overlays)]
     words += [] if dataset_dir is None else ["--dataset_dir", dataset_dir]
     words += ["--weights", weights, *repeated(bundle, "calibrate", overrides)]
     words += ["--output", str(Path(weights).parent / "calibration")]
-    return step(f"The weights are in {weights}. Next, calibrate", shlex.join(words))
+    steps = [step(f"The weights are in {weights}. Next, calibrate", shlex.join(words))]
+    if report is not None and report.is_file():
+        steps.insert(0, step(f"The report of the training is {report}. To open it", to_open(report)))
+    return "\n".join(steps)
 
 
 def after_calibration(
@@ -105,6 +126,27 @@ def after_results(output: str, words: Sequence[str], failed: int, resumable: boo
             step(f"{these}: the reason is in {reasons}. To try again", shlex.join(["nomaly", *again, "--resume"]))
         )
     return "\n".join(steps)
+
+
+def after_export(output: str) -> str:
+    """A first run of each exported graph, on a black study, in the runtime that it is for.
+
+    Args:
+        output: folder of the export, with export.json.
+    """
+    folder = Path(output)
+    record = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    shape = [1, *record["input"]["shape"][1:]]
+    programs = [
+        RUNS[name].format(file=str(folder / entry["file"]), shape=shape) for name, entry in record["files"].items()
+    ]
+    # Programs have single quotes: double ones around them are easier to read, where the path allows it.
+    commands = [
+        shlex.join(["python", "-c", code]) if set(code) & set('"$`\\!') else f'python -c "{code}"' for code in programs
+    ]
+    return step(
+        f"Inputs, outputs and preprocessing are in {folder / 'export.json'}. To run it, here on black", *commands
+    )
 
 
 def merged(overlays: Sequence[str]) -> list[str]:

@@ -97,7 +97,9 @@ def train(parser: OptionParser) -> None:
     group = parser.add_argument_group("data and results")
     add_dataset(group)
     group.add_argument(
-        "--output", metavar="FOLDER", help="weights go to FOLDER/models, logs to FOLDER/train (default: in the bundle)"
+        "--output",
+        metavar="FOLDER",
+        help="weights go to FOLDER/models, logs and the report training.html to FOLDER/train (default: in the bundle)",
     )
     group.add_argument(
         "--tracking",
@@ -167,6 +169,7 @@ def detect(parser: OptionParser) -> None:
     add_switch(group, "resume", "continue a stopped run; finished studies are kept")
     add_overwrite(group)
     add_pseudonymise(group)
+    add_switch(group, "slicer", "also write a scene for 3D Slicer for each study with geometry, such as a volume")
     group = add_detector(parser)
     add_switch(group, "input_check", "score every study, also those that the input check rejects", shown=False)
 

@@ -124,19 +124,23 @@ class BundleDetector:
             raise NomalyError(rejection(study))
         return study
 
-    def write(self, studies: Sequence[Study], folder: str | PathLike, overwrite: bool = False) -> None:
+    def write(
+        self, studies: Sequence[Study], folder: str | PathLike, overwrite: bool = False, slicer: bool = False
+    ) -> None:
         """Write the results of studies as ``nomaly detect`` writes its results folder.
 
         Args:
             studies: from `process`, of this detector.
             folder: for tables, report and one folder per study.
             overwrite: whether earlier results in it may be replaced.
+            slicer: whether studies with geometry get a scene for 3D Slicer.
 
         Raises:
             NomalyError: if the folder contains results, or cannot be written.
         """
         items = [item_of(study) for study in studies]
-        results = self._results_folder().elsewhere(str(folder), items, data_notes(None, items, self.weights), overwrite)
+        notes = data_notes(None, items, self.weights)
+        results = self._results_folder().elsewhere(str(folder), items, notes, overwrite, slicer)
         with self._one_at_a_time, self._stopping(results):
             engine: Any = self.evaluator  # ignite declares its output as a number
             results.start(engine)

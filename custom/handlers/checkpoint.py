@@ -1,4 +1,4 @@
-"""Checkpoints: the complete training state to resume from, and the best network."""
+"""Checkpoints: the complete training state to resume from, the best network, and early stopping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from custom.detector.configuration import check_configuration
 from custom.detector.weights import read_tensors, save_tensors
 from custom.errors import NomalyError
 from custom.locks import FolderLock
-from custom.processes import is_main_process
+from custom.processes import is_main_process, of_the_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,12 @@ class TrainingCheckpoint:
     Random states and learning rates are not stored: they depend only on the epoch (custom.handlers.schedule). Files are
     written completely or not at all. Under torch.distributed all processes load, and the first saves.
 
+    With ``patience`` the training ends after so many validations in a row that found no better network. Validations of
+    the warm-up do not count: what follows it may need some epochs to become better. The count is part of the training
+    state, so that a training that ended early is finished: run again, it has nothing to do, unless ``patience`` has
+    become larger or None. (ignite's EarlyStopping knows neither the warm-up nor ties, and keeps a best value of its
+    own.)
+
     Args:
         directory: folder of ``checkpoint.pt`` and ``model.pt``.
         network: network whose state_dict is saved.
@@ -36,11 +42,14 @@ class TrainingCheckpoint:
         key_metric: name of the metric, larger = better.
         error_metric: name of the healthy error, smaller = better.
         overwrite: start from the beginning even if the folder contains a network or an unfinished run.
+        patience: number of validations without a better network after which the training ends; None = it never does.
+        warmup_epochs: epochs whose validations do not count for ``patience``.
         save: whether this process writes; None = only the first process.
 
     Raises:
-        NomalyError: when training starts, if another training is using ``directory``, or it contains a network without
-            its checkpoint, or a checkpoint of another identity, other parameters or another architecture.
+        NomalyError: if ``patience`` is below 1; when training starts, if another training is using ``directory``, or it
+            contains a network without its checkpoint, or a checkpoint of another identity, other parameters or another
+            architecture.
     """
 
     def __init__(
@@ -53,8 +62,12 @@ class TrainingCheckpoint:
         key_metric: str = "synthetic_auroc",
         error_metric: str = "healthy_error",
         overwrite: bool = False,
+        patience: int | None = None,
+        warmup_epochs: int = 0,
         save: bool | None = None,
     ) -> None:
+        if patience is not None and (not isinstance(patience, int) or patience < 1):
+            raise NomalyError(f"patience must be a number of validations, at least 1, or null, got {patience!r}.")
         self.directory = Path(directory)
         self.network = network
         self.optimizers = optimizers
@@ -63,9 +76,12 @@ class TrainingCheckpoint:
         self.key_metric = key_metric
         self.error_metric = error_metric
         self.overwrite = overwrite
+        self.patience = patience
+        self.warmup_epochs = warmup_epochs
         self.save = is_main_process() if save is None else save
         self.lock = FolderLock(directory)
         self.best = {"epoch": 0, self.key_metric: float("-inf"), self.error_metric: float("inf")}
+        self.waited = 0  # validations after the warm-up since the best one
 
     @property
     def checkpoint(self) -> Path:
@@ -117,9 +133,17 @@ class TrainingCheckpoint:
                 f"give another ckpt_dir ({str(error).splitlines()[0]})."
             ) from error
         self.best = state["best"]
+        self.waited = state.get("waited", 0)
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * engine.state.epoch_length
-        if state["epoch"] >= engine.state.max_epochs:
+        if self.is_over:
+            logger.warning(
+                "Nothing to train: %s ended early after epoch %d; give a larger patience, or null, to train on.",
+                self.checkpoint,
+                state["epoch"],
+            )
+            engine.terminate()
+        elif state["epoch"] >= engine.state.max_epochs:
             logger.warning(
                 "Nothing to train: %s already has %d epochs; increase max_epochs to train longer.",
                 self.checkpoint,
@@ -128,8 +152,13 @@ class TrainingCheckpoint:
         else:
             logger.warning("Resuming %s after epoch %d.", self.checkpoint, state["epoch"])
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the training ends early, or has done so."""
+        return self.patience is not None and self.waited >= self.patience
+
     def after_epoch(self, engine: Engine) -> None:
-        """Save the network if it is the best so far, then the training state."""
+        """Save the network if it is the best so far, then the training state; end the training if it is over."""
         self._check_weights(engine.state.epoch)
         self._keep_best(engine.state.epoch)
         if self.save:
@@ -140,10 +169,17 @@ class TrainingCheckpoint:
             state = {
                 "epoch": engine.state.epoch,
                 "best": self.best,
+                "waited": self.waited,
                 "identity": self.identity,
                 "optimizers": optimizers,
             }
             save_tensors(state | {"network": self.network.state_dict()}, self.checkpoint)
+        # Validation may differ between processes, of which each has its own batch statistics: the first one decides.
+        if self.patience is not None and of_the_main_process(self.is_over):
+            engine.terminate()
+            if self.save:
+                message = "Training ended early: %d validations in a row found no better network than that of epoch %d."
+                logger.info(message, self.waited, self.best["epoch"])
 
     def _check_weights(self, epoch: int) -> None:
         """Refuse to save weights that are not finite: the losses were checked only before the last step."""
@@ -160,10 +196,12 @@ class TrainingCheckpoint:
         if metrics is None:
             return
         if self._rank(metrics) > self._rank(self.best):
-            self.best = {"epoch": epoch, **metrics}
+            self.best, self.waited = {"epoch": epoch, **metrics}, 0
             if self.save:
                 save_tensors(self.network.state_dict(), self.model)
                 logger.info("Epoch %d is the best so far: %s", epoch, self.model)
+        elif epoch > self.warmup_epochs:
+            self.waited += 1
 
     def _validated(self, epoch: int) -> dict[str, float] | None:
         """Metrics of this epoch's validation; None if the epoch was not validated."""

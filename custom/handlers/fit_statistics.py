@@ -71,6 +71,7 @@ class FitStatistics:
         self.required = required
         self.parts: dict[str, list[dict[str, float]]] = {}
         self.fitted = False
+        self.missing: list[str] = []  # why a statistic was not fitted
 
     def attach(self, engine: DetectionEvaluator) -> None:
         """Register on the evaluator."""
@@ -84,6 +85,7 @@ class FitStatistics:
         network.load_state_dict(read_tensors(self.weights, device))
         network.to(device).eval()
         self.parts, self.fitted = {kind: [] for kind in KINDS}, False
+        self.missing = []
         if not self.required and network.has_statistics:  # this training had nothing to do
             engine.terminate()
             return
@@ -165,4 +167,5 @@ class FitStatistics:
         except NomalyError as error:
             if self.required:
                 raise
+            self.missing.append(str(error))
             logger.warning("Not fitted: %s Then run nomaly adapt.", error)

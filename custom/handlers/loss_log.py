@@ -33,6 +33,7 @@ class LossLog:
         self.check_every = check_every
         self.writer = writer
         self._names: tuple[str, ...] = ()
+        self._logged: set[str] = set()
         self._recent: list[torch.Tensor] = []
         self._sum = torch.zeros(())
         self._steps = 0
@@ -57,9 +58,12 @@ class LossLog:
             self._check(engine)
 
     def end_epoch(self, engine: SupervisedTrainer) -> None:
-        """Log the means of the epoch, also as ``engine.state.metrics``."""
+        """Log the means of the epoch, also in ``engine.state.metrics``, without terms that it does not have."""
         self._check(engine)
         means = dict(zip(self._names, (self._sum / self._steps).tolist()))
+        for name in self._logged - means.keys():  # of an earlier phase
+            engine.state.metrics.pop(name, None)
+        self._logged = set(means)
         engine.state.metrics.update(means)
         logger.info("Epoch %d: %s", engine.state.epoch, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
         if self.writer is not None:

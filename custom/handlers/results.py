@@ -60,13 +60,15 @@ class ResultsFolder:
         evaluation: accumulates the metrics; such a run cannot be resumed. None if the truth is unknown.
         write_images: whether maps are written.
         write_dicom: whether DICOM studies get DICOM objects.
+        slicer: whether studies with geometry get a scene for 3D Slicer.
         overwrite: whether existing results may be replaced.
         resume: whether the run of existing results is continued.
         private_words: studies as the user named them, which ``run.json`` must not show in the command.
 
     Raises:
-        NomalyError: when the run starts, if the folder contains results and neither ``overwrite`` nor ``resume`` is
-            set, or the results to resume are from a different run; if the disk is full.
+        NomalyError: if ``slicer`` is set without ``write_images``; when the run starts, if the folder contains results
+            and neither ``overwrite`` nor ``resume`` is set, or the results to resume are from a different run; if the
+            disk is full.
     """
 
     def __init__(
@@ -81,10 +83,15 @@ class ResultsFolder:
         evaluation: StudyEvaluation | None = None,
         write_images: bool = True,
         write_dicom: bool = True,
+        slicer: bool = False,
         overwrite: bool = False,
         resume: bool = False,
         private_words: str | Sequence[str] | None = None,
     ) -> None:
+        if slicer and not write_images:
+            raise NomalyError(
+                "slicer needs write_images true, of which it shows the files: give true, or slicer false."
+            )
         self.run = RunFolder(output_dir, items, overwrite, resume, evaluation is None, write_images)
         self.network = network
         self.title = title
@@ -94,13 +101,15 @@ class ResultsFolder:
         self.evaluation = evaluation
         self.write_images = write_images
         self.write_dicom = write_dicom
+        self.slicer = slicer
         self.private_words = private_words
 
     def elsewhere(
-        self, output_dir: str, items: Sequence[StudyItem], notes: Sequence[str], overwrite: bool
+        self, output_dir: str, items: Sequence[StudyItem], notes: Sequence[str], overwrite: bool, slicer: bool
     ) -> ResultsFolder:
-        """A folder with the same settings for the results of other studies."""
+        """A folder with otherwise the same settings for the results of other studies."""
         other = copy(self)
+        other.slicer = slicer
         other.run = RunFolder(output_dir, items, overwrite, images=self.write_images)
         other.notes = list(notes)
         return other
@@ -126,6 +135,7 @@ class ResultsFolder:
         """Check that the folder may be used, and prepare it."""
         run = run_info(self.network, self.rule, self.info, self.notes, self.private_words)
         outputs = {"images": self.write_images, "dicom": self.write_dicom, "names": not self.run.private}
+        outputs |= {"slicer": True} if self.slicer else {}
         run["fingerprint"] = {**fingerprint(engine, self.network, self.rule), "outputs": outputs}
         run["files"] = self.run.files
         run["study_names"] = self.run.names
@@ -140,7 +150,7 @@ class ResultsFolder:
         maker["model_hash"] = run["model_hash"]
         remark = WEIGHTS if WEIGHTS in self.notes else ""
         self.writer = Background()
-        self.outputs = StudyOutputs(self.folder, self.write_images, self.write_dicom, maker, remark)
+        self.outputs = StudyOutputs(self.folder, self.write_images, self.write_dicom, maker, remark, self.slicer)
         for note in self.notes if is_main_process() else ():
             logger.warning(note)
         if self.evaluation is not None:

@@ -25,6 +25,8 @@ class ValidationLog:
     losses. If slices and training windows differ in size, the errors of mean image and PCA are scaled to the number of
     pixels per slice. TensorBoard gets a grid of input, pseudo-healthy image and map of the first studies.
 
+    ``references`` has the errors of mean image and PCA by name, ``shown`` the first studies of the last validation.
+
     Args:
         training: training slices, from which mean image and PCA are computed.
         writer: TensorBoard ``SummaryWriter``; None = no TensorBoard.
@@ -38,15 +40,15 @@ class ValidationLog:
         self.training = training
         self.writer = writer
         self.max_studies = max_studies
-        self._references: dict[str, float] = {}
+        self.references: dict[str, float] = {}
         self._healthy: list[torch.Tensor] = []
         self._slices = 0
         self._pixels = 0
-        self._shown: list[Study] = []
+        self.shown: list[Study] = []
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
-        engine.add_event_handler(Events.STARTED, lambda: self._shown.clear())
+        engine.add_event_handler(Events.STARTED, lambda: self.shown.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.log)
 
@@ -57,18 +59,18 @@ class ValidationLog:
                 continue
             plane = study["image"].shape[:3]
             # a grid needs images of one size
-            if len(self._shown) < self.max_studies and all(shown["image"].shape[:3] == plane for shown in self._shown):
-                self._shown.append(study)
-            if not self._references and int(study["label"]) == 0:
+            if len(self.shown) < self.max_studies and all(shown["image"].shape[:3] == plane for shown in self.shown):
+                self.shown.append(study)
+            if not self.references and int(study["label"]) == 0:
                 self._healthy += self.training.cut(study["image"])
                 self._slices += study["image"].shape[-1]
                 self._pixels += study["image"].numel()
 
     def log(self, engine: Engine) -> None:
         """Write metrics and images of one validation."""
-        if not self._references:
+        if not self.references:
             self._compute_references()
-        references = ", ".join(f"{name} {error:.1f}" for name, error in self._references.items())
+        references = ", ".join(f"{name} {error:.1f}" for name, error in self.references.items())
         auroc, error = (engine.state.metrics[name] for name in ("synthetic_auroc", "healthy_error"))
         message = "Epoch %d: validation synthetic-lesion AUROC %.3f, healthy error %.1f (%s)"
         logger.info(message, engine.state.epoch, auroc, error, references)
@@ -84,16 +86,16 @@ class ValidationLog:
             )
         windows_per_slice = self._pixels / self._slices / self._healthy[0].numel()
         errors = reference_errors(self.training.images(), torch.stack(self._healthy))
-        self._references = {name: windows_per_slice * error for name, error in errors.items()}
+        self.references = {name: windows_per_slice * error for name, error in errors.items()}
         self._healthy.clear()
 
     def _write(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write metrics and the grid to TensorBoard."""
         for name, value in metrics.items():
             self.writer.add_scalar(f"validation/{name}", value, epoch)
-        for name, value in self._references.items():
+        for name, value in self.references.items():
             self.writer.add_scalar(f"validation/healthy_error_of_{name}", value, epoch)
-        studies = [(study["image"], study["reconstruction"], study["pred"]) for study in self._shown]
+        studies = [(study["image"], study["reconstruction"], study["pred"]) for study in self.shown]
         columns = [torch.stack([middle_slice(volume) for volume in column]) for column in zip(*studies)]
         self.writer.add_image("validation/input_healthy_map", image_grid(*columns), epoch, dataformats="HWC")
         self.writer.flush()

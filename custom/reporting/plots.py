@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from custom.reporting.page import ACCENT, FLAG, HEALTHY, INK, MUTED, line, svg, text, ticks
 
 UNCERTAIN = "var(--uncertain,#b07300)"
+_NOTE = 160  # room that the note about the threshold needs
 ROLE_COLOURS = {"calibration": MUTED, "healthy": HEALTHY, "abnormal": FLAG, "studies": ACCENT}
 
 
@@ -56,9 +57,11 @@ def histogram_svg(
     bottom = top + len(lanes) * (height + gap) - gap
     if threshold is not None:
         x = _at(threshold)
-        anchor = "start" if x < left + width * 0.7 else "end"
+        after, before = left + width - x, x - left
+        anchor = "start" if after > before or after > _NOTE else "end"
+        words = "flagged above this score" if max(after, before) > _NOTE else "flagged above"
         parts.append(line(x, 6, x, bottom, f"stroke:{INK};stroke-dasharray:4 3"))
-        parts.append(text(x + (5 if anchor == "start" else -5), 14, "flagged above this score", anchor))
+        parts.append(text(x + (5 if anchor == "start" else -5), 14, words, anchor))
         if lower is not None:
             parts += _zones([left, _at(float(np.clip(lower, edges[0], threshold))), x, left + width], bottom)
     parts += names  # after the line, so that their halo keeps them legible

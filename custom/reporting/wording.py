@@ -18,7 +18,7 @@ DECISIONS = {
 # A Stat, or {"value": ...} without interval.
 StatLike = Mapping[str, Any]
 
-_SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM"}
+_SHORT = {"pca": "PCA", "ra": "RA", "ssim": "SSIM", "kl": "KL", "elbo": "ELBO"}
 UNITS = {"ml": "ml", "mm2": "mm²", "px": "px"}
 
 
@@ -57,6 +57,15 @@ def size(value: float | None) -> str:
     if abs(value) < 0.01:
         return f"{value:.1e}"
     return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units; below ten seconds with one decimal."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def p_value(value: float | None) -> str:

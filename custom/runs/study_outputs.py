@@ -18,6 +18,7 @@ from custom.files import WriteError
 from custom.rendering.case_view import CaseView, case_view, input_view
 from custom.runs.records import StudyRecord
 from custom.runs.regions import body_regions, only, significant, study_regions
+from custom.runs.slicer import write_scene
 from custom.runs.source_geometry import source_arrays, to_source, write_images
 from custom.runs.tables import RegionResult, StudyResult
 from custom.studies.items import Study
@@ -40,6 +41,7 @@ class StudyOutputs:
         dicom: whether a DICOM study also gets DICOM objects; only with ``images``.
         run: version, bundle, model and alpha, for the DICOM objects.
         remark: added to the note of every study.
+        slicer: whether a study with geometry also gets a scene for 3D Slicer; only with ``images``.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class StudyOutputs:
         dicom: bool,
         run: Mapping[str, Any],
         remark: str = "",
+        slicer: bool = False,
     ) -> None:
         self.folder = folder
         self.images = images
         self.dicom = dicom
         self.run = run
         self.remark = remark
+        self.slicer = slicer
 
     def make(self, study: Study) -> StudyRecord:
         """The record of a study from a DetectionEvaluator; its images are written, too.
@@ -102,7 +106,17 @@ class StudyOutputs:
             row.region_unit = regions[0].unit if regions else None
         if self.images:
             write_images(self.folder / row.study, study["image"], arrays)
+            row.note = joined(row.note, self._write_scene(study))
         return self._recorded(study, arrays, row, regions, self._view(study, findings))
+
+    def _write_scene(self, study: Study) -> str:
+        """Write the scene for 3D Slicer, if it was asked for; if the image has no geometry, as PNG, return that."""
+        if not self.slicer:
+            return ""
+        if not study["image"].meta["spacing_known"]:
+            return "No scene for 3D Slicer: the image has no geometry."
+        write_scene(self.folder / study["case"], study["source"], study["pixel_threshold"])
+        return ""
 
     def _volumes(self, study: Study) -> dict[str, torch.Tensor]:
         """The results of a study that go into files or the table, on the network's grid."""

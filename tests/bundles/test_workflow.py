@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from custom.commands.bundle import BUNDLES, run_bundle
 from custom.detector.weights import read_tensors
+from custom.reporting.training_history import read_history
 from custom.runs.notes import PHANTOM
 from custom.runs.tables import StudyResult, read_results_csv
 from custom.studies.loading import case_name
+from pages import Page
 from tiny import ALPHA_OF_FINDINGS
 
 VARIANTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(BUNDLES.glob("*/variant.json"))}
@@ -56,6 +59,24 @@ def test_training_leaves_weights_state_and_curves(bundle: str, trained) -> None:
     names = set(files_of(trained(bundle)))
     assert {"models/model.pt", "models/checkpoint.pt", "models/calibration.json"} <= names
     assert any(name.startswith("train/tensorboard/events") for name in names)
+
+
+def test_report_of_the_training_tells_the_epoch_of_its_checkpoint(bundle: str, trained, tiny_data) -> None:
+    history = read_history(trained(bundle) / "models" / "history.jsonl")
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2] and len(history.validated) == 2
+    checkpoint = read_tensors(trained(bundle) / "models" / "checkpoint.pt")
+    number, best = history.chosen
+    assert (number, best.auroc) == (checkpoint["best"]["epoch"], checkpoint["best"]["synthetic_auroc"])
+    phases = ["warm-up", "introspective"] if VARIANTS[bundle]["method"] == "ra" else [None, None]
+    assert [epoch.phase for epoch in history.epochs] == phases
+    page = Page((trained(bundle) / "train" / "training.html").read_text())
+    assert f"Best is the network of epoch {number}: synthetic AUROC {best.auroc:.3f}" in page.text
+    assert PHANTOM in page.text and "Only 5 healthy validation studies: add at least 5." in page.text
+    assert f"nomaly calibrate {bundle} --dataset_dir {tiny_data(bundle)} --weights {trained(bundle)}" in page.text
+    assert re.search(r"max_epochs\s+2\s+", page.text) and re.search(r"Training images\s+\d+\s", page.text)
+    assert (
+        sum(name == "img" for name, _ in page.elements) == 3 * (1 + 2 * 2) + 1
+    )  # three studies at two epochs, one outline
 
 
 def test_calibration_is_in_the_weights_and_in_a_readable_file(bundle: str, trained, tiny_data) -> None:
@@ -243,6 +264,10 @@ def test_training_again_has_nothing_to_do_and_more_epochs_go_on(
 
     longer = train_tiny(bundle, tiny_data(bundle), tmp_path, max_epochs=3)
     assert longer.code == 0
+    assert [epoch.epoch for epoch in read_history(tmp_path / "models" / "history.jsonl").epochs] == [1, 2, 3]
+    report = tmp_path / "train" / "training.html"
+    assert f"The report of the training is {report}. To open it:" in longer.out
+    assert "Finished: 3 epochs in " in Page(report.read_text()).text
     assert f"Resuming {tmp_path}/models/checkpoint.pt after epoch 2." in longer.err
     assert "Epoch 3: " in longer.err and "Epoch 2: " not in longer.err
     assert read_tensors(tmp_path / "models" / "checkpoint.pt")["epoch"] == 3

@@ -138,6 +138,56 @@ def test_best_network_has_the_highest_metric_then_the_lowest_error(tmp_path: Pat
     assert read_tensors(run.checkpoint.checkpoint)["network"]["weight"].item() == 3 * STEPS
 
 
+RISE_AND_FALL = {1: (0.6, 5.0), 2: (0.9, 5.0), 3: (0.8, 5.0), 4: (0.9, 6.0), 5: (0.7, 5.0), 6: (0.95, 5.0)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [
+        ({}, 6),
+        ({"patience": 1}, 3),
+        ({"patience": 2}, 4),  # an equal metric with a larger error is no better network
+        ({"patience": 2, "warmup_epochs": 3}, 5),  # epoch 3 is not counted
+        ({"patience": 4}, 6),
+    ],
+)
+def test_training_ends_after_patience_validations_without_a_better_network(tmp_path: Path, settings, last) -> None:
+    run = Run(tmp_path, RISE_AND_FALL, **settings).run(6)
+    assert run.trained[-1] == last * STEPS
+    assert run.best_weight() == (2 if last < 6 else 6) * STEPS
+
+
+def test_epochs_without_validation_do_not_use_up_patience(tmp_path: Path) -> None:
+    assert Run(tmp_path, {1: (0.9, 5.0), 4: (0.8, 5.0)}, patience=1).run(6).trained[-1] == 4 * STEPS
+
+
+def test_training_that_ended_early_is_finished_until_patience_is_larger(tmp_path: Path, caplog) -> None:
+    Run(tmp_path, RISE_AND_FALL, patience=1).run(6)
+    with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
+        assert Run(tmp_path, RISE_AND_FALL, patience=1).run(6).trained == []
+    assert [r.message for r in caplog.records] == [
+        f"Nothing to train: {tmp_path / 'checkpoint.pt'} ended early after epoch 3; give a larger patience, or null, "
+        "to train on."
+    ]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.pt"]  # and no lock
+    assert Run(tmp_path, RISE_AND_FALL, patience=2).run(6).trained == [
+        7,
+        8,
+    ]  # epoch 4 is the second without a better one
+    assert Run(tmp_path, RISE_AND_FALL).run(6).trained == [9, 10, 11, 12]
+
+
+def test_interrupted_training_counts_on_from_its_checkpoint(tmp_path: Path) -> None:
+    Run(tmp_path, RISE_AND_FALL, patience=2).run(3)
+    assert Run(tmp_path, RISE_AND_FALL, patience=2).run(6).trained == [7, 8]
+
+
+@pytest.mark.parametrize("patience", [0, -1, "two"])
+def test_patience_that_is_no_number_of_validations_is_refused(tmp_path: Path, patience) -> None:
+    with pytest.raises(NomalyError, match=f"^patience must be a number of .*, at least 1, or null, got {patience!r}.$"):
+        Run(tmp_path, patience=patience)
+
+
 def test_resumed_run_goes_on_after_the_last_whole_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Run(tmp_path, {1: (0.9, 5.0)}).run(2)
     with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):

@@ -48,6 +48,16 @@ def test_metrics_are_the_means_of_the_last_epoch(check_every: int | None) -> Non
     assert engine.state.metrics == {"a": 4.0, "b": 8.0}
 
 
+def test_metrics_do_not_keep_the_terms_of_an_earlier_phase() -> None:
+    names = iter(["a", "a", "b", "b"])
+    engine = Engine(lambda *_: [{"terms": {next(names): torch.tensor(1.0), "both": torch.tensor(2.0)}}])
+    engine.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    LossLog().attach(engine)
+    engine.state.metrics["of_another_handler"] = 7.0
+    engine.run(range(2), max_epochs=2)
+    assert engine.state.metrics == {"b": 1.0, "both": 2.0, "of_another_handler": 7.0}
+
+
 def test_log_line_names_epoch_and_terms(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "custom.handlers.loss_log"):
         run([1.0, 2.0, 0.25, 0.25], epochs=2)

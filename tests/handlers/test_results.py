@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,25 @@ def test_each_lesion_has_size_place_strength_and_p_value(results, calibrated, he
     assert float(pair["mass"]) == pytest.approx(0.4) and float(pair["peak"]) == pytest.approx(0.5)
     assert float(pair["p_value"]) == pytest.approx(2 / 5)  # one healthy study of four has a region as massive
     assert float(single["p_value"]) == pytest.approx(3 / 5)  # its mass of 0.2 is reached by two
+
+
+def test_volume_gets_a_scene_for_slicer_and_a_picture_a_note(results, calibrated, head, tmp_path: Path) -> None:
+    Image.fromarray(np.arange(42, dtype=np.uint8).reshape(7, 6)).save(tmp_path / "film.png")
+    folder = results(head, {"image": str(tmp_path / "film.png"), "case": "film"}, slicer=True)
+    assert {"slicer.mrml", "slicer_image.nii.gz"} <= set(os.listdir(folder / "head"))
+    assert "mask.nii.gz" in (folder / "head" / "slicer.mrml").read_text()  # with its findings
+    volume, film = read_results_csv(folder / "results.csv")
+    assert "Slicer" not in volume.note and film.note.endswith("No scene for 3D Slicer: the image has no geometry.")
+    assert not (folder / "film" / "slicer.mrml").exists()
+    results(head, overwrite=True)  # without
+    assert not (folder / "head" / "slicer.mrml").exists()
+
+
+def test_scene_without_images_is_refused(grey_detector, tmp_path: Path) -> None:
+    with pytest.raises(
+        NomalyError, match="^slicer needs write_images true, of which it shows the files: give true, or"
+    ):
+        ResultsFolder(str(tmp_path), grey_detector, "", [], write_images=False, slicer=True)
 
 
 def test_only_a_region_that_is_significant_itself_is_a_finding(results, calibrated, head) -> None:

@@ -86,7 +86,7 @@ def test_references_are_computed_once(run_grey, training, monkeypatch: pytest.Mo
     run_grey(STUDIES, **METRICS, val_handlers=[log])
     monkeypatch.setattr("custom.handlers.validation_log.reference_errors", None)  # calling it again would fail
     run_grey(STUDIES, **METRICS, val_handlers=[log])
-    assert log._healthy == [] and len(log._shown) == 2
+    assert log._healthy == [] and len(log.shown) == 2
 
 
 def test_linear_models_see_all_windows_of_a_larger_slice(run_grey, caplog) -> None:

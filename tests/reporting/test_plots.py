@@ -47,5 +47,23 @@ def test_histogram_bears_degenerate_and_extreme_scores(scores):
     assert len(drawing(svg).findall("rect")) >= 1
 
 
+@pytest.mark.parametrize(
+    ("width", "threshold", "words", "anchor"),
+    [
+        (560, 2.0, "flagged above this score", "start"),
+        (560, 9.0, "flagged above this score", "end"),  # no room to its right
+        (290, 4.0, "flagged above this score", "start"),
+        (290, 5.0, "flagged above", "end"),  # no room for all words on either side
+    ],
+)
+def test_note_about_the_threshold_lies_within_the_drawing(width, threshold, words, anchor):
+    svg = histogram_svg([("Healthy", "healthy", [0.0, 10.0])], threshold, width=width)
+    (note,) = [each for each in drawing(svg).findall("text") if each.text.startswith("flagged")]
+    assert note.text == words and f"text-anchor:{anchor}" in note.get("style")
+    # seven units a letter are more than it needs
+    reach = float(note.get("x")) + (7 if anchor == "start" else -7) * len(words)
+    assert 0 <= reach <= width + 16
+
+
 def test_histogram_without_any_score_draws_nothing():
     assert histogram_svg([("Healthy", "healthy", [])]) == ""

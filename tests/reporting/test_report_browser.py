@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from trainings import TRAINING, history, picture
 
 from custom.rendering.case_view import case_view, input_view
 from custom.reporting.report import write_report
+from custom.reporting.training_page import write_training_page
 from custom.runs.tables import RegionResult, StudyResult
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -323,6 +325,21 @@ def test_phone_shows_one_image_at_a_time_and_never_scrolls_sideways(page):
     page.get_by_role("button", name="Input").click()
     assert page.locator("[data-layer=input]").is_visible() and not page.locator("[data-layer=map]").is_visible()
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 390
+
+
+def test_training_report_fits_a_telephone_and_logs_nothing(browser, tmp_path):
+    validations = {number: (0.5 + number / 20, 20.0 - number) for number in range(1, 9)}
+    made = history(validations, warmup=4, pictures=[picture(), picture("opacity")])
+    write_training_page(tmp_path / "training.html", TRAINING, made, True)
+    for width in (390, 1400):
+        opened, logged = browser.new_page(viewport={"width": width, "height": 844}), []
+        opened.on("console", lambda message: logged.append(message.text))
+        opened.goto((tmp_path / "training.html").as_uri())
+        assert opened.evaluate("document.documentElement.scrollWidth") == width and logged == []
+        images = opened.locator(".strip img")
+        assert images.count() == 2 * (1 + 2 * 3) and all(images.nth(k).is_visible() for k in range(images.count()))
+        assert opened.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        opened.close()
 
 
 def test_report_and_open_case_print(page):
