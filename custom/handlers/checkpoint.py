@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class TrainingCheckpoint:
     """Save the training state after each epoch, resume from it, and keep the best network as ``model.pt``.
 
-    The best network is the one with the highest key metric of ``validator``; ties are broken by the healthy error.
+    The best network is the one with the lowest healthy error of ``validator``; ties are broken by its key metric.
     Random states and learning rates are not stored: they depend only on the epoch (custom.handlers.schedule). Files are
     written completely or not at all. Under torch.distributed all processes load, and the first saves.
 
@@ -39,7 +39,7 @@ class TrainingCheckpoint:
         validator: evaluator with ``key_metric`` and ``error_metric`` in its metrics; None keeps the latest network as
             the best.
         identity: what must be equal for a run to be resumed, e.g. {"datalist": hash}.
-        key_metric: name of the metric, larger = better.
+        key_metric: name of the metric that decides between equal errors, larger = better.
         error_metric: name of the healthy error, smaller = better.
         overwrite: start from the beginning even if the folder contains a network or an unfinished run.
         patience: number of validations without a better network after which the training ends; None = it never does.
@@ -214,7 +214,7 @@ class TrainingCheckpoint:
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Sort key of a validation, larger = better."""
-        return metrics[self.key_metric], -metrics[self.error_metric]
+        return -metrics[self.error_metric], metrics[self.key_metric]
 
     def _refuse_other_model(self) -> None:
         if self.model.exists():

@@ -207,13 +207,15 @@ def pictures(studies: Sequence[Study]) -> list[StudyPicture]:
 def fitted_statistics(fit: FitStatistics, seconds: float) -> FittedStatistics:
     """What was fitted to a network, from its buffers."""
     network = fit.network
-    counts = [int(part.images) for part in (network.normalisation, network.code_distance) if part is not None]
+    counts = [int(part.images) for part in network.fitted_parts]
     statistics = network.part_statistics
+    optional = {"code": network.code_distance, "patches": network.patch_distance}
+    used = [(column, name) for column, name in enumerate(PARTS) if optional.get(name, statistics) is not None]
     parts = {
         PLURALS[kind]: {
             "studies": int(statistics.studies[index]),
-            "mean": dict(zip(PARTS, statistics.mean[index].tolist())),
-            "deviation": dict(zip(PARTS, statistics.std[index].tolist())),
+            "mean": {name: float(statistics.mean[index, column]) for column, name in used},
+            "deviation": {name: float(statistics.std[index, column]) for column, name in used},
         }
         for index, kind in enumerate(KINDS)
         if int(statistics.studies[index])

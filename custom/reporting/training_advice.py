@@ -11,8 +11,8 @@ from custom.reporting.training_history import Epoch, TrainingHistory
 from custom.scoring.part_statistics import MINIMUM
 
 LOW_AUROC = 0.7  # below it, most synthetic lesions are not told from healthy studies
-DROP = 0.05  # of the AUROC after the chosen epoch, from which later epochs made the network worse
-FEW_STUDIES = 30  # healthy validation studies, with fewer of which the AUROC of an epoch is uncertain
+RISE = 1.1  # of the healthy error after the chosen epoch, from which later epochs made the network worse
+FEW_STUDIES = 30  # healthy validation studies, with fewer of which the figures of an epoch are uncertain
 STILL_FALLING = 0.97  # of the reconstruction error in the last tenth of the epochs against the tenth before
 PHASES = {"introspective": "adversarial phase"}
 PERFECT = 0.9995
@@ -51,9 +51,10 @@ def _of_curves(history: TrainingHistory, settings: Mapping[str, Any]) -> Iterato
             f"At the chosen epoch the healthy error, {best.healthy_error:.3g}, is not below that of PCA with eight "
             f"components, {linear:.3g}: the network has learned little. Train longer, or with more healthy studies."
         )
-    if best.auroc < LOW_AUROC:
+    highest = max(validation.auroc for _, validation in validated)
+    if highest < LOW_AUROC:
         yield (
-            f"The synthetic AUROC never exceeded {best.auroc:.2f}. Look at the pictures: where the pseudo-healthy "
+            f"The synthetic AUROC never exceeded {highest:.2f}. Look at the pictures: where the pseudo-healthy "
             f"image still shows the lesion, the network copies its input{_narrower(settings)}; where it is blurred, "
             "train longer."
         )
@@ -62,24 +63,24 @@ def _of_curves(history: TrainingHistory, settings: Mapping[str, Any]) -> Iterato
             f"The best epoch is the last one that was validated, {number}: train longer, with --max_epochs "
             f"{2 * history.epochs[-1].epoch}. The same command with it resumes this training."
         )
-    last = validated[-1][1].auroc
-    if best.auroc - last > DROP:
-        yield (
-            f"The synthetic AUROC fell from {best.auroc:.3f} at epoch {number} to {last:.3f} at the last validation: "
-            "later epochs made the network worse. --patience 3 ends such a training early."
-        )
     phases = {epoch.epoch: epoch.phase for epoch in history.epochs}
     later = [each for each, _ in validated if phases[each] != phases.get(number)]
+    last = validated[-1][1].healthy_error
     if later and number < min(later):
         yield (
-            f"No validation of the {_phase(phases[later[0]])} was better than that of epoch {number}, in the "
-            f"{_phase(phases[number])}: give that phase more epochs, with --max_epochs, or a lower --learning_rate."
+            f"The chosen network is that of epoch {number}, in the {_phase(phases[number])}: no validation of the "
+            f"{_phase(phases[later[0]])} had a lower healthy error, which is usual. Evaluate both if it matters."
+        )
+    elif last > RISE * best.healthy_error:
+        yield (
+            f"The healthy error rose from {best.healthy_error:.3g} at epoch {number} to {last:.3g} at the last "
+            "validation: later epochs made the network worse. --patience 3 ends such a training early."
         )
     perfect = sum(validation.auroc >= PERFECT for _, validation in validated)
     if perfect > 1:
         yield (
-            f"At {perfect} validations the synthetic AUROC is 1.000, so that the healthy error chose among them. "
-            "Synthetic lesions are easy: evaluate on real abnormal studies."
+            f"At {perfect} validations the synthetic AUROC is 1.000: the synthetic lesions are too easy to tell "
+            "networks apart. Evaluate on real abnormal studies."
         )
 
 

@@ -97,11 +97,11 @@ class TrainingHistory:
     def chosen(self) -> tuple[int, Validation] | None:
         """The epoch whose network is kept, as custom.handlers.checkpoint chooses it; None before the first validation.
 
-        The highest AUROC, then the lowest healthy error, then the earliest.
+        The lowest healthy error, then the highest AUROC, then the earliest.
         """
         best = None
         for number, found in self.validated:
-            if best is None or (found.auroc, -found.healthy_error) > (best[1].auroc, -best[1].healthy_error):
+            if best is None or (-found.healthy_error, found.auroc) > (-best[1].healthy_error, best[1].auroc):
                 best = number, found
         return best
 

@@ -20,8 +20,8 @@ from custom.reporting.training_history import Epoch, TrainingHistory, Validation
 from custom.reporting.wording import duration, headed, plain, size, words
 
 SYNTHETIC_NOTE = (
-    "The AUROC is of synthetic lesions that are drawn into healthy validation studies: it chooses the epoch, and does "
-    "not measure the detection of disease."
+    "The AUROC is of synthetic lesions that are drawn into healthy validation studies. It does not measure the "
+    "detection of disease, and it does not choose the epoch: the healthy error does."
 )
 MODELS = {"mean_image": "mean image", "pca_8": "PCA, 8", "pca_32": "PCA, 32"}  # as they fit into a figure
 
@@ -124,8 +124,8 @@ def training_sentence(history: TrainingHistory, max_epochs: int, finished: bool)
     linear = best.references.get(LINEAR_MODEL)
     reference = "" if linear is None else f" (PCA with eight components: {linear:.3g})"
     return (
-        f"{state} Best is the network of epoch {number}: synthetic AUROC {best.auroc:.3f}, healthy error "
-        f"{best.healthy_error:.3g}{reference}."
+        f"{state} Best is the network of epoch {number}: healthy error {best.healthy_error:.3g}"
+        f"{reference}, synthetic AUROC {best.auroc:.3f}."
     )
 
 

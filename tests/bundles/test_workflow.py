@@ -70,7 +70,7 @@ def test_report_of_the_training_tells_the_epoch_of_its_checkpoint(bundle: str, t
     phases = ["warm-up", "introspective"] if VARIANTS[bundle]["method"] == "ra" else [None, None]
     assert [epoch.phase for epoch in history.epochs] == phases
     page = Page((trained(bundle) / "train" / "training.html").read_text())
-    assert f"Best is the network of epoch {number}: synthetic AUROC {best.auroc:.3f}" in page.text
+    assert f"Best is the network of epoch {number}: healthy error {best.healthy_error:.3g}" in page.text
     assert PHANTOM in page.text and "Only 5 healthy validation studies: add at least 5." in page.text
     assert f"nomaly calibrate {bundle} --dataset_dir {tiny_data(bundle)} --weights {trained(bundle)}" in page.text
     assert re.search(r"max_epochs\s+2\s+", page.text) and re.search(r"Training images\s+\d+\s", page.text)

@@ -124,14 +124,14 @@ def test_run_that_goes_on_keeps_the_weights_that_were_put_in_between(tmp_path: P
 @pytest.mark.parametrize(
     ("validations", "best_epoch"),
     [
-        ({1: (0.6, 5.0), 2: (0.9, 9.0), 3: (0.8, 1.0)}, 2),  # the key metric decides
-        ({1: (0.9, 5.0), 2: (0.9, 4.0), 3: (0.9, 6.0)}, 2),  # the healthy error decides between equals
+        ({1: (0.6, 5.0), 2: (0.9, 9.0), 3: (0.8, 1.0)}, 3),  # the healthy error decides
+        ({1: (0.8, 5.0), 2: (0.9, 5.0), 3: (0.7, 5.0)}, 2),  # the key metric decides between equals
         ({1: (0.9, 5.0), 2: (0.9, 5.0), 3: (0.9, 5.0)}, 1),  # the first of equals stays
         ({2: (0.6, 5.0)}, 2),  # epochs without validation do not count
-        ({1: (0.6, 5.0), 2: (float("nan"), 1.0)}, 1),
+        ({1: (0.6, 5.0), 2: (0.7, float("nan"))}, 1),
     ],
 )
-def test_best_network_has_the_highest_metric_then_the_lowest_error(tmp_path: Path, validations, best_epoch) -> None:
+def test_best_network_has_the_lowest_error_then_the_highest_metric(tmp_path: Path, validations, best_epoch) -> None:
     run = Run(tmp_path, validations).run(3)
     assert run.best_weight() == best_epoch * STEPS
     assert run.checkpoint.best["epoch"] == best_epoch
@@ -191,10 +191,10 @@ def test_patience_that_is_no_number_of_validations_is_refused(tmp_path: Path, pa
 def test_resumed_run_goes_on_after_the_last_whole_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Run(tmp_path, {1: (0.9, 5.0)}).run(2)
     with caplog.at_level(logging.WARNING, "custom.handlers.checkpoint"):
-        resumed = Run(tmp_path, {3: (0.8, 1.0)}).run(3)
+        resumed = Run(tmp_path, {3: (0.95, 6.0)}).run(3)
     assert resumed.trained == [2 * STEPS + 1, 2 * STEPS + 2]
     assert resumed.network.weight.item() == 3 * STEPS
-    assert resumed.best_weight() == 1 * STEPS  # of the first run: 0.9 beats 0.8
+    assert resumed.best_weight() == 1 * STEPS  # of the first run: its error is lower
     assert [r.message for r in caplog.records] == [f"Resuming {tmp_path / 'checkpoint.pt'} after epoch 2."]
 
 

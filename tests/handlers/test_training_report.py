@@ -87,9 +87,13 @@ class Run:
     def fit(self, fitted: bool = True, missing: tuple[str, ...] = ()) -> Any:
         """A fit of statistics: ten volumes with known means."""
         statistics = PartStatistics()
-        statistics.fit([[float(number), 1.0, 2.0] for number in range(10)], "volume")
+        statistics.fit([{"map": float(number), "structure": 1.0, "code": 2.0} for number in range(10)], "volume")
+        code_distance = SimpleNamespace(images=torch.tensor(24))
         network = SimpleNamespace(
-            normalisation=SimpleNamespace(images=torch.tensor(24)), code_distance=None, part_statistics=statistics
+            fitted_parts=[code_distance],
+            code_distance=code_distance,
+            patch_distance=None,
+            part_statistics=statistics,
         )
         return SimpleNamespace(network=network, fitted=fitted, missing=list(missing))
 
@@ -130,11 +134,11 @@ def test_page_is_written_at_each_validation(tmp_path: Path) -> None:
 
 def test_resumed_training_continues_the_curves(tmp_path: Path) -> None:
     Run(tmp_path, {1: (0.9, 8.0)}).run(2)
-    Run(tmp_path, {3: (0.8, 7.0)}).run(4)
+    Run(tmp_path, {3: (0.8, 9.0)}).run(4)
     history = history_of(tmp_path)
     assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4]
     assert [epoch.losses["reconstruction"] for epoch in history.epochs] == [2.0, 5.0, 8.0, 11.0]
-    assert "Best is the network of epoch 1: synthetic AUROC 0.900" in page_of(tmp_path)
+    assert "Best is the network of epoch 1: healthy error 8" in page_of(tmp_path)
 
 
 def test_epoch_that_was_recorded_before_a_stop_but_not_saved_is_not_doubled(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from custom.reporting.training_advice import advice
 from custom.reporting.training_history import FittedStatistics
 
 ENOUGH = {"training": 100, "validation": 40, "calibration": 50}
-GOOD = {2: (0.8, 9.0), 4: (0.9, 8.0), 6: (0.88, 7.0)}
+GOOD = {2: (0.8, 9.0), 4: (0.9, 7.0), 6: (0.88, 7.5)}
 
 
 def of(validations, healthy=ENOUGH, settings=None, finished: bool = True, **rest) -> str:
@@ -24,10 +24,10 @@ def test_training_without_a_fault_goes_on_to_calibration() -> None:
     ("validations", "words"),
     [
         ({2: (0.8, 9.0), 4: (0.9, 8.0)}, "The best epoch is the last one that was validated, 4: train longer, with"),
-        ({2: (0.9, 10.0), 4: (0.88, 9.0)}, "healthy error, 10, is not below that of PCA with eight components, 10: "),
-        ({2: (0.69, 9.0), 4: (0.68, 8.0)}, "The synthetic AUROC never exceeded 0.69. Look at the pictures"),
-        ({2: (0.9, 9.0), 4: (0.84, 8.0)}, "fell from 0.900 at epoch 2 to 0.840 at the last validation"),
-        ({2: (1.0, 9.0), 4: (1.0, 8.0), 6: (0.99, 7.0)}, "At 2 validations the synthetic AUROC is 1.000"),
+        ({2: (0.9, 10.0), 4: (0.88, 10.5)}, "healthy error, 10, is not below that of PCA with eight components, 10: "),
+        ({2: (0.68, 8.0), 4: (0.69, 8.5)}, "The synthetic AUROC never exceeded 0.69. Look at the pictures"),
+        ({2: (0.9, 8.0), 4: (0.95, 9.0)}, "The healthy error rose from 8 at epoch 2 to 9 at the last validation"),
+        ({2: (1.0, 7.0), 4: (1.0, 7.5), 6: (0.99, 7.5)}, "At 2 validations the synthetic AUROC is 1.000: the synthetic"),
     ],
 )  # fmt: skip
 def test_rule_of_the_curves_speaks_alone(validations, words: str) -> None:
@@ -48,7 +48,9 @@ def test_network_that_copies_its_input_is_told_its_own_parameter(settings, words
 
 
 def test_adversarial_phase_that_finds_nothing_better_is_named() -> None:
-    words = "No validation of the adversarial phase was better than that of epoch 4, in the warm-up: give that phase"
+    words = (
+        "network is that of epoch 4, in the warm-up: no validation of the adversarial phase had a lower healthy error"
+    )
     assert words in of(GOOD, warmup=4)
     assert words not in of(GOOD, warmup=2)  # its own best is chosen
     assert words not in of({2: (0.8, 9.0), 4: (0.9, 8.0)}, warmup=4)  # not validated yet
@@ -57,8 +59,8 @@ def test_adversarial_phase_that_finds_nothing_better_is_named() -> None:
 def test_reconstruction_error_that_still_falls_asks_for_more_epochs() -> None:
     falling = [100.0 * 0.95**number for number in range(20)]
     # the mean of the last two of these against the two before: 1 - 0.95^2
-    assert "still falling, by 10 % in the last 2 epochs" in of({10: (0.9, 9.0), 20: (0.89, 8.0)}, losses=falling)
-    assert "still falling" not in of({10: (0.9, 9.0), 20: (0.89, 8.0)}, losses=[5.0] * 20)
+    assert "still falling, by 10 % in the last 2 epochs" in of({10: (0.9, 8.0), 20: (0.89, 8.5)}, losses=falling)
+    assert "still falling" not in of({10: (0.9, 8.0), 20: (0.89, 8.5)}, losses=[5.0] * 20)
 
 
 @pytest.mark.parametrize(

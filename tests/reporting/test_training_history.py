@@ -33,10 +33,10 @@ def test_epoch_replaces_what_was_recorded_from_it_on_and_the_statistics() -> Non
 @pytest.mark.parametrize(
     ("validations", "chosen"),
     [
-        ({1: (0.6, 5.0), 2: (0.9, 9.0), 3: (0.8, 1.0)}, 2),
-        ({1: (0.9, 5.0), 2: (0.9, 4.0), 3: (0.9, 6.0)}, 2),
+        ({1: (0.6, 5.0), 2: (0.9, 9.0), 3: (0.8, 1.0)}, 3),
+        ({1: (0.8, 5.0), 2: (0.9, 5.0), 3: (0.7, 5.0)}, 2),
         ({1: (0.9, 5.0), 2: (0.9, 5.0)}, 1),
-        ({1: (0.6, 5.0), 2: (float("nan"), 1.0)}, 1),
+        ({1: (0.6, 5.0), 2: (0.7, float("nan"))}, 1),
     ],
 )
 def test_chosen_epoch_is_that_of_the_checkpoint(validations, chosen: int) -> None:
