@@ -39,6 +39,7 @@ def test_csv_reads_back_exactly_what_was_written(tmp_path):
             2.5,
             -0.5,
             None,
+            1.25,
             2,
             3.25,
             "ml",
@@ -57,6 +58,7 @@ def test_csv_reads_back_exactly_what_was_written(tmp_path):
             None,
             None,
             None,
+            None,
             0,
             0.0,
             "mm2",
@@ -71,7 +73,7 @@ def test_csv_reads_back_exactly_what_was_written(tmp_path):
 def test_csv_has_the_agreed_columns_and_empty_cells(tmp_path):
     path = tmp_path / "results.csv"
     write_results_csv([StudyResult("s1", score=0.5, seconds=2), StudyResult("s2", "failed", error="why")], path)
-    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,,,,,,,2.0,,", "s2,failed,,,,,,,,,,,,,,,why"]
+    assert path.read_text().splitlines() == [HEADER, "s1,ok,0.5,,,,,,,,,,,,,2.0,,", "s2,failed,,,,,,,,,,,,,,,,why"]
 
 
 def test_lesions_have_a_table_of_their_own_with_places_and_p_values(tmp_path):
