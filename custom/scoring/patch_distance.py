@@ -15,7 +15,7 @@ from custom.processes import is_main_process
 from custom.scoring.expected_residual import check_images
 
 COMPARED = 512  # healthy images from which the usual distance is estimated
-PART = 2048  # patches of the memory that are compared at a time
+PART = 256  # patches of the memory that are compared at a time, so that the products stay in a processor's cache
 
 
 class PatchDistance(nn.Module):
@@ -99,16 +99,17 @@ class PatchDistance(nn.Module):
             patches: principal components.
             excluded: bool (B, M), patches of the memory that an image must not be compared with; None = all are.
         """
-        rows = patches.flatten(1, 2)  # (B, N, D)
-        best = rows.new_full(rows.shape[:2], -torch.inf)
+        rows = patches.flatten(0, 2)
+        best = rows.new_full(rows.shape[:1], -torch.inf)
         for first in range(0, len(self.memory), PART):
             part = self.memory[first : first + PART]
-            closeness = rows @ part.T - 0.5 * part.square().sum(1)
+            closeness = torch.addmm(-0.5 * part.square().sum(1), rows, part.T)
             if excluded is not None:
-                closeness = closeness.masked_fill(excluded[:, None, first : first + PART], -torch.inf)
-            best = torch.maximum(best, closeness.amax(2))
-        squared = rows.square().sum(2) - 2 * best
-        return squared.clamp(min=0).sqrt().unflatten(1, patches.shape[1:3]).unsqueeze(1)
+                of_image = excluded[:, None, first : first + PART]
+                closeness = closeness.view(len(patches), -1, len(part)).masked_fill(of_image, -torch.inf).flatten(0, 1)
+            best = torch.maximum(best, closeness.amax(1))
+        squared = rows.square().sum(1) - 2 * best
+        return squared.clamp(min=0).sqrt().view(-1, 1, *patches.shape[1:3])
 
     @torch.no_grad()
     def fit(self, images: Tensor, seed: int = 0, batch_size: int = 16) -> None:
