@@ -11,7 +11,13 @@ setup(
     packages=[*find_packages(include=["custom", "custom.*", "nomaly", "nomaly.*"]), BUNDLES],
     package_dir={BUNDLES: "bundles"},
     package_data={
-        "custom": ["py.typed", "reporting/*.jinja", "deploy/app.yaml", "public_sets/manifests/*.csv", "networks/pretrained/*"],
+        "custom": [
+            "py.typed",
+            "reporting/*.jinja",
+            "deploy/app.yaml",
+            "public_sets/manifests/*.csv",
+            "networks/pretrained/*",
+        ],
         "nomaly": ["py.typed"],
         BUNDLES: [f"*/{name}" for name in FILES],
     },
