@@ -55,8 +55,7 @@ class ReversedAutoencoderTrainer(ReconstructionTrainer):
         self.objective = objective
         self.warmup_epochs = warmup_epochs
         self.input_noise = input_noise
-        learned: nn.Module = network.reconstructor
-        if is_2d(learned):
+        if is_2d(learned := cast(nn.Module, network.reconstructor)):
             learned.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this call
         super().__init__(network=network, optimizer=encoder_optimizer, loss_function=objective, **kwargs)
 
