@@ -394,7 +394,8 @@ def test_plain_monai_command_trains_wherever_it_starts(
     command = ["-m", "monai.bundle", "run", "--config_file", f"{folder}/train.json", *words]
     done = run_python(*command, cwd=ROOT if place == "repository" else BUNDLES / bundle)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["checkpoint.pt", "model.pt"]
+    written = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert written == ["checkpoint.pt", "history.jsonl", "model.pt"]
     assert "Epoch 1: validation synthetic-lesion AUROC" in done.stderr
 
 
