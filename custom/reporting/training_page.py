@@ -114,7 +114,8 @@ def training_sentence(history: TrainingHistory, max_epochs: int, finished: bool)
     last = history.epochs[-1].epoch
     taken = duration(total_seconds(history))
     if not finished:
-        state = f"Running: {last} of {max_epochs} epochs in {taken}."
+        fitting = " The comparison with healthy studies is fitted." if last >= max_epochs else ""
+        state = f"Running: {last} of {max_epochs} epochs in {taken}.{fitting}"
     else:
         early = f" of {max_epochs}, ended early," if last < max_epochs else ""
         state = f"Finished: {last} epochs{early} in {taken}."

@@ -38,6 +38,12 @@ def test_page_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     assert "script" not in {name for name, _ in shown.elements}
 
 
+def test_training_whose_epochs_are_done_says_that_the_statistics_are_fitted() -> None:
+    made = history(VALIDATIONS)  # 8 epochs
+    assert training_sentence(made, 8, False).startswith("Running: 8 of 8 epochs in 16 s. The comparison with healthy ")
+    assert training_sentence(made, 9, False).startswith("Running: 8 of 9 epochs in 16 s. Best is")
+
+
 def test_sentence_and_cards_name_the_chosen_epoch_its_figures_and_the_time(tmp_path: Path) -> None:
     shown = page(tmp_path, history(VALIDATIONS))
     # 8 epochs of 1 s and 4 validations of 2 s
