@@ -94,8 +94,8 @@ class AnomalyDetector(nn.Module):
     def predict(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Results for x (B, C, *S) in one pass, float32, in the order of :attr:`outputs`.
 
-        - map: anomaly map (B, 1, *S), larger = more abnormal; with normalisation and patches, the mean of the relative
-          map of the head and the relative distance of the patches;
+        - map: anomaly map (B, 1, *S), larger = more abnormal; with normalisation and patches, once both are fitted, the
+          mean of the relative map of the head and the relative distance of the patches;
         - reconstruction: pseudo-healthy image (B, C, *S);
         - code_distance: distance of the latent code, the same at every pixel (B, 1, *S), so that windows and slices of
           a study can be merged;
@@ -110,9 +110,13 @@ class AnomalyDetector(nn.Module):
         anomaly_map, x_hat, code, deviation = self.compare(x)
         if self.normalisation is not None:
             anomaly_map = self.normalisation(anomaly_map, x_hat)
-        patches = None if self.patch_distance is None else self.patch_distance(x)
-        if patches is not None and self.normalisation is not None:  # both are relative to what is usual
-            anomaly_map = (anomaly_map + patches) / 2
+        patches: torch.Tensor | None = None
+        if self.patch_distance is not None:
+            patches = self.patch_distance(x)
+            if self.normalisation is not None:
+                # once both are relative to what is usual; no branch on the buffers, for exported graphs
+                fitted = (self.normalisation.images > 0) & (self.patch_distance.images > 0)
+                anomaly_map = torch.where(fitted, (anomaly_map + patches) / 2, anomaly_map)
         results = [anomaly_map, x_hat]
         if self.code_distance is not None:
             distance = self.code_distance(code)

@@ -9,6 +9,8 @@ from custom.detector.anomaly_detector import AnomalyDetector
 from custom.networks.memmc_mae import MemMCMaskedAutoencoder
 from custom.networks.reversed_autoencoder import ReversedAutoencoder
 from custom.scoring.code_distance import CodeDistance
+from custom.scoring.expected_residual import ExpectedResidual
+from custom.scoring.patch_distance import PatchDistance
 from maps import ResidualMap
 from tiny import TINY_AUTOENCODER
 
@@ -54,3 +56,35 @@ def test_reconstruction_and_code_come_from_one_pass_of_the_encoder() -> None:
         assert len(passes) == 1 and compared.code is not None
         assert torch.equal(compared.reconstruction, network.reconstruct(images()))
         assert torch.equal(compared.code, network.latent(images()))
+
+
+class Doubled(ExpectedResidual):
+    """A residual of a half is usual everywhere."""
+
+    def forward(self, anomaly_map: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        return anomaly_map * 2
+
+
+class Three(PatchDistance):
+    """Every patch is three deviations from what is usual."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x[:, :1], 3)
+
+
+def test_map_is_the_mean_of_relative_residual_and_patches_once_both_are_fitted() -> None:
+    detector = AnomalyDetector(Grey(), ResidualMap(), Doubled(3), patch_distance=Three()).eval()
+    residual = (images() - 0.5).abs().mean(1, keepdim=True)
+    assert detector.outputs == ("map", "reconstruction", "patch_distance")
+    for fitted in ((0, 0), (24, 0), (0, 24)):
+        detector.normalisation.images.fill_(fitted[0])
+        detector.patch_distance.images.fill_(fitted[1])
+        torch.testing.assert_close(detector(images()), 2 * residual)
+    detector.normalisation.images.fill_(24)
+    torch.testing.assert_close(detector(images()), (2 * residual + 3) / 2)
+
+
+def test_map_that_is_not_relative_is_not_mixed_with_patches() -> None:
+    detector = AnomalyDetector(Grey(), ResidualMap(), patch_distance=Three()).eval()
+    detector.patch_distance.images.fill_(24)
+    torch.testing.assert_close(detector(images()), (images() - 0.5).abs().mean(1, keepdim=True))
