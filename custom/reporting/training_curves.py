@@ -10,6 +10,7 @@ from markupsafe import Markup
 from custom.reporting.page import ACCENT, FLAG, INK, LINE, MUTED, curve, dot, line, svg, text, ticks
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 58, 14, 250, 150
+_BESIDE = 86  # room for the names of horizontal lines
 _MOST_DOTS = 30  # more would hide the line
 _LOGARITHMIC = 8.0  # ratio of the largest to the smallest value from which the axis is logarithmic
 
@@ -69,10 +70,9 @@ def epochs_svg(
         if epoch == chosen:
             parts.append(line(x, y, x, bottom, f"stroke:{LINE}"))
             parts.append(dot(x, y, INK, f"chosen, epoch {epoch}: {value:.4g}", 5))
-    # After the curve, so that their halo keeps them legible.
-    parts += [text(right, axis.y(value) - 5, label, "end") for label, value in lines.items()]
+    parts += [text(right + 6, axis.y(value) + 4, label) for label, value in lines.items()]
     parts.append(text(_LEFT + _WIDTH / 2, bottom + 36, "Epoch", "middle"))
-    return svg(right + 14, bottom + 42, f"{name} by epoch", parts)
+    return svg(right + (_BESIDE if lines else 14), bottom + 42, f"{name} by epoch", parts)
 
 
 class _Axis:
