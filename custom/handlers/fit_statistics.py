@@ -18,6 +18,7 @@ from custom.engines.detection_evaluator import DetectionEvaluator
 from custom.errors import NomalyError
 from custom.handlers.engine_output import studies_of
 from custom.processes import is_main_process
+from custom.scoring.expected_residual import spread_evenly
 from custom.scoring.part_statistics import MINIMUM
 from custom.studies.kinds import KINDS, PLURALS, kind_of
 
@@ -106,7 +107,7 @@ class FitStatistics:
     def chosen(self) -> torch.Tensor:
         """Training images (N, C, *S), spread evenly."""
         images = self.training.images()
-        return images[torch.linspace(0, len(images) - 1, min(len(images), self.max_images)).round().long()]
+        return images[spread_evenly(len(images), self.max_images)]
 
     @torch.no_grad()
     def results(self, images: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.utils import BlendMode, ensure_tuple_rep
 
 from custom.errors import NomalyError
+from custom.scoring.score import filled
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def joined(
     def _call(windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         count = len(windows)
         if count < least:
-            windows = torch.cat([windows, windows[-1:].expand(least - count, *windows.shape[1:])])
+            windows = filled(windows, least)
         answer = network(windows, *args, **kwargs)
         single = isinstance(answer, torch.Tensor)
         parts = (answer,) if single else tuple(part for part in answer if part.ndim > 2)

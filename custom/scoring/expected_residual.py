@@ -125,6 +125,11 @@ class ExpectedResidual(nn.Module):
             return SegResNet(*self.plan, blocks_down=(1, 1, 1), blocks_up=(1, 1))
 
 
+def spread_evenly(count: int, most: int) -> Tensor:
+    """Indices, int64, of all of `count` images or, if these are more, of `most` that are spread evenly."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
+
+
 def check_images(count: int, what: str) -> None:
     """Refuse too few healthy images for a fit.
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from custom.errors import NomalyError
 from custom.networks.natural_image_features import NaturalImageFeatures
 from custom.processes import is_main_process
-from custom.scoring.expected_residual import check_images
+from custom.scoring.expected_residual import check_images, spread_evenly
 
 COMPARED = 512  # healthy images from which the usual distance is estimated
 PART = 256  # patches of the memory that are compared at a time, so that the products stay in a processor's cache
@@ -129,7 +129,7 @@ class PatchDistance(nn.Module):
         features = torch.cat(found)
         self._fit_components(features, random)
         owners = self._fill_memory(features, random)
-        chosen = torch.linspace(0, len(features) - 1, min(len(features), COMPARED)).round().long()
+        chosen = spread_evenly(len(features), COMPARED)
         distances = torch.cat(
             [
                 self.nearest(
